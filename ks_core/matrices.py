@@ -1,0 +1,172 @@
+"""Embedding matrices that are read a block of rows at a time.
+
+A matrix here is anything with a shape, the name of a dtype and ``block(start, stop)``. The
+matrices behind it stay where they are (usually in a memory-mapped file); only the block is
+converted. ``bfloat16`` has no NumPy dtype, so its blocks are ``uint16`` arrays holding the bits.
+
+    >>> m = ArrayMatrix(np.zeros((3, 2), np.float32))
+    >>> m.shape, m.dtype, m.block(0, 2).shape
+    ((3, 2), 'float32', (2, 2))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+#: Dtype names in order of what holds what: each value of an earlier one is exact in ``widest``.
+FLOATS = ("bfloat16", "float16", "float32", "float64")
+
+
+@runtime_checkable
+class Matrix(Protocol):
+    """Rows of floats, read block by block."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def dtype(self) -> str:
+        """One of ``FLOATS``; blocks of ``bfloat16`` come as ``uint16`` bits."""
+        ...
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop`` as stored, shape ``(stop - start, d)``. May be a view."""
+        ...
+
+
+def widest(*dtypes: str) -> str:
+    """The narrowest dtype that holds every value of all of these exactly.
+
+    >>> widest("bfloat16", "bfloat16"), widest("bfloat16", "float16"), widest("float32", "float64")
+    ('bfloat16', 'float32', 'float64')
+    """
+    if len(set(dtypes)) == 1:
+        return dtypes[0]
+    return "float64" if "float64" in dtypes else "float32"
+
+
+def to_floats(block: np.ndarray, dtype: str, target: str = "float32") -> np.ndarray:
+    """A block as NumPy floats of dtype ``target`` (``float32`` or ``float64``), exactly.
+
+    ``dtype`` is the block's own name from ``FLOATS``. Returns the block itself when nothing has
+    to be converted.
+    """
+    if dtype == "bfloat16":
+        # A bfloat16 is the upper half of the float32 of the same value.
+        block = (block.astype(np.uint32) << 16).view(np.float32)
+    return block.astype(target, copy=False)
+
+
+@dataclass(frozen=True)
+class ArrayMatrix:
+    """A two-dimensional NumPy array (often a ``np.memmap``) as a matrix.
+
+    ``storage`` is the array; pass ``dtype="bfloat16"`` for bits in a ``uint16`` array.
+    """
+
+    storage: np.ndarray
+    dtype: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.dtype:
+            object.__setattr__(self, "dtype", str(self.storage.dtype))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.storage.shape[0], self.storage.shape[1]
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        return self.storage[start:stop]
+
+
+@dataclass(frozen=True)
+class StackedMatrix:
+    """Matrices one below the other: an embedding whose rows are split over several tensors."""
+
+    parts: tuple[Matrix, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return sum(p.shape[0] for p in self.parts), self.parts[0].shape[1]
+
+    @property
+    def dtype(self) -> str:
+        return widest(*(p.dtype for p in self.parts))
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        found, offset = [], 0
+        for part in self.parts:
+            rows = part.shape[0]
+            low, high = max(start - offset, 0), min(stop - offset, rows)
+            if low < high:
+                piece = part.block(low, high)
+                found.append(piece if part.dtype == self.dtype else to_floats(piece, part.dtype, self.dtype))
+            offset += rows
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class OverlaidMatrix:
+    """A matrix with some of its rows replaced: a base with an adapter's rows on it.
+
+    ``ids`` (k,) int64 ascending and unique; ``rows`` (k, d) float32 or float64.
+    """
+
+    base: Matrix
+    ids: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.base.shape
+
+    @property
+    def dtype(self) -> str:
+        return widest(self.base.dtype, str(self.rows.dtype))
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        found = to_floats(self.base.block(start, stop), self.base.dtype, self.dtype)
+        low, high = np.searchsorted(self.ids, [start, stop])
+        if low == high:
+            return found
+        found = np.array(found)  # the base may be a read-only memory map
+        found[self.ids[low:high] - start] = self.rows[low:high]
+        return found
+
+
+@dataclass(frozen=True)
+class GatheredMatrix:
+    """Chosen rows of a matrix in a chosen order: how two vocabularies are brought in line."""
+
+    base: Matrix
+    ids: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.ids), self.base.shape[1]
+
+    @property
+    def dtype(self) -> str:
+        return self.base.dtype
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        ids = self.ids[start:stop]
+        if len(ids) and ids[-1] - ids[0] == len(ids) - 1 and np.all(np.diff(ids) == 1):
+            return self.base.block(int(ids[0]), int(ids[-1]) + 1)  # a plain run needs no copy
+        return np.concatenate([self.base.block(int(i), int(i) + 1) for i in ids]) if len(ids) else (
+            self.base.block(0, 0))
+
+
+def blocks(rows: int, row_bytes: int, budget: int = 32 << 20) -> Iterator[tuple[int, int]]:
+    """Row ranges ``(start, stop)`` that cover ``rows``, each at most ``budget`` bytes.
+
+    >>> list(blocks(5, 4, budget=8))
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    step = max(1, budget // max(1, row_bytes))
+    for start in range(0, rows, step):
+        yield start, min(rows, start + step)

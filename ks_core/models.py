@@ -1,0 +1,59 @@
+"""Whole models, for what needs more than the embedding: tuning, translation, the audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ks_core.checkpoints import open_checkpoint
+from ks_core.errors import ModelError
+from ks_core.rows import RowEmbedding, lay_over
+
+
+def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
+    """A causal LM in float32 with its tokenizer, from a source as ``open_checkpoint`` takes it.
+
+    An adapter or ticket is laid over its base as rows (``ks_core.rows``). Code that a checkpoint brings
+    is never run. Raises ``ModelError`` when there is no whole model or no tokenizer at the source.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    checkpoint = open_checkpoint(source)
+    changed = checkpoint.changed_ids
+    root = checkpoint
+    while root.base is not None:
+        root = root.base
+    where, extra = _location(root.path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **extra)
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, trust_remote_code=False, **extra)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{source} could not be loaded as a whole model ({first[:200]}). Expected a folder with "
+                         "config.json, weights and tokenizer of a causal language model.") from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    model.to(device)
+    if changed is not None and len(changed):
+        rows = np.concatenate([checkpoint.matrix.block(int(i), int(i) + 1) for i in changed])
+        put_rows(lay_over(model, [int(i) for i in changed]), rows)
+    return model, tokenizer
+
+
+def put_rows(embedding: RowEmbedding, rows: np.ndarray) -> None:
+    """Write values (k, d) into laid-over rows, in the order of their ids."""
+    import torch
+
+    with torch.no_grad():
+        embedding.rows.copy_(torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)))
+
+
+def _location(path: Path) -> tuple[str, dict[str, str]]:
+    """What transformers' ``from_pretrained`` is to be given for a checkpoint's path."""
+    if path.suffix == ".gguf":
+        return str(path.parent), {"gguf_file": path.name}
+    return str(path if path.is_dir() else path.parent), {}

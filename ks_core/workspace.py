@@ -1,0 +1,55 @@
+"""Where this program keeps what it makes: one folder, the workspace.
+
+``KS_LOTTERY_HOME`` names it; otherwise it is ``ks-lottery`` in the user's cache folder
+(``XDG_CACHE_HOME`` or ``~/.cache``). Everything in it can be made again, except the runs of
+fine-tuning, which are the user's own work and live under ``jobs``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def home() -> Path:
+    """The workspace folder. It is not created by asking for it."""
+    named = os.environ.get("KS_LOTTERY_HOME")
+    if named:
+        return Path(named).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "ks-lottery"
+
+
+def folder(name: str) -> Path:
+    """A folder of the workspace (``cache``, ``models``, ``jobs``), created when missing."""
+    path = home() / name
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` so that a reader sees the old file or the new one, never a part.
+
+    The bytes go to a temporary file in the same folder, which then takes the name in one step.
+    Raises ``OSError`` when the disk is full or the folder cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False)
+    write_atomically(path, text.encode() + b"\n")

@@ -1,0 +1,59 @@
+"""A job on a page: progress with rate and time left, a cancel button, and the result when it is there."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from ks_core.jobs import FINAL, Job
+
+
+def follow(job: Job) -> None:
+    """Show a job until it is over, then run the page again. The page itself is not held up.
+
+    The job lives in a process of its own: closing or reloading the page does not touch it.
+    """
+
+    @st.fragment(run_every=1.0)
+    def view() -> None:
+        state = job.state
+        if state in FINAL:
+            st.rerun()
+        job.insist()
+        progress = job.progress
+        label = job.request.get("label", "")
+        st.progress(progress.share, text=f"{label}: {describe(job)}")
+        asked = (job.folder / "cancel").exists()
+        st.button("Stopping …" if asked else "Cancel", icon=":material/stop_circle:", disabled=asked,
+                  key=f"cancel-{job.id}", on_click=job.cancel)
+
+    view()
+    st.caption("This runs in a process of its own: you can reload or leave this page and come back.")
+
+
+def describe(job: Job) -> str:
+    """How far a job is, in words: state, message, rate, time left."""
+    if job.state == "queued":
+        return job.progress.message or "starting"
+    progress = job.progress
+    parts = [progress.message or "working"]
+    if progress.total > 1:
+        parts.append(f"{progress.done:,.0f} of {progress.total:,.0f}")
+        if progress.rate:
+            parts.append(f"{progress.rate:,.0f} a second" if progress.rate >= 10 else f"{progress.rate:.2g} a second")
+    if progress.seconds_left is not None and progress.done < progress.total:
+        parts.append(f"about {duration(progress.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A duration for people.
+
+    >>> duration(8), duration(75), duration(4000)
+    ('8 s', '1 min 15 s', '1 h 7 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,106 @@
+"""The pair and alpha that all pages look at: chosen in one place, kept in the URL."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import streamlit as st
+
+from ks_core import demo, jobs
+from ks_core.errors import KSLotteryError
+from ks_core.study import Scan, Study
+from pages.parts.job import follow
+
+ALPHA_HELP = (
+    "A token wins when its p-value is below alpha. Because a tuned row started as the base row, the two samples are "
+    "not independent: alpha sets how large a shift must be, it is not a false-positive rate."
+)
+
+
+def sidebar() -> None:
+    """The chooser, on every page. Its values are part of the URL, so a link restores them."""
+    for key, value in (("base", demo.BASE), ("tuned", demo.TUNED), ("alpha", 0.05)):
+        st.session_state.setdefault(key, value)
+    with st.sidebar:
+        st.text_input("Base checkpoint", key="base", bind="query-params",
+                      help="Before fine-tuning: a folder, a file, a hub id such as org/name, or demo:base.")
+        st.text_input("Tuned checkpoint", key="tuned", bind="query-params",
+                      help="After fine-tuning: a folder, a file, a hub id, an adapter, or a demo name such as demo:en-fr.")
+        st.number_input("alpha", min_value=1e-12, max_value=0.999999, step=0.01, format="%g", key="alpha",
+                        bind="query-params", help=ALPHA_HELP)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def open_study(base: str, tuned: str) -> Study:
+    """A study held for all sessions. Its matrices are memory maps: what is held is small."""
+    return Study(base, tuned)
+
+
+def study() -> Study:
+    """The chosen study, opened and matched. Shows the error and stops the page when it cannot be."""
+    base, tuned = str(st.session_state.base).strip(), str(st.session_state.tuned).strip()
+    if not base or not tuned:
+        _explain("Name a base and a tuned checkpoint in the sidebar, or look at the demo.")
+    if any(source.startswith("demo") for source in (base, tuned)) and not demo.is_ready():
+        _run("demo", {}, "Preparing the demo model")
+    try:
+        found = open_study(base, tuned)
+        _ = found.pair  # opens both
+        return found
+    except KSLotteryError as error:
+        _explain(str(error))
+
+
+def alpha() -> float:
+    """The chosen alpha."""
+    return float(st.session_state.alpha)
+
+
+def scan(chosen: Study) -> Scan:
+    """The study's scan. While it is being computed the page shows the progress and ends there."""
+    try:
+        found = chosen.cached_scan()
+    except KSLotteryError as error:
+        _explain(str(error))
+    if found is None:
+        # The content is part of the job, so a changed file is a new job and not an old failure.
+        _run("scan", {"base": chosen.base_source, "tuned": chosen.tuned_source, "content": chosen.key},
+             "Testing every row")
+    return found
+
+
+def _run(kind: str, parameters: dict, label: str) -> NoReturn:
+    """Start the job that makes what the page lacks, or show the one that already does; then stop."""
+    previous = next((j for j in jobs.all_jobs(kind) if j.request.get("parameters") == parameters), None)
+    state = previous.state if previous else None
+    if previous and state == "failed":
+        st.error(previous.error, icon=":material/error:")
+    elif state == "cancelled":
+        st.info("This was cancelled before it was finished.", icon=":material/cancel:")
+    else:
+        try:
+            follow(previous if state in ("queued", "running") and previous else
+                   jobs.submit(kind, parameters, label=label))
+        except KSLotteryError as error:
+            st.error(str(error), icon=":material/error:")
+        st.stop()
+    with st.container(horizontal=True):
+        if st.button("Start it again", icon=":material/refresh:"):
+            jobs.submit(kind, parameters, label=label)
+            st.rerun()
+        _demo_button()
+    st.stop()
+
+
+def _explain(message: str) -> NoReturn:
+    st.error(message, icon=":material/error:")
+    st.caption("Choose another pair in the sidebar, or look at the demo: a real model, tuned on English-French pairs.")
+    _demo_button()
+    st.stop()
+
+
+def _demo_button() -> None:
+    def choose() -> None:
+        st.session_state.base, st.session_state.tuned = demo.BASE, demo.TUNED
+
+    st.button("Open the demo", icon=":material/play_circle:", on_click=choose)

@@ -1,0 +1,81 @@
+"""What the tests share: a workspace of their own, and tiny models built on the spot."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before any test imports a library that reads these: nothing may ask a network, and two cores are few.
+os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"})
+
+#: The demo's base is prepared once and kept between runs of the tests: making it takes half a minute.
+DEMO_HOME = Path(os.environ.get("KS_LOTTERY_TEST_HOME", Path.home() / ".cache" / "ks-lottery-tests"))
+
+
+@pytest.fixture(autouse=True)
+def workspace_folder(tmp_path_factory, monkeypatch):
+    """Every test has an empty workspace, so none finds what another left."""
+    folder = tmp_path_factory.mktemp("workspace")
+    monkeypatch.setenv("KS_LOTTERY_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_models():
+    """The folder of prepared demo models, outside any test's workspace."""
+    from ks_core import demo
+
+    previous = os.environ.get("KS_LOTTERY_HOME")
+    os.environ["KS_LOTTERY_HOME"] = str(DEMO_HOME)
+    try:
+        demo.prepare_base()
+    finally:
+        if previous is None:
+            del os.environ["KS_LOTTERY_HOME"]
+        else:
+            os.environ["KS_LOTTERY_HOME"] = previous
+    return DEMO_HOME / "models"
+
+
+@pytest.fixture
+def demo_home(workspace_folder, demo_models):
+    """This test's workspace, with the demo's base in it."""
+    (workspace_folder / "models").symlink_to(demo_models)
+    return workspace_folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """A two-layer Llama with a 64-token vocabulary and rows of 16, tied, always the same."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                         num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=128,
+                         tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, pad_token_id=2)
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    """A word-level tokenizer over 64 entries: three special ones, then w3 to w63."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<unk>", "<s>", "</s>", *(f"w{i}" for i in range(3, 64))]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>",
+                                   pad_token="</s>")
+
+
+@pytest.fixture
+def tiny_folder(tmp_path, tiny_model, tiny_tokenizer):
+    """The tiny model as transformers saves it, tokenizer included."""
+    folder = tmp_path / "tiny"
+    tiny_model.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder

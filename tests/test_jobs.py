@@ -1,0 +1,151 @@
+"""Jobs: real processes, followed, cancelled, killed and resumed."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from ks_core import jobs
+from ks_core.errors import JobError
+
+#: Work for the tests: a module that the job's process can import by name.
+WORKER = '''
+import time
+
+from ks_core.errors import SettingsError
+
+
+def run(parameters, running):
+    if parameters["do"] == "fail":
+        raise SettingsError("alpha is 2. Expected less.")
+    if parameters["do"] == "crash":
+        raise ZeroDivisionError
+    kept = running.folder / "kept"
+    start = int(kept.read_text()) if kept.exists() else 0
+    running.event(started_at=start)
+    for step in range(start, parameters["steps"]):
+        running.progress(step, parameters["steps"], "stepping", stage="steps")
+        kept.write_text(str(step))
+        time.sleep(parameters.get("pause", 0.01))
+    return {"from": start}
+'''
+
+
+@pytest.fixture(autouse=True)
+def worker(tmp_path, monkeypatch):
+    (tmp_path / "job_worker.py").write_text(WORKER)
+    (tmp_path / "sitecustomize.py").write_text(
+        "from ks_core import jobs\njobs.KINDS['test'] = 'job_worker:run'\n")
+    root = os.path.dirname(os.path.dirname(jobs.__file__))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{root}")
+    monkeypatch.setitem(jobs.KINDS, "test", "job_worker:run")
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def submit(**parameters):
+    return jobs.submit("test", {"do": "work", "steps": 5, **parameters})
+
+
+def test_a_job_runs_to_its_end():
+    job = submit()
+    assert job.wait(30) == "done"
+    assert job.result == {"from": 0}
+    assert job.events()[0]["started_at"] == 0
+    assert [j.id for j in jobs.all_jobs("test")] == [job.id]
+    assert jobs.find(job.id).state == "done"
+
+
+def test_an_error_for_people_is_kept_as_it_is():
+    job = submit(do="fail")
+    assert job.wait(30) == "failed"
+    assert job.error == "alpha is 2. Expected less."
+    with pytest.raises(JobError, match="failed"):
+        _ = job.result
+
+
+def test_an_unexpected_error_is_in_the_log_and_not_in_the_sentence():
+    job = submit(do="crash")
+    assert job.wait(30) == "failed"
+    assert "Traceback" in job.log_tail(50) and "ZeroDivisionError" in job.log_tail()
+    assert "Traceback" not in job.error and "log" in job.error
+
+
+def test_the_same_request_is_one_job():
+    first = submit(steps=100, pause=0.05)
+    assert submit(steps=100, pause=0.05).id == first.id
+    first.cancel()
+    assert first.wait(30) == "cancelled"
+    assert submit(steps=100, pause=0.05).id != first.id
+    jobs.all_jobs("test")[0].cancel()
+
+
+def test_jobs_of_one_device_run_one_after_the_other():
+    first, second = submit(steps=1000, pause=0.05), submit(steps=1)
+    until(lambda: first.state == "running")
+    until(lambda: "waiting" in second.progress.message)
+    assert second.state == "queued"
+    first.cancel()
+    assert second.wait(30) == "done"
+    assert first.state == "cancelled"
+
+
+def test_a_killed_job_has_failed_and_resumes_where_it_was():
+    job = submit(steps=40, pause=0.1)
+    until(lambda: job.progress.done >= 3)
+    os.killpg(json.loads((job.folder / "process.json").read_text())["pid"], signal.SIGKILL)
+    until(lambda: job.state == "failed")
+    assert "without a word" in job.error
+    jobs.resume(job)
+    assert job.wait(30) == "done"
+    assert job.result["from"] >= 2
+
+
+def test_a_pid_that_belongs_to_another_is_not_the_job(tmp_path):
+    job = submit(steps=1000, pause=0.05)
+    until(lambda: job.state == "running")
+    path = job.folder / "process.json"
+    real = json.loads(path.read_text())
+    path.write_text(json.dumps({"pid": os.getpid(), "started": real["started"] - 1000}))
+    assert job.state == "failed"
+    path.write_text(json.dumps(real))
+    assert job.state == "running"
+    job.cancel()
+    assert job.wait(30) == "cancelled"
+
+
+def test_half_written_files_are_no_error():
+    job = submit()
+    job.wait(30)
+    (job.folder / "status.json").write_text('{"state": "do')
+    with (job.folder / "events.jsonl").open("a") as file:
+        file.write('{"half')
+    assert job.state == "failed"
+    assert len(job.events()) == 1
+
+
+def test_unknown_kinds_and_jobs_are_said():
+    with pytest.raises(JobError, match="no kind of job"):
+        jobs.submit("dance", {})
+    with pytest.raises(JobError, match="no job"):
+        jobs.find("../../etc")
+
+
+def test_the_process_is_of_its_own_session():
+    job = submit(steps=200, pause=0.05)
+    until(lambda: job.state == "running")
+    pid = json.loads((job.folder / "process.json").read_text())["pid"]
+    assert os.getsid(pid) == pid != os.getsid(0)
+    assert sys.executable
+    job.cancel()
+    assert job.wait(30) == "cancelled"

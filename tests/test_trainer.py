@@ -1,0 +1,134 @@
+"""Training rows: what is learned from, what is stepped, and that a run can be repeated and resumed."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from ks_core.corpora import Corpus, SentencePair
+from ks_core.errors import CorpusError, ModelError, SettingsError
+from ks_core.rows import lay_over
+from ks_core.trainer import (
+    IGNORED,
+    Collator,
+    Recipe,
+    RowwiseAdam,
+    batch_order,
+    count_tokens,
+    encode,
+    train_rows,
+)
+
+PROMPT = "w3 {source} w4"
+CORPUS = Corpus("test", "A", "B", tuple(SentencePair(f"w{i} w{i + 1}", f"w{i + 20}") for i in range(5, 25)),
+                (SentencePair("w40 w41", "w42"),))
+
+
+@pytest.fixture
+def examples(tiny_tokenizer):
+    return encode(CORPUS, tiny_tokenizer, PROMPT, 128)
+
+
+def test_only_target_and_end_are_learned(examples, tiny_tokenizer):
+    first = examples[0]
+    assert first["input_ids"] == [3, 5, 6, 4, 25, tiny_tokenizer.eos_token_id]
+    assert first["labels"] == [IGNORED] * 4 + [25, tiny_tokenizer.eos_token_id]
+    assert count_tokens(examples)[3] == len(CORPUS.train)
+
+
+def test_padding_is_on_the_left_and_not_learned(examples):
+    short = {"input_ids": [3, 2], "labels": [IGNORED, 2]}
+    batch = Collator(pad=0)([examples[0], short])
+    assert batch["input_ids"][1].tolist() == [0, 0, 0, 0, 3, 2]
+    assert batch["labels"][1].tolist() == [IGNORED] * 5 + [2]
+    assert batch["attention_mask"][1].tolist() == [0, 0, 0, 0, 1, 1]
+    assert batch["position_ids"][1].tolist() == [0, 0, 0, 0, 0, 1]
+
+
+def test_each_pass_meets_every_example_once():
+    lengths = [5, 9, 7, 30, 2, 8, 40]
+    order = batch_order(lengths, batch_size=2, steps=7, seed=3)
+    assert len(order) == 14 and sorted(order[:7]) == sorted(order[7:]) == list(range(7))
+    assert order == batch_order(lengths, 2, 7, 3) != batch_order(lengths, 2, 7, 4)
+    assert batch_order(lengths, 2, 3, 3) == order[:6]
+
+
+def test_a_pair_longer_than_the_model_is_explained(tiny_tokenizer):
+    with pytest.raises(CorpusError, match="6 tokens"):
+        encode(CORPUS, tiny_tokenizer, PROMPT, 5)
+
+
+def train(tiny_model, tiny_tokenizer, examples, folder, recipe, **options):
+    model = copy.deepcopy(tiny_model)
+    rows = lay_over(model, sorted(count_tokens(examples)))
+    trained = train_rows(model, tiny_tokenizer, examples, recipe, folder, **options)
+    return rows, trained
+
+
+RECIPE = Recipe(steps=12, batch_size=4, learning_rate=0.05)
+
+
+@pytest.mark.parametrize("optimizer", ["rowwise_adam", "adam"])
+def test_training_learns_and_repeats_itself(tiny_model, tiny_tokenizer, examples, tmp_path, optimizer):
+    recipe = Recipe(steps=30, batch_size=4, learning_rate=0.05, optimizer=optimizer)
+    seen = []
+    rows, first = train(tiny_model, tiny_tokenizer, examples, tmp_path / "a", recipe,
+                        progress=lambda *a: seen.append(a))
+    again, second = train(tiny_model, tiny_tokenizer, examples, tmp_path / "b", recipe)
+    assert first.losses == second.losses
+    assert torch.equal(rows.rows, again.rows)
+    assert [s[0] for s in seen] == list(range(1, 31))
+    early, late = (sum(x for _, x in part) for part in (first.losses[:5], first.losses[-5:]))
+    assert late < early
+    other, _ = train(tiny_model, tiny_tokenizer, examples, tmp_path / "c",
+                     Recipe(steps=30, batch_size=4, learning_rate=0.05, optimizer=optimizer, seed=1))
+    assert not torch.equal(rows.rows, other.rows)
+
+
+def test_the_first_loss_is_the_models_own(tiny_model, tiny_tokenizer, examples, tmp_path):
+    """The loss over the last positions only equals transformers' loss over all of them."""
+    recipe = Recipe(steps=1, batch_size=len(examples), learning_rate=1e-9)
+    _, trained = train(tiny_model, tiny_tokenizer, examples, tmp_path, recipe)
+    batch = Collator(tiny_tokenizer.pad_token_id)(examples)
+    assert trained.losses[0][1] == pytest.approx(tiny_model(**batch).loss.item(), rel=1e-4)
+
+
+def test_cancel_then_resume_equals_a_run_in_one_piece(tiny_model, tiny_tokenizer, examples, tmp_path):
+    whole, _ = train(tiny_model, tiny_tokenizer, examples, tmp_path / "whole", RECIPE)
+    steps = []
+    _, cut = train(tiny_model, tiny_tokenizer, examples, tmp_path / "cut", RECIPE,
+                   progress=lambda step, *_: steps.append(step), should_stop=lambda: len(steps) >= 5)
+    assert cut.stopped and steps[-1] < 12
+    resumed, trained = train(tiny_model, tiny_tokenizer, examples, tmp_path / "cut", RECIPE,
+                             progress=lambda step, *_: steps.append(step))
+    assert not trained.stopped and steps == list(range(1, 13))
+    torch.testing.assert_close(resumed.rows, whole.rows)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tiny_tokenizer, examples, tmp_path):
+    model = copy.deepcopy(tiny_model)
+    rows = lay_over(model, sorted(count_tokens(examples)))
+    with torch.no_grad():
+        rows.rows[0] = float("nan")
+    with pytest.raises(ModelError, match="Lower the learning rate"):
+        train_rows(model, tiny_tokenizer, examples, RECIPE, tmp_path)
+
+
+def test_rowwise_adam_leaves_rows_without_gradient_alone():
+    rows = nn.Parameter(torch.ones(3, 2))
+    optimizer = RowwiseAdam([rows], lr=0.1)
+    for gradient in ([[1.0, 1.0], [0, 0], [0, 0]], [[0.0, 0], [1, 1], [0, 0]]):
+        rows.grad = torch.tensor(gradient)
+        optimizer.step()
+    # Each used row has moved by one step of Adam from fresh moments, which is the learning rate.
+    torch.testing.assert_close(rows.detach()[0], torch.full((2,), 0.9))
+    assert torch.equal(rows.detach()[2], torch.ones(2))
+    assert rows.detach()[1, 0] < 1
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"optimizer": "sgd"},
+                                 {"learning_rate": float("nan")}, {"schedule": "wild"}, {"beta1": 1.0}])
+def test_recipes_that_cannot_be(bad):
+    with pytest.raises(SettingsError):
+        Recipe(**bad)
