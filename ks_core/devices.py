@@ -1,0 +1,63 @@
+"""Where a test runs: cuda, mps or the CPU, and the kernel for it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from ks_core.errors import SettingsError
+
+NAMES = ("auto", "cuda", "mps", "cpu", "torch:cpu")
+
+
+class Kernel(Protocol):
+    """Something that counts: the integers k = D * d for a block of rows, see ``kernels``."""
+
+    device: str
+    #: One sentence when the kernel did not run where it was meant to; ``None`` otherwise.
+    note: str | None
+
+    def count(self, before: np.ndarray, after: np.ndarray, dtype: str, with_shift: bool) -> tuple[np.ndarray, ...]: ...
+
+
+def available() -> list[str]:
+    """The devices of this machine, the fastest first. Imports torch only where it is installed."""
+    try:
+        import torch
+    except ImportError:
+        return ["cpu"]
+    found = []
+    if torch.cuda.is_available():
+        found.append("cuda")
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def select(name: str = "auto") -> str:
+    """The device for a wish: ``auto`` takes cuda, then mps, then cpu.
+
+    Raises ``SettingsError`` for an unknown name or a device that this machine lacks.
+    """
+    if name in ("cpu", "torch:cpu"):
+        return name  # always there: no need to wait for torch to be imported
+    if name not in NAMES and not name.startswith("cuda:"):
+        raise SettingsError(f"{name!r} is no device. Expected one of: {', '.join(NAMES)}.")
+    found = available()
+    if name == "auto":
+        return found[0]
+    if name.partition(":")[0] not in found:
+        raise SettingsError(f"This machine has no {name}. It has: {', '.join(found)}.")
+    return name
+
+
+def kernel(device: str) -> Kernel:
+    """The kernel for a selected device."""
+    if device == "cpu":
+        from ks_core.kernels.cpu import CPUKernel
+
+        return CPUKernel()
+    from ks_core.kernels.torch_kernel import TorchKernel
+
+    return TorchKernel(device.removeprefix("torch:"))
