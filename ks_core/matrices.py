@@ -154,11 +154,17 @@ class GatheredMatrix:
         return self.base.dtype
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        ids = self.ids[start:stop]
-        if len(ids) and ids[-1] - ids[0] == len(ids) - 1 and np.all(np.diff(ids) == 1):
-            return self.base.block(int(ids[0]), int(ids[-1]) + 1)  # a plain run needs no copy
-        return np.concatenate([self.base.block(int(i), int(i) + 1) for i in ids]) if len(ids) else (
-            self.base.block(0, 0))
+        return take(self.base, self.ids[start:stop])
+
+
+def take(matrix: Matrix, ids: np.ndarray) -> np.ndarray:
+    """The rows of these ids, in their order, as stored: (len(ids), d). Runs of ids are read in one go."""
+    if len(ids) == 0:
+        return matrix.block(0, 0)
+    breaks = np.nonzero(np.diff(ids) != 1)[0] + 1
+    runs = np.split(np.asarray(ids), breaks)
+    pieces = [matrix.block(int(run[0]), int(run[-1]) + 1) for run in runs]
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def blocks(rows: int, row_bytes: int, budget: int = 32 << 20) -> Iterator[tuple[int, int]]:

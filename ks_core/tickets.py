@@ -18,7 +18,7 @@ import numpy as np
 
 from ks_core import workspace
 from ks_core.errors import SettingsError, TicketError
-from ks_core.matrices import take
+from ks_core.matrices import take, to_floats
 from ks_core.signature import Signature
 from ks_core.study import Scan, Study, check_alpha, readable
 
@@ -146,7 +146,8 @@ def ticket_of(study: Study, scan: Scan, positions: np.ndarray, *, rule: str, alp
     """The ticket of a study, with the tuned values of its rows, so that it can be saved."""
     strings = study.token_strings()
     names = [readable(strings, int(i)) for i in scan.token_ids[positions]]
-    rows = take(study.pair.after, positions)
+    after = study.pair.after
+    rows = to_floats(take(after, positions), after.dtype)
     return Ticket.from_scan(scan, positions, names, rule=rule, alpha=alpha, base=study.base.source, rows=rows)
 
 

@@ -1,19 +1,19 @@
 """The KS statistic of many rows on the CPU, without sorting a row.
 
-For one row: spread the 2d values over equal-width buckets and count each sample per bucket. At the edges
-of buckets the gap between the two CDFs is then known exactly. Inside a bucket that holds ``na`` values of
-one sample and ``nb`` of the other the gap can pass the edges' only when both are there, and never beyond
-``max(g + na, nb - g)`` with g the gap at its left edge. So only the few buckets whose bound beats the best
-edge are gathered and ordered. This is exact whatever the rounding of the bucket index, because rounding
-keeps order: a larger value never gets a smaller bucket, and equal values get the same.
+For one row: spread the d values of each sample over equal-width buckets and count. At the edges of
+buckets the gap between the two CDFs is then known exactly (here always as an integer, times d). Inside a
+bucket that holds ``na`` values of one sample and ``nb`` of the other it cannot pass
+``max(gap + na, nb - gap)`` with ``gap`` taken at the left edge. Runs of 16 buckets are looked at first, with
+the same bound; only the runs and then the buckets whose bound beats the best edge are opened, and usually
+that is one bucket or none. This is exact whatever the rounding of the bucket index, because rounding keeps
+order: a larger value never gets a lower bucket, and equal values get the same.
 
-Rows that defeat equal width (one outlier, a narrow band far from zero) put many values into one bucket;
-such a bucket is ordered by a radix sort of its values' bits, which is linear, so there is no cliff. Rows
-that are equal value by value are seen first and need no work.
+Rows that defeat equal width (one outlier, a band far from zero, values whose difference overflows) leave
+many values in an opened bucket. Such a bucket is spread again, by order-preserving integer keys and over
+the range of keys that is really there, and so on: 11 bits a level, so three levels for float32, with the
+same bound at each. There is no cliff. Rows that are equal value by value are seen first and need no work.
 
-Half of the counting is the base's, and a base met again could bring its counts along. It does not: the
-bucket width comes from both rows, and kept counts would have to be read from memory at about the price of
-counting again.
+A base that is compared again is counted again. {BASE}
 """
 
 from __future__ import annotations
@@ -22,14 +22,18 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
 
-#: Buckets that hold more values than this are sorted by radix, smaller ones by insertion.
-SMALL = 40
-RADIX_BITS = 11
-RADIX = 1 << RADIX_BITS
+#: Opened buckets of at most this many values are sorted by insertion, larger ones are spread again.
+SMALL = 32
+#: Buckets that are looked at as one before they are looked at singly.
+RUN = 16
+#: Bits of a key that one level of spreading resolves.
+LEVEL_BITS = 11
+#: With more opened buckets than this, every value is looked up instead of searching bucket by bucket.
+FEW = 6
 
 
 @njit(cache=True, nogil=True)
-def _largest_bits(bits, mask):
+def _largest(bits, mask):
     """The largest absolute value of a row, as bits: non-finite values have the largest bits of all."""
     top = bits[0] & mask
     for i in range(bits.size):
@@ -40,7 +44,7 @@ def _largest_bits(bits, mask):
 @njit(cache=True, nogil=True)
 def _same(a, b):
     """Whether two rows are equal value by value (-0.0 equals 0.0)."""
-    step = 64  # compared in short runs: most rows that differ do so at once
+    step = 256  # in short runs: most rows that differ do so at once
     for start in range(0, a.size, step):
         differing = 0
         for i in range(start, min(start + step, a.size)):
@@ -50,64 +54,66 @@ def _same(a, b):
     return True
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _shift(a, b):
-    """Length of b - a, and the cosine between a and b, summed in float64."""
-    square, dot, aa, bb = 0.0, 0.0, 0.0, 0.0
-    for i in range(a.size):
-        x, y = np.float64(a[i]), np.float64(b[i])
-        square += (y - x) * (y - x)
-        dot += x * y
-        aa += x * x
-        bb += y * y
-    return np.sqrt(square), dot / np.sqrt(aa) / np.sqrt(bb) if aa > 0 and bb > 0 else 0.0
+@njit(cache=True, nogil=True)
+def _spread(values, reach, scale, slots):
+    """The bucket of each value; the offset by ``reach`` makes it non-negative."""
+    for i in range(values.size):
+        slots[i] = np.int32((values[i] + reach) * scale)
 
 
 @njit(cache=True, nogil=True)
-def _keys(values, bits, keys, start, stop, top):
-    """Order-preserving unsigned integers for values[start:stop]; -0.0 and 0.0 get the same."""
-    for i in range(start, stop):
-        key = bits[i]
-        if values[i] == 0:
-            keys[i] = top
-        else:
-            keys[i] = ~key if key & top else key | top
-    return
+def _key(bits, top):
+    """An unsigned integer in the order of the floats; -0.0 and 0.0 get the same."""
+    if bits == top:
+        return top
+    return ~bits if bits & top else bits | top
 
 
 @njit(cache=True, nogil=True)
-def _radix_sort(keys, spare, start, stop, passes):
-    """Sort keys[start:stop] in place; ``spare`` is of the same size."""
-    counts = np.empty(RADIX, np.int64)
-    source, target = keys, spare
-    for p in range(passes):
-        shift = np.uint64(p * RADIX_BITS)
-        counts[:] = 0
+def _collect(slots, slot, wanted, bits, top, keys, at):
+    """Append the keys of the ``wanted`` values in bucket ``slot`` to ``keys``, from ``at`` on."""
+    step, end = 256, at + wanted
+    for start in range(0, slots.size, step):
+        stop = min(start + step, slots.size)
+        hits = 0
         for i in range(start, stop):
-            counts[(np.uint64(source[i]) >> shift) & np.uint64(RADIX - 1)] += 1
-        total = start
-        for c in range(RADIX):
-            here = counts[c]
-            counts[c] = total
-            total += here
-        for i in range(start, stop):
-            digit = (np.uint64(source[i]) >> shift) & np.uint64(RADIX - 1)
-            target[counts[digit]] = source[i]
-            counts[digit] += 1
-        source, target = target, source
-    if passes % 2:
-        for i in range(start, stop):
-            keys[i] = spare[i]
+            hits += slots[i] == slot
+        if hits:
+            for i in range(start, stop):
+                if slots[i] == slot:
+                    keys[at] = _key(bits[i], top)
+                    at += 1
+            if at == end:
+                return
+
+
+@njit(cache=True, nogil=True)
+def _look_up(slots, place, cursor, bits, top, keys):
+    """Append every value whose bucket is opened: ``place`` is its number from 1, 0 for the others."""
+    for i in range(slots.size):
+        p = place[slots[i]]
+        if p:
+            keys[cursor[p - 1]] = _key(bits[i], top)
+            cursor[p - 1] += 1
+
+
+@njit(cache=True, nogil=True)
+def _insert(keys, start, stop):
+    """Insertion sort of keys[start:stop]."""
+    for i in range(start + 1, stop):
+        x = keys[i]
+        j = i
+        while j > start and keys[j - 1] > x:
+            keys[j] = keys[j - 1]
+            j -= 1
+        keys[j] = x
 
 
 @njit(cache=True, nogil=True)
 def _walk(ka, a0, a1, kb, b0, b1, gap, best):
     """The largest absolute gap over two sorted runs, starting from ``gap``; ties step together."""
-    while a0 < a1 or b0 < b1:
-        if b0 == b1 or (a0 < a1 and ka[a0] <= kb[b0]):
-            x = ka[a0]
-        else:
-            x = kb[b0]
+    while a0 < a1 and b0 < b1:  # once one side is used up the gap only moves towards the known right edge
+        x = min(ka[a0], kb[b0])
         while a0 < a1 and ka[a0] == x:
             gap += 1
             a0 += 1
@@ -119,97 +125,205 @@ def _walk(ka, a0, a1, kb, b0, b1, gap, best):
 
 
 @njit(cache=True, nogil=True)
-def _insert(values, start, stop):
-    """Insertion sort of values[start:stop]."""
-    for i in range(start + 1, stop):
-        x = values[i]
-        j = i
-        while j > start and values[j - 1] > x:
-            values[j] = values[j - 1]
-            j -= 1
-        values[j] = x
+def _range(ka, a0, a1, kb, b0, b1):
+    low = high = ka[a0]
+    for i in range(a0, a1):
+        low, high = min(low, ka[i]), max(high, ka[i])
+    for i in range(b0, b1):
+        low, high = min(low, kb[i]), max(high, kb[i])
+    return np.uint64(low), np.uint64(high)
 
 
 @njit(cache=True, nogil=True)
-def _row(a, b, reach, slots_a, slots_b, table, marks, pool_a, pool_b, bits_a, bits_b, keys_a, keys_b, spare,
-         found, top, passes):
-    """D * d of one row. ``reach`` is the largest absolute value; the rest is scratch space."""
-    d, width = a.size, table.size
-    one = a.dtype.type(1)
-    scale = one * width / (reach + reach)
-    if not (scale > 0 and np.isfinite(scale) and np.isfinite(reach + reach)):
-        # Values so large or so small that a bucket's width is no number: order the whole row.
-        for i in range(d):
-            pool_a[i] = a[i]
-            pool_b[i] = b[i]
-        _keys(pool_a, bits_a, keys_a, 0, d, top)
-        _keys(pool_b, bits_b, keys_b, 0, d, top)
-        _radix_sort(keys_a, spare, 0, d, passes)
-        _radix_sort(keys_b, spare, 0, d, passes)
-        return _walk(keys_a, 0, d, keys_b, 0, d, 0, 0)
-    last = np.int32(width - 1)
-    for i in range(d):
-        slots_a[i] = min(np.int32((a[i] + reach) * scale), last)
-    for i in range(d):
-        slots_b[i] = min(np.int32((b[i] + reach) * scale), last)
-    table[:] = 0
-    for i in range(d):
-        table[slots_a[i]] += 1
-    for i in range(d):
-        table[slots_b[i]] += 1 << 32
-    gap, best, n = 0, 0, 0
-    for t in range(width):
-        na, nb = table[t] & 0xFFFFFFFF, table[t] >> 32
-        if na and nb and max(gap + na, nb - gap) > best:
-            found[n, 0], found[n, 1] = t, gap
+def _slot(key, low, shift):
+    return np.int64((np.uint64(key) - low) >> shift)
+
+
+@njit(cache=True, nogil=True)
+def _gather(keys, start, stop, low, shift, cursor, spare):
+    """Move the keys of opened buckets to where ``cursor`` says (below 0: not opened), grouped by bucket."""
+    n = 0
+    for i in range(start, stop):
+        slot = _slot(keys[i], low, shift)
+        at = cursor[slot]
+        if at >= 0:
+            spare[at] = keys[i]
+            cursor[slot] = at + 1
             n += 1
-        gap += na - nb
-        best = max(best, abs(gap))
-    # What beat the best edge so far may not beat the best of all.
-    kept, at_a, at_b = 0, 0, 0
-    for c in range(n):
-        t, gap = found[c, 0], found[c, 1]
-        na, nb = table[t] & 0xFFFFFFFF, table[t] >> 32
-        if max(gap + na, nb - gap) > best:
-            found[kept, 0], found[kept, 1], found[kept, 2], found[kept, 3] = t, gap, at_a, at_b
-            at_a += na
-            at_b += nb
-            kept += 1
-            marks[t] = kept
-    if kept == 0:
-        return best
-    for i in range(d):
-        c = marks[slots_a[i]]
-        if c:
-            pool_a[found[c - 1, 2]] = a[i]
-            found[c - 1, 2] += 1
-    for i in range(d):
-        c = marks[slots_b[i]]
-        if c:
-            pool_b[found[c - 1, 3]] = b[i]
-            found[c - 1, 3] += 1
-    for c in range(kept):
-        t, gap, a1, b1 = found[c, 0], found[c, 1], found[c, 2], found[c, 3]
-        na, nb = table[t] & 0xFFFFFFFF, table[t] >> 32
-        marks[t] = 0
-        if max(gap + na, nb - gap) <= best:
+    keys[start : start + n] = spare[:n]
+
+
+@njit(cache=True, nogil=True)
+def _refine(ka, kb, spare, stack, size, fine_a, fine_b, best):
+    """The best gap once every bucket on the stack is searched.
+
+    A line of ``stack`` is (a0, a1, b0, b1, gap): its keys are ka[a0:a1] and kb[b0:b1], both not empty.
+    """
+    while size:
+        size -= 1
+        a0, a1, b0, b1, gap = stack[size]
+        if max(gap + a1 - a0, b1 - b0 - gap) <= best:
             continue
-        a0, b0 = a1 - na, b1 - nb
-        if na + nb <= SMALL:
-            _insert(pool_a, a0, a1)
-            _insert(pool_b, b0, b1)
-            best = _walk(pool_a, a0, a1, pool_b, b0, b1, gap, best)
-        else:
-            _keys(pool_a, bits_a, keys_a, a0, a1, top)
-            _keys(pool_b, bits_b, keys_b, b0, b1, top)
-            _radix_sort(keys_a, spare, a0, a1, passes)
-            _radix_sort(keys_b, spare, b0, b1, passes)
-            best = _walk(keys_a, a0, a1, keys_b, b0, b1, gap, best)
+        if a1 - a0 + b1 - b0 <= SMALL:
+            _insert(ka, a0, a1)
+            _insert(kb, b0, b1)
+            best = _walk(ka, a0, a1, kb, b0, b1, gap, best)
+            continue
+        low, high = _range(ka, a0, a1, kb, b0, b1)
+        shift = np.uint64(0)
+        while (high - low) >> shift >= np.uint64(1 << LEVEL_BITS):
+            shift += np.uint64(1)
+        width = _slot(high, low, shift) + 1
+        fine_a[:width] = 0
+        fine_b[:width] = 0
+        for i in range(a0, a1):
+            fine_a[_slot(ka[i], low, shift)] += 1
+        for i in range(b0, b1):
+            fine_b[_slot(kb[i], low, shift)] += 1
+        edge = gap
+        for t in range(width):
+            edge += fine_a[t] - fine_b[t]
+            best = max(best, abs(edge))
+        if shift == 0:
+            continue  # a bucket is one value: nothing can happen inside
+        to_a = to_b = 0
+        for t in range(width):
+            na, nb = fine_a[t], fine_b[t]
+            fine_a[t] = fine_b[t] = -1
+            if na and nb and max(gap + na, nb - gap) > best:
+                fine_a[t], fine_b[t] = to_a, to_b
+                stack[size] = a0 + to_a, a0 + to_a + na, b0 + to_b, b0 + to_b + nb, gap
+                size += 1
+                to_a += na
+                to_b += nb
+            gap += na - nb
+        if to_a:
+            _gather(ka, a0, a1, low, shift, fine_a, spare)
+            _gather(kb, b0, b1, low, shift, fine_b, spare)
     return best
 
 
+@njit(cache=True, nogil=True)
+def _sum_runs(table, runs):
+    for r in range(runs.size):
+        total = np.int32(0)
+        for t in range(r * RUN, r * RUN + RUN):
+            total += table[t]
+        runs[r] = total
+
+
+@njit(cache=True, nogil=True)
+def _row(a, b, bits_a, bits_b, reach, top, slots_a, slots_b, table_a, table_b, runs_a, runs_b, place, opened,
+         cursor, ka, kb, spare, stack, fine_a, fine_b):
+    """D * d of one row. ``reach`` is the largest absolute value; ``slots_a`` and after is scratch space."""
+    d, width = a.size, table_a.size
+    scale = a.dtype.type(width - 1) / (reach + reach)  # a little below width, so rounding stays inside
+    if not (scale > 0 and np.isfinite(scale)):
+        # So large or so small that a bucket has no width in floats: spread the keys from the start.
+        for i in range(d):
+            ka[i], kb[i] = _key(bits_a[i], top), _key(bits_b[i], top)
+        stack[0] = 0, d, 0, d, 0
+        return _refine(ka, kb, spare, stack, 1, fine_a, fine_b, 0)
+    _spread(a, reach, scale, slots_a)
+    _spread(b, reach, scale, slots_b)
+    table_a[:] = 0
+    table_b[:] = 0
+    for i in range(d):
+        table_a[slots_a[i]] += 1  # two tables: a tuned value often meets its base's bucket, and would wait
+        table_b[slots_b[i]] += 1
+    _sum_runs(table_a, runs_a)
+    _sum_runs(table_b, runs_b)
+    gap = best = np.int32(0)
+    for r in range(runs_a.size):
+        gap += runs_a[r] - runs_b[r]
+        best = max(best, abs(gap))
+    gap = np.int32(0)
+    n = 0
+    for r in range(runs_a.size):
+        if max(gap + runs_a[r], runs_b[r] - gap) > best:
+            edge = gap
+            for t in range(r * RUN, r * RUN + RUN):
+                na, nb = table_a[t], table_b[t]
+                if na and nb and max(edge + na, nb - edge) > best:
+                    opened[n, 0], opened[n, 1] = t, edge
+                    n += 1
+                edge += na - nb
+                best = max(best, abs(edge))
+        gap += runs_a[r] - runs_b[r]
+    size = at_a = at_b = 0
+    for c in range(n):
+        t, edge = opened[c]
+        na, nb = table_a[t], table_b[t]
+        if max(edge + na, nb - edge) > best:  # the best edge may have come later
+            opened[size, 0] = t
+            stack[size] = at_a, at_a + na, at_b, at_b + nb, edge
+            size += 1
+            at_a += na
+            at_b += nb
+    if size == 0:
+        return np.int64(best)
+    if size <= FEW:
+        for c in range(size):
+            t = opened[c, 0]
+            _collect(slots_a, t, table_a[t], bits_a, top, ka, stack[c, 0])
+            _collect(slots_b, t, table_b[t], bits_b, top, kb, stack[c, 2])
+    else:
+        for c in range(size):
+            place[opened[c, 0]] = c + 1
+        cursor[:size] = stack[:size, 0]
+        _look_up(slots_a, place, cursor, bits_a, top, ka)
+        cursor[:size] = stack[:size, 2]
+        _look_up(slots_b, place, cursor, bits_b, top, kb)
+        for c in range(size):
+            place[opened[c, 0]] = 0
+    return _refine(ka, kb, spare, stack, size, fine_a, fine_b, np.int64(best))
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _sums(a, b):
+    """Squared length of b - a, a . b, a . a and b . b, in float64."""
+    square, dot, aa, bb = 0.0, 0.0, 0.0, 0.0
+    for i in range(a.size):
+        x, y = np.float64(a[i]), np.float64(b[i])
+        square += (y - x) * (y - x)
+        dot += x * y
+        aa += x * x
+        bb += y * y
+    return square, dot, aa, bb
+
+
+@njit(cache=True, nogil=True)
+def _shift(a, b, reach_a, reach_b):
+    """Length of b - a, and the cosine between a and b, which are not equal."""
+    square, dot, aa, bb = _sums(a, b)
+    if reach_a == 0 or reach_b == 0:
+        dot = 0.0
+    tiny, huge = 1e-250, 1e250
+    if not (tiny < square < huge and (aa > tiny or reach_a == 0) and (bb > tiny or reach_b == 0)
+            and aa < huge and bb < huge):
+        # Only float64 gets here: squares that leave its range are taken of values brought near 1.
+        half = 0.5 if max(reach_a, reach_b) > 1e300 else 1.0
+        unit = 0.0
+        for i in range(a.size):
+            unit = max(unit, abs(b[i] * half - a[i] * half))
+        square = dot = aa = bb = 0.0
+        for i in range(a.size):
+            x = a[i] / reach_a if reach_a > 0 else 0.0
+            y = b[i] / reach_b if reach_b > 0 else 0.0
+            dot += x * y
+            aa += x * x
+            bb += y * y
+            square += ((b[i] * half - a[i] * half) / unit) ** 2
+        length = np.sqrt(square) * unit / half
+    else:
+        length = np.sqrt(square)
+    if aa == 0 or bb == 0:
+        return length, 0.0
+    return length, max(-1.0, min(1.0, dot / np.sqrt(aa) / np.sqrt(bb)))
+
+
 def _load(source, target, bits, brain):
-    """Copy a row into ``target``; rows given as uint16 are 16-bit floats (bfloat16 if ``brain``).
+    """A row as floats: the row itself, or 16-bit floats given as uint16 (bfloat16 if ``brain``) in ``target``.
 
     A bfloat16 is the upper half of its float32. A float16's exponent and fraction, moved into place,
     read as a float32 are the value times 2**-112, subnormals included; infinities and NaN are put right.
@@ -220,70 +334,64 @@ def _load(source, target, bits, brain):
 @overload(_load)
 def _compiled_load(source, target, bits, brain):
     if isinstance(source.dtype, types.Float):
-
-        def copy(source, target, bits, brain):
-            target[:] = source
-
-        return copy
+        return lambda source, target, bits, brain: source
 
     def widen(source, target, bits, brain):
         n = source.size
         if brain:
             for i in range(n):
                 bits[i] = np.uint32(source[i]) << np.uint32(16)
-            return
+            return target
         for i in range(n):
             bits[i] = np.uint32(source[i] & np.uint16(0x7FFF)) << np.uint32(13)
         for i in range(n):
             target[i] = target[i] * np.float32(5.192296858534828e33)
         for i in range(n):
             half = source[i]
-            if half & np.uint16(0x7C00) == np.uint16(0x7C00):
-                bits[i] = np.uint32(0x7F800000)
-            bits[i] |= np.uint32(half & np.uint16(0x8000)) << np.uint32(16)
+            whole = np.uint32(0x7F800000) if half & np.uint16(0x7C00) == np.uint16(0x7C00) else bits[i]
+            bits[i] = whole | np.uint32(half & np.uint16(0x8000)) << np.uint32(16)
+        return target
 
     return widen
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _rows(before, after, brain, like, width, mask, infinite, top, passes, with_shift, counts, l2, cosine, bad):
+def _rows(before, after, brain, like, width, mask, infinite, top, with_shift, counts, l2, cosine, bad):
     """Counts for all rows of a block; ``bad`` takes 1 or 2 for a row that is not finite before or after.
 
-    ``like`` is an empty array of the dtype that is computed in; ``mask``, ``infinite`` and ``top`` are its
-    sign mask, the bits of infinity and the sign bit, each an array of one.
+    ``like`` is an empty array of the dtype that is computed in; ``mask`` (signed) is all of it but the sign,
+    ``infinite`` the bits of infinity, ``top`` (unsigned) the sign bit: each an array of one.
     """
     n, d = before.shape
     batch = max(1, min(64, n // 8))
     for part in prange((n + batch - 1) // batch):
         # Scratch space of one batch of rows; allocating it costs far less than the rows.
         wide_a, wide_b = np.empty(d, like.dtype), np.empty(d, like.dtype)
-        wide_a_bits, wide_b_bits = wide_a.view(mask.dtype), wide_b.view(mask.dtype)
-        bits_wide_a, bits_wide_b = wide_a.view(top.dtype), wide_b.view(top.dtype)
-        pool_a, pool_b = np.empty(d, like.dtype), np.empty(d, like.dtype)
-        bits_a, bits_b = pool_a.view(top.dtype), pool_b.view(top.dtype)
-        keys_a, keys_b, spare = np.empty(d, top.dtype), np.empty(d, top.dtype), np.empty(d, top.dtype)
-        slots_a, slots_b = np.empty(d, np.int32), np.empty(d, np.int32)
-        table, marks = np.empty(width, np.int64), np.zeros(width, np.int32)
-        found = np.empty((width, 4), np.int64)
-        reach_bits = np.empty(1, mask.dtype)
+        wide_bits_a, wide_bits_b = wide_a.view(top.dtype), wide_b.view(top.dtype)
+        ka, kb, spare = np.empty(d, top.dtype), np.empty(d, top.dtype), np.empty(d, top.dtype)
+        slots_a, slots_b = np.empty(d, np.uint16), np.empty(d, np.uint16)
+        table_a, table_b = np.empty(width, np.int32), np.empty(width, np.int32)
+        runs_a, runs_b = np.empty(width // RUN, np.int32), np.empty(width // RUN, np.int32)
+        place, cursor = np.zeros(width, np.int32), np.empty(width, np.int64)
+        opened, stack = np.empty((width, 2), np.int32), np.empty((max(d, width), 5), np.int64)
+        fine_a, fine_b = np.empty(1 << LEVEL_BITS, np.int64), np.empty(1 << LEVEL_BITS, np.int64)
+        reach = np.empty(2, mask.dtype)
+        reaches = reach.view(like.dtype)
         for r in range(part * batch, min(n, (part + 1) * batch)):
-            _load(before[r], wide_a, bits_wide_a, brain)
-            _load(after[r], wide_b, bits_wide_b, brain)
-            largest_a = _largest_bits(wide_a_bits, mask[0])
-            largest_b = _largest_bits(wide_b_bits, mask[0])
-            if largest_a >= infinite[0] or largest_b >= infinite[0]:
-                bad[r] = 1 if largest_a >= infinite[0] else 2
+            a = _load(before[r], wide_a, wide_bits_a, brain)
+            b = _load(after[r], wide_b, wide_bits_b, brain)
+            reach[0], reach[1] = _largest(a.view(mask.dtype), mask[0]), _largest(b.view(mask.dtype), mask[0])
+            if max(reach[0], reach[1]) >= infinite[0]:
+                bad[r] = 1 if reach[0] >= infinite[0] else 2
                 continue
-            if _same(wide_a, wide_b):
+            if _same(a, b):
                 counts[r], l2[r], cosine[r] = 0, 0.0, 1.0
                 continue
-            reach_bits[0] = max(largest_a, largest_b)
-            reach = reach_bits.view(like.dtype)[0]
-            counts[r] = _row(wide_a, wide_b, reach, slots_a, slots_b, table, marks, pool_a, pool_b, bits_a, bits_b,
-                             keys_a, keys_b, spare, found, top[0], passes)
+            counts[r] = _row(a, b, a.view(top.dtype), b.view(top.dtype), max(reaches[0], reaches[1]), top[0],
+                             slots_a, slots_b, table_a, table_b, runs_a, runs_b, place, opened, cursor, ka, kb,
+                             spare, stack, fine_a, fine_b)
             if with_shift:
-                l2[r], cosine[r] = _shift(wide_a, wide_b)
-
+                l2[r], cosine[r] = _shift(a, b, np.float64(reaches[0]), np.float64(reaches[1]))
 
 
 class CPUKernel:
@@ -292,7 +400,9 @@ class CPUKernel:
     device = "cpu"
     note: str | None = None
 
-    def count(self, before: np.ndarray, after: np.ndarray, dtype: str, with_shift: bool) -> tuple[np.ndarray, ...]:
+    def count(
+        self, before: np.ndarray, after: np.ndarray, dtype: str, with_shift: bool
+    ) -> tuple[np.ndarray, ...]:
         """D * d for every row of a block, and the shift where it is asked for.
 
         ``before`` and ``after`` (n, d) are of the same dtype, named by ``dtype``: ``float32`` or ``float64``
@@ -307,14 +417,21 @@ class CPUKernel:
         mask = np.array([(1 << (size - 1)) - 1], signed)
         infinite = np.array([0x7FF << 52 if double else 0xFF << 23], signed)
         top = np.array([1 << (size - 1)], unsigned)
-        passes = -(-size // RADIX_BITS)
-        width = bucket_count(d)
         counts, bad = np.zeros(n, np.int32), np.zeros(n, np.int8)
         l2, cosine = np.zeros(n), np.ones(n)
-        _rows(before, after, dtype == "bfloat16", like, width, mask, infinite, top, passes, with_shift, counts, l2, cosine, bad)
+        _rows(_sealed(before), _sealed(after), dtype == "bfloat16", like, bucket_count(d), mask, infinite, top,
+              with_shift, counts, l2, cosine, bad)
         return counts, l2, cosine, bad
+
+
+def _sealed(block: np.ndarray) -> np.ndarray:
+    """Aligned, contiguous and read-only: one type for numba, so that it compiles once for each dtype."""
+    view = np.require(block, requirements=("C", "A")).view(np.ndarray)
+    view = view.view()
+    view.flags.writeable = False
+    return view
 
 
 def bucket_count(dim: int) -> int:
     """How many buckets a row of ``dim`` values is spread over."""
-    return int(min(8192, max(64, 1 << int(np.ceil(np.log2(2 * dim))))))
+    return min(16384, max(64, 1 << (dim - 1).bit_length()))

@@ -1,0 +1,182 @@
+"""Reading the embedding and the vocabulary of a GGUF file, block by block.
+
+The layout (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): magic, version, counts, key-value
+pairs, tensor descriptions, data. The header is parsed here, with every count checked against the bytes
+that are left, because a file may claim anything; dequantizing is the gguf package's.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ks_core.errors import CheckpointError
+from ks_core.matrices import ArrayMatrix, Matrix
+
+EMBEDDING = "token_embd.weight"
+#: Keys that are kept; the others are skipped over.
+WANTED = ("general.alignment", "general.name", "tokenizer.ggml.model", "tokenizer.ggml.tokens",
+          "tokenizer.ggml.token_type")
+SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+STRING, ARRAY = 8, 9
+
+
+@dataclass(frozen=True)
+class GGUFFile:
+    """What a GGUF header says: the wanted keys, and for each tensor (shape, type, offset into the file)."""
+
+    path: Path
+    keys: dict[str, Any]
+    tensors: dict[str, tuple[tuple[int, ...], int, int]]
+
+
+class _Reader:
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, size: int) -> bytes:
+        if size < 0 or size > len(self.data) - self.at:
+            raise ValueError("a length passes the end of the file")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def number(self, kind: int) -> Any:
+        return struct.unpack("<" + FORMATS[kind], self.take(SIZES[kind]))[0]
+
+    def string(self) -> str:
+        return self.take(self.number(10)).decode("utf-8", errors="replace")
+
+    def value(self, kind: int, keep: bool) -> Any:
+        if kind == STRING:
+            return self.string()
+        if kind != ARRAY:
+            return self.number(kind)
+        inner, count = self.number(4), self.number(10)
+        if inner == STRING:
+            if count > (len(self.data) - self.at) // 8:
+                raise ValueError("an array passes the end of the file")
+            found = [self.string() for _ in range(count)]
+            return found if keep else None
+        raw = self.take(count * SIZES[inner])
+        return np.frombuffer(raw, "<" + FORMATS[inner]).tolist() if keep else None
+
+
+def open_gguf(path: Path) -> GGUFFile:
+    """Read the header. Raises ``CheckpointError`` for a file that is none."""
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size < 24:
+                raise ValueError("it is too short")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _parse(path, _Reader(data))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, struct.error, OverflowError, MemoryError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} is no GGUF file that can be read ({error}). Expected GGUF version 2 or 3; "
+                              "download it again.") from None
+
+
+def _parse(path: Path, reader: _Reader) -> GGUFFile:
+    if reader.take(4) != b"GGUF":
+        raise ValueError("it does not begin with GGUF")
+    version = reader.number(4)
+    if version not in (2, 3):
+        raise ValueError(f"it is of version {version}")
+    tensor_count, key_count = reader.number(10), reader.number(10)
+    if max(tensor_count, key_count) > 1_000_000:
+        raise ValueError(f"it claims {tensor_count:,} tensors and {key_count:,} keys")
+    keys: dict[str, Any] = {}
+    for _ in range(key_count):
+        name, kind = reader.string(), reader.number(4)
+        value = reader.value(kind, name in WANTED)
+        if name in WANTED:
+            keys[name] = value
+    tensors = {}
+    for _ in range(tensor_count):
+        name = reader.string()
+        shape = tuple(reader.number(10) for _ in range(_small(reader.number(4))))
+        kind, offset = reader.number(4), reader.number(10)
+        if name in tensors:
+            raise ValueError(f"it names {name} twice")
+        tensors[name] = (shape[::-1], kind, offset)
+    alignment = keys.get("general.alignment", 32)
+    if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
+        raise ValueError(f"its alignment is {alignment}")
+    start = -(-reader.at // alignment) * alignment
+    return GGUFFile(path, keys, {n: (s, k, start + o) for n, (s, k, o) in tensors.items()})
+
+
+def _small(dimensions: int) -> int:
+    if dimensions > 8:
+        raise ValueError(f"a tensor has {dimensions} dimensions")
+    return dimensions
+
+
+@dataclass(frozen=True)
+class QuantizedMatrix:
+    """Rows of a quantized tensor, dequantized to float32 as they are asked for."""
+
+    raw: np.ndarray  # (V, bytes per row) uint8, memory-mapped
+    shape: tuple[int, int]
+    quantization: Any
+    dtype: str = "float32"
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        from gguf.quants import dequantize
+
+        return dequantize(np.ascontiguousarray(self.raw[start:stop]), self.quantization)
+
+
+def embedding(file: GGUFFile) -> tuple[Matrix, str]:
+    """The embedding matrix and the name of how it is stored. Raises ``CheckpointError`` when there is none."""
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    if EMBEDDING not in file.tensors:
+        raise CheckpointError(f"{file.path} holds no tensor {EMBEDDING}. Expected a language model in GGUF.")
+    shape, kind, offset = file.tensors[EMBEDDING]
+    try:
+        quantization = GGMLQuantizationType(kind)
+        per_block, block_bytes = GGML_QUANT_SIZES[quantization]
+    except (ValueError, KeyError):
+        raise CheckpointError(f"{file.path} stores its embedding as GGUF type {kind}, which is not known here. "
+                              "Convert it to F16 or Q8_0.") from None
+    if len(shape) != 2 or shape[1] % per_block:
+        raise CheckpointError(f"{file.path} has an embedding of shape {list(shape)}, which {quantization.name} "
+                              "cannot hold. The file is damaged.")
+    rows, width = shape
+    row_bytes = width // per_block * block_bytes
+    if offset + rows * row_bytes > file.path.stat().st_size:
+        raise CheckpointError(f"{file.path} is cut short: its embedding passes the end of the file. Download it again.")
+    if not rows or not width:
+        return ArrayMatrix(np.zeros((rows, width), np.float32)), quantization.name
+    raw = np.memmap(file.path, np.uint8, "r", offset, (rows, row_bytes))
+    if quantization.name in ("F32", "F16", "BF16", "F64"):
+        dtype = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}[quantization.name]
+        return ArrayMatrix(raw.view(dtype), "bfloat16" if quantization.name == "BF16" else ""), quantization.name
+    matrix = QuantizedMatrix(raw, (rows, width), quantization)
+    try:
+        matrix.block(0, 1)
+    except NotImplementedError:
+        raise CheckpointError(f"{file.path} stores its embedding as {quantization.name}, which cannot be "
+                              "dequantized here. Convert it to F16 or Q8_0.") from None
+    return matrix, quantization.name
+
+
+def vocabulary(path: Path) -> tuple[list[str], str, frozenset[int]]:
+    """Pieces, style and special ids of the file's tokenizer, as ``ks_core.vocabulary`` wants them."""
+    keys = open_gguf(path).keys
+    pieces = keys.get("tokenizer.ggml.tokens")
+    if not pieces:
+        raise CheckpointError(f"{path} names no tokens. Expected a language model with its tokenizer.")
+    kinds = keys.get("tokenizer.ggml.token_type") or []
+    special = frozenset(i for i, kind in enumerate(kinds[: len(pieces)]) if kind in (2, 3, 4))
+    style = {"gpt2": "byte-level", "llama": "sentencepiece"}.get(str(keys.get("tokenizer.ggml.model")), "plain")
+    return pieces, style, special
