@@ -252,8 +252,8 @@ def _row(a, b, bits_a, bits_b, reach, top, slots_a, slots_b, table_a, table_b, r
         gap += runs_a[r] - runs_b[r]
     size = at_a = at_b = 0
     for c in range(n):
-        t, edge = opened[c]
-        na, nb = table_a[t], table_b[t]
+        t, edge = opened[c, 0], np.int64(opened[c, 1])
+        na, nb = np.int64(table_a[t]), np.int64(table_b[t])
         if max(edge + na, nb - edge) > best:  # the best edge may have come later
             opened[size, 0] = t
             stack[size] = at_a, at_a + na, at_b, at_b + nb, edge
