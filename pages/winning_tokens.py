@@ -1,0 +1,84 @@
+"""Winning tokens: the table behind the numbers, and the ticket that comes out of it."""
+
+import numpy as np
+import streamlit as st
+
+from ks_core import demo, figures
+from ks_core.matrices import take, to_floats
+from ks_core.study import table
+from ks_core.tickets import RULES, select
+from pages.parts import downloads, pair
+
+st.title("Winning tokens")
+study = pair.study()
+scan = pair.scan(study)
+alpha = pair.alpha()
+counts = demo.training_counts(study.tuned_source.partition(":")[2]) if study.tuned_source in demo.names() else None
+
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    rule = st.selectbox("Rule", list(RULES), format_func=lambda name: f"{name}: {RULES[name]}", key="rule", bind="query-params")
+    k = st.number_input("k", min_value=1, max_value=len(scan.pvalue), value=18, disabled=rule != "count", key="k",
+                        help="How many rows the rule count takes. The paper's ticket for LLaMA-7B has 18.")
+chosen = select(scan, rule=rule, alpha=alpha, k=int(k))
+frame = table(study, scan, alpha, counts)
+frame["winner"] = np.isin(frame.token_id, scan.token_ids[chosen])
+signature = str(scan.signature.with_fields(rule=rule, **({"k": k} if rule == "count" else {"alpha": f"{alpha:g}"})))
+if rule not in ("alpha", "count"):
+    st.caption("This correction is not in the paper. It makes the list shorter; it does not make alpha a false-positive rate, "
+               "because the rows before and after are not independent.")
+st.write(f"**{len(chosen):,}** of {len(frame):,} tokens are in the ticket.")
+
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    search = st.text_input("Search", type="search", placeholder="part of a token, or an id", key="search", bind="query-params")
+    which = st.segmented_control("Show", ["ticket", "changed", "all"], default="ticket", required=True, key="show", bind="query-params")
+shown = frame
+if which == "ticket":
+    shown = shown[shown.winner]
+elif which == "changed":
+    shown = shown[shown.l2 > 0]
+if search:
+    plain = search.replace(" ", "␣")
+    hits = shown.token.str.contains(plain, case=False, regex=False) | (shown.token_id.astype(str) == search.strip())
+    shown = shown[hits]
+
+if shown.empty:
+    st.info("No token fits. Clear the search, show all tokens, or raise alpha in the sidebar.", icon=":material/search_off:")
+else:
+    left, right = st.columns([3, 2])
+    with left:
+        event = st.dataframe(
+            shown, hide_index=True, height=460, on_select="rerun", selection_mode="single-row", key="tokens",
+            alt="Tokens with their test results, the largest shift first",
+            column_config={
+                "rank": st.column_config.NumberColumn("Rank", width="small", help="By D, the largest first."),
+                "token_id": st.column_config.NumberColumn("Id", width="small", format="%d"),
+                "token": st.column_config.TextColumn("Token", help="␣ is a space, ⏎ a line break, ⟨E2⟩ a byte that is no text."),
+                "statistic": st.column_config.NumberColumn("D", format="%.4f", help="Largest gap between the two CDFs."),
+                "pvalue": st.column_config.NumberColumn("p-value", format="scientific", help="Exact, two-sided."),
+                "winner": st.column_config.CheckboxColumn("In ticket"),
+                "l2": st.column_config.NumberColumn("Shift (L2)", format="%.4f"),
+                "cosine": st.column_config.NumberColumn("Cosine", format="%.4f"),
+                "count": st.column_config.NumberColumn("Count", format="%d", help="How often the token occurs in the training "
+                                                       "text, prompt and target together."),
+            },
+        )  # fmt: skip
+    with right:
+        rows = event.selection.rows
+        row = shown.iloc[rows[0] if rows and rows[0] < len(shown) else 0]
+        place = np.nonzero(scan.token_ids == row.token_id)[0]
+        before, after = (to_floats(take(m, place), m.dtype)[0] for m in (study.pair.before, study.pair.after))
+        figure = figures.cdfs(before, after, row.token)
+        st.plotly_chart(figure, key="cdfs", alt=figures.alt(figure))
+        st.caption(f"Rank {row['rank']:,}, id {row.token_id}: D = {row.statistic:.4f}, p = {row.pvalue:.3g}. Select a row to see "
+                   "another token.")
+    downloads.table(shown, f"tokens-{scan.signature.short}", signature)
+
+if counts is not None:
+    with st.expander("Do frequent tokens win?", icon=":material/query_stats:"):
+        changed = frame[frame.l2 > 0]
+        rho = changed.statistic.corr(changed["count"], method="spearman")
+        st.write(f"Among the {len(changed):,} changed rows, D and training count have a rank correlation of **{rho:.2f}** "
+                 f"(Spearman). Of the ticket's {len(chosen):,} tokens {int((frame[frame.winner]['count'] > 100).sum()):,} occur "
+                 "more than 100 times in the training text. A ticket that is little more than a list of frequent tokens says "
+                 "little about which parameters matter.")
+downloads.signature(signature)
