@@ -1,10 +1,14 @@
 """KS-Lottery Explorer: the router. Navigation and the pair that is being looked at, nothing else."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from pages.parts import pair
 
-st.set_page_config(page_title="KS-Lottery Explorer", page_icon=":material/confirmation_number:", layout="wide")
+ASSETS = Path(__file__).parent / "assets"
+
+st.set_page_config(page_title="KS-Lottery Explorer", page_icon=str(ASSETS / "logo.png"), layout="wide")
 
 page = st.navigation(
     {
@@ -27,5 +31,6 @@ page = st.navigation(
     }
 )  # fmt: skip
 
+st.logo(str(ASSETS / "logo.png"), size="large")
 pair.sidebar()
 page.run()

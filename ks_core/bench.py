@@ -1,134 +1,174 @@
-"""How fast this machine tests a matrix, against scipy and against what the hardware allows.
+"""How fast this machine tests a matrix: every way of doing it, in one table, in one run.
 
-Every way works on the same made-up pair: normal rows of standard deviation 0.1 and the same rows with
-noise of a fifth of that added, which is a strong but not unusual shift. scipy's ways are timed on a sample
-of rows and scaled up, as a whole vocabulary would take minutes.
+    python -m ks_core bench --rows 32000 --dim 4096 --dtype bfloat16
+
+Ways that would take minutes run on a sample of the rows and are extrapolated; the table says so.
+Seconds are the best of ``--repeat`` runs, compilation not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ks_core import devices
 from ks_core.errors import SettingsError
 from ks_core.ks import ks_test
-from ks_core.matrices import ArrayMatrix, to_floats
-from ks_core.signature import versions
+from ks_core.matrices import FLOATS, ArrayMatrix, to_floats
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``python -m ks_core bench``."""
-    parser.add_argument("--rows", type=int, default=32_000, help="tokens (default 32000)")
-    parser.add_argument("--dim", type=int, default=4096, help="values per row (default 4096)")
-    parser.add_argument("--dtype", default="float32", choices=DTYPES)
-    parser.add_argument("--sample", type=int, default=200, help="rows that scipy is timed on (default 200)")
-    parser.add_argument("--repeat", type=int, default=3, help="the best of so many runs counts (default 3)")
+#: How much a tuned row moves, in standard deviations of the base row.
+SHIFT = 0.1
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One way: its name, seconds for the whole matrix, and whether its integers agree (None: it has none)."""
+    """One line of the table. ``seconds`` are for all the rows; ``agree`` is ``None`` where nothing is counted."""
 
     way: str
     seconds: float
-    agrees: bool | None = None
+    agree: bool | None = None
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print a Markdown table for this machine."""
-    if min(options.rows, options.dim, options.sample, options.repeat) < 1:
-        raise SettingsError("rows, dim, sample and repeat have to be at least 1.")
-    print(machine())
-    timings = measure(options.rows, options.dim, options.dtype, options.sample, options.repeat)
-    print(f"\n{options.rows:,} x {options.dim:,}, {options.dtype}\n")
-    print(table(timings))
-    return 0
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``python -m ks_core bench``."""
+    parser.add_argument("--rows", type=int, default=32000, help="rows of the matrix (default 32000)")
+    parser.add_argument("--dim", type=int, default=4096, help="values in a row (default 4096)")
+    parser.add_argument("--dtype", choices=FLOATS, default="float32", help="how they are stored (default float32)")
+    parser.add_argument(
+        "--sample", type=int, default=400, help="rows for the slow ways, extrapolated (default 400)"
+    )
+    parser.add_argument("--repeat", type=int, default=3, help="runs, of which the best counts (default 3)")
 
 
-def machine() -> str:
-    """The machine in a line: processor, cores, versions."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    import os
+def run(args: argparse.Namespace) -> int:
+    """Measure and print a Markdown table. Returns 0, or 1 when any way's integers differ from scipy's."""
+    for name in ("rows", "dim", "sample", "repeat"):
+        if getattr(args, name) < 1:
+            raise SettingsError(f"--{name} is {getattr(args, name)}. Expected at least 1.")
+    print("\n".join(f"- {line}" for line in machine()))
+    sample = min(args.sample, args.rows)
+    print(f"- {args.rows:,} x {args.dim:,} {args.dtype}, best of {args.repeat}; scipy's ways and the sort run on "
+          f"{sample:,} rows and are extrapolated\n", flush=True)
+    before, after = matrices(args.rows, args.dim, args.dtype)
+    timings = measure(before, after, sample, args.repeat)
+    print("\n".join(table(timings)))
+    return 1 if any(t.agree is False for t in timings) else 0
 
-    found = ", ".join(f"{n} {v}" for n, v in versions("numpy", "scipy", "numba", "torch").items())
-    return f"{name}, {os.cpu_count()} cores; Python {platform.python_version()}, {found}"
+
+def machine() -> list[str]:
+    """What was measured on: processor, cores, versions."""
+    versions = [f"Python {platform.python_version()}"]
+    for package in ("numpy", "scipy", "numba", "torch"):
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            versions.append(f"no {package}")
+    return [f"{_processor()}, {_cores()} cores, {platform.system()} {platform.machine()}", ", ".join(versions)]
 
 
-def measure(rows: int, dim: int, dtype: str, sample: int, repeat: int) -> list[Timing]:
-    """Time every way on one made-up pair. The first entry is scipy's loop, against which ratios are taken."""
+def matrices(rows: int, dim: int, dtype: str, seed: int = 0) -> tuple[ArrayMatrix, ArrayMatrix]:
+    """A base of normal values and a tuned copy in which every row has moved a little."""
+    rng = np.random.default_rng(seed)
+    kind = {"bfloat16": np.uint16}.get(dtype, dtype)
+    before, after = np.empty((rows, dim), kind), np.empty((rows, dim), kind)
+    step = max(1, (1 << 22) // dim)
+    for start in range(0, rows, step):
+        n = min(step, rows - start)
+        base = rng.standard_normal((n, dim), dtype=np.float32) * np.float32(0.02)
+        moved = base + rng.standard_normal((n, dim), dtype=np.float32) * np.float32(0.02 * SHIFT)
+        for target, values in ((before, base), (after, moved)):
+            target[start : start + n] = values.view(np.uint32) >> 16 if dtype == "bfloat16" else values
+    return ArrayMatrix(before, dtype), ArrayMatrix(after, dtype)
+
+
+def measure(before: ArrayMatrix, after: ArrayMatrix, sample: int, repeat: int) -> list[Timing]:
+    """All the ways, scipy's loop first: the others are compared with its integers on the sample."""
     from scipy.stats import ks_2samp
 
-    before, after = _pair(rows, dim, dtype)
-    sample = min(sample, rows)
-    few_before, few_after = (to_floats(m.block(0, sample), dtype, "float64" if dtype == "float64" else "float32")
-                             for m in (before, after))
+    rows, dim = before.shape
+    wide = "float64" if before.dtype == "float64" else "float32"
+    a, b = (to_floats(m.block(0, sample), m.dtype, wide) for m in (before, after))
     scale = rows / sample
-    started = time.perf_counter()
-    by_scipy = np.array([ks_2samp(a, b, method="exact").statistic for a, b in zip(few_before, few_after, strict=True)])
-    loop = Timing(f"scipy, a call per row ({sample} rows, scaled)", (time.perf_counter() - started) * scale)
-    expected = np.rint(by_scipy * dim).astype(int)
-    seconds = _best(lambda: ks_2samp(few_before, few_after, axis=1, method="exact"), 1)
-    found = [loop, Timing(f"scipy, axis=1 ({sample} rows, scaled)", seconds * scale)]
-    for device in [d for d in devices.available() if d != "cpu"] + ["torch:cpu", "cpu"]:
-        # torch's sort takes long on a CPU: a part of the rows says enough.
-        n = rows if device != "torch:cpu" else min(rows, 2000)
-        a, b = ArrayMatrix(before.block(0, n), dtype), ArrayMatrix(after.block(0, n), dtype)
-        counts = ks_test(ArrayMatrix(a.block(0, sample), dtype), ArrayMatrix(b.block(0, sample), dtype), device).counts
-        seconds = _best(lambda a=a, b=b, device=device: ks_test(a, b, device), repeat if n == rows else 1)
-        note = f" ({n} rows, scaled)" if n < rows else ""
-        name = "this program, cpu" if device == "cpu" else f"this program, torch on {device.removeprefix('torch:')}"
-        found.append(Timing(name + note, seconds * rows / n, bool((counts[:sample] == expected).all())))
-    some = to_floats(before.block(0, min(rows, 2000)), dtype)
-    seconds = _best(lambda: np.sort(some, axis=1), 1) * rows / len(some)
-    found.append(Timing("floor: numpy's sort of one side", seconds))
-    a, b = before.block(0, rows).view(np.uint8), after.block(0, rows).view(np.uint8)
-    found.append(Timing("limit: one pass over memory", _best(lambda: (a.max(), b.max()), repeat)))
-    return found
+    note = "" if sample == rows else f" ({sample:,} rows, extrapolated)"
+    print("measuring: scipy", flush=True)
+    loop, found = _best(lambda: [ks_2samp(x, y).statistic for x, y in zip(a, b, strict=True)], 1)
+    expected = np.rint(np.array(found) * dim).astype(np.int64)
+    timings = [Timing("scipy, row by row" + note, loop * scale)]
+    axis, found = _best(lambda: ks_2samp(a, b, axis=1).statistic, 1)
+    counts = np.rint(np.asarray(found) * dim).astype(np.int64)
+    timings.append(Timing("scipy, axis=1" + note, axis * scale, np.array_equal(counts, expected)))
+    sort, _ = _best(lambda: np.sort(a, axis=1), repeat)
+    timings.append(Timing("numpy's sort of one side: floor of ways that sort" + note, sort * scale))
+    ours = ["cpu", *("torch:cpu" if d == "cpu" else d for d in devices.available())]
+    for device in ours if _has_torch() else ["cpu"]:
+        print(f"measuring: {device}", flush=True)
+        seconds, result = _time_ours(before, after, device, repeat)
+        name = "this program, numba on the CPU" if device == "cpu" else f"this program, torch on {device.split(':')[-1]}"
+        agree = np.array_equal(result.counts[:sample], expected)
+        timings.append(Timing(name, seconds, agree))
+    scan, _ = _best(lambda: (_read(before.storage), _read(after.storage)), repeat)
+    timings.append(Timing("one pass over memory, one core: the limit", scan))
+    return timings
 
 
-def table(timings: list[Timing]) -> str:
-    """The timings in Markdown, with the ratio against the first."""
-    lines = ["| way | seconds | times scipy's loop | same integers |", "|---|---:|---:|---|"]
+def table(timings: list[Timing]) -> list[str]:
+    """The lines of a Markdown table; the first timing is the one that ratios refer to."""
+    lines = ["| way | seconds | times scipy's loop | integers agree |", "|---|---:|---:|---|"]
     for t in timings:
-        agrees = {None: "-", True: "yes", False: "NO"}[t.agrees]
-        lines.append(f"| {t.way} | {t.seconds:,.3f} | {timings[0].seconds / t.seconds:,.1f} | {agrees} |")
-    return "\n".join(lines)
+        agree = "-" if t.agree is None else "yes" if t.agree else "NO"
+        lines.append(f"| {t.way} | {t.seconds:.3f} | {timings[0].seconds / t.seconds:.1f} | {agree} |")
+    return lines
 
 
-def _best(work: Callable[[], object], repeat: int) -> float:
-    found = []
+def _time_ours(before: ArrayMatrix, after: ArrayMatrix, device: str, repeat: int) -> tuple[float, Any]:
+    first = [ArrayMatrix(m.block(0, 1), m.dtype) for m in (before, after)]
+    ks_test(*first, device=device)  # compiles, or loads what was compiled
+    return _best(lambda: ks_test(before, after, device=device), repeat)
+
+
+def _best(work: Callable[[], Any], repeat: int) -> tuple[float, Any]:
+    seconds, result = float("inf"), None
     for _ in range(repeat):
-        started = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - started)
-    return min(found)
+        start = time.perf_counter()
+        result = work()
+        seconds = min(seconds, time.perf_counter() - start)
+    return seconds, result
 
 
-def _pair(rows: int, dim: int, dtype: str) -> tuple[ArrayMatrix, ArrayMatrix]:
-    generator = np.random.default_rng(0)
-    sides = []
-    base = np.empty((rows, dim), np.float32)
-    for start in range(0, rows, 1000):
-        base[start : start + 1000] = generator.standard_normal(base[start : start + 1000].shape, np.float32) * 0.1
-    for step in (0.0, 0.02):
-        side = base
-        if step:
-            side = base + generator.standard_normal((rows, dim), np.float32) * np.float32(step)
-        if dtype == "bfloat16":
-            side = (side.view(np.uint32) >> 16).astype(np.uint16)
-        sides.append(ArrayMatrix(side if dtype == "bfloat16" else side.astype(dtype), dtype))
-    return sides[0], sides[1]
+def _read(storage: np.ndarray) -> int:
+    """Touch every byte once, as whole machine words."""
+    flat = storage.reshape(-1).view(np.uint8)
+    words = flat[: flat.size // 8 * 8].view(np.uint64)
+    return int(np.bitwise_or.reduce(words)) if words.size else 0
+
+
+def _has_torch() -> bool:
+    try:
+        metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

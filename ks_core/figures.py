@@ -31,7 +31,7 @@ def pvalue_histogram(pvalues: np.ndarray, changed: np.ndarray, alpha: float, *, 
     """p-values of the changed rows, (V,) each; the part below ``alpha`` in the winning colour.
 
     Linear: 40 bins over [0, 1]. ``log``: bins of log10 p. Rows that did not change have p = 1 by
-    definition; they are counted in the title and not drawn, as they would hide all others.
+    definition; they are not drawn, as they would hide all others.
     """
     shown = pvalues[changed]
     wins = int((shown < alpha).sum())
@@ -50,8 +50,8 @@ def pvalue_histogram(pvalues: np.ndarray, changed: np.ndarray, alpha: float, *, 
         _bars(figure, part, edges, name, colour)
     figure.add_vline(mark, line={"color": WINNING, "dash": "dash", "width": 2},
                      annotation={"text": f"alpha = {alpha:g}", "font_color": WINNING, "yanchor": "bottom"})
-    figure.update_yaxes(type="log", title="Rows (log scale)")
-    _say(figure, f"p-values of {len(shown):,} changed rows ({len(pvalues) - len(shown):,} unchanged rows, p = 1, not drawn)",
+    figure.update_yaxes(type="log", title="Rows (log scale)", dtick=1)
+    _say(figure, f"p-values of {len(shown):,} changed rows",
          f"Histogram of p-values: {wins} of {len(shown)} changed rows are below alpha {alpha:g}.")
     return figure
 
@@ -70,7 +70,7 @@ def statistic_histogram(statistic: np.ndarray, changed: np.ndarray, dim: int, cr
     if critical <= 1:
         figure.add_vline(critical, line={"color": WINNING, "dash": "dash", "width": 2},
                          annotation={"text": f"critical D = {critical:.4f}", "font_color": WINNING, "yanchor": "bottom"})
-    figure.update_yaxes(type="log")
+    figure.update_yaxes(type="log", dtick=1)
     _say(figure, f"D of {len(shown):,} changed rows", f"Histogram of D: {int((shown >= critical).sum())} of {len(shown)} "
          f"changed rows reach the critical value for alpha {alpha:g}.")
     return figure
@@ -83,7 +83,7 @@ def ticket_size_curve(alphas: np.ndarray, sizes: np.ndarray, alpha: float, size:
                        hovertemplate="alpha %{x:.3g}: %{y:,} rows<extra></extra>")
     figure.add_scatter(x=[alpha], y=[size], mode="markers+text", marker={"color": WINNING, "size": 11}, text=[f"{size:,}"],
                        textposition="top left", name="chosen alpha", hoverinfo="skip")
-    figure.update_xaxes(type="log", exponentformat="power", dtick=1)
+    figure.update_xaxes(type="log", exponentformat="power", dtick=2)
     figure.update_layout(showlegend=False)
     _say(figure, "Ticket size against alpha", f"The ticket has {size} rows at alpha {alpha:g}.")
     return figure
@@ -166,15 +166,15 @@ def drift_map(found: DriftMap, *, statistic: np.ndarray, pvalue: np.ndarray, l2:
                           "<br>L2 shift %{customdata[3]:.4g}<extra></extra>")  # fmt: skip
     _say(figure, f"{len(c):,} changed tokens at their new place, {len(b):,} unchanged ones in grey",
          f"Map of embedding rows: {int(wins.sum())} winning tokens with arrows from base to tuned among {len(b)} unchanged ones.")
-    figure.update_layout(legend={"orientation": "h", "y": -0.12, "x": 0})
+    figure.update_layout(legend={"y": -0.1})
     return figure
 
 
 def _figure(y: str, x: str, height: int = HEIGHT) -> go.Figure:
     figure = go.Figure()
-    figure.update_layout(height=height, margin={"l": 10, "r": 10, "t": 50, "b": 10}, bargap=0.03, barmode="stack",
+    figure.update_layout(height=height, margin={"l": 10, "r": 10, "t": 64, "b": 10}, bargap=0.03, barmode="stack",
                          paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hovermode="closest",
-                         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1, "xanchor": "right"})
+                         legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
     figure.update_xaxes(title=x, zeroline=False)
     figure.update_yaxes(title=y, zeroline=False)
     return figure

@@ -33,6 +33,7 @@ with left:
     log = st.segmented_control("p-value axis", ["linear", "log"], default="linear", required=True, key="p_axis",
                                bind="query-params") == "log"
     draw(figures.pvalue_histogram(scan.pvalue, scan.changed, alpha, log=log), "p")
+    st.caption(f"{int((~scan.changed).sum()):,} rows did not change at all: D = 0 and p = 1. They are not drawn.")
 with right:
     st.caption("D lies on the lattice k/d: it is the largest gap between the empirical CDFs of a row's values before and "
                "after. The dashed line is the smallest D whose exact p-value is below alpha.")

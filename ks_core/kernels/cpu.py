@@ -25,7 +25,7 @@ from numba.extending import overload
 #: Opened buckets of at most this many values are sorted by insertion, larger ones are spread again.
 SMALL = 32
 #: Buckets that are looked at as one before they are looked at singly.
-RUN = 16
+RUN = 64
 #: Bits of a key that one level of spreading resolves.
 LEVEL_BITS = 11
 #: With more opened buckets than this, every value is looked up instead of searching bucket by bucket.
@@ -204,16 +204,32 @@ def _refine(ka, kb, spare, stack, size, fine_a, fine_b, best):
 
 
 @njit(cache=True, nogil=True)
-def _sum_runs(table, runs):
-    for r in range(runs.size):
-        total = np.int32(0)
-        for t in range(r * RUN, r * RUN + RUN):
-            total += table[t]
-        runs[r] = total
+def _edges(table_a, table_b, edges):
+    """Fill in the gap at the left edge of every bucket; the largest absolute one."""
+    for t in range(edges.size):
+        edges[t] = table_a[t] - table_b[t]
+    gap = high = low = np.int32(0)
+    for t in range(edges.size):
+        here = edges[t]
+        edges[t] = gap
+        gap = np.int32(gap + here)
+        high, low = max(high, gap), min(low, gap)
+    return np.int64(max(high, -low))
 
 
 @njit(cache=True, nogil=True)
-def _row(a, b, bits_a, bits_b, reach, top, slots_a, slots_b, table_a, table_b, runs_a, runs_b, place, opened,
+def _beaten(table_a, table_b, edges, start, best):
+    """Whether a bucket of this run can hold a gap above ``best``."""
+    best = np.int32(best)
+    hits = np.int32(0)
+    for t in range(start, start + RUN):
+        above, below = np.int32(edges[t] + table_a[t]), np.int32(table_b[t] - edges[t])
+        hits += np.int32(max(above, below) > best)
+    return hits > 0
+
+
+@njit(cache=True, nogil=True)
+def _row(a, b, bits_a, bits_b, reach, top, slots_a, slots_b, table_a, table_b, edges, place, opened,
          cursor, ka, kb, spare, stack, fine_a, fine_b):
     """D * d of one row. ``reach`` is the largest absolute value; ``slots_a`` and after is scratch space."""
     d, width = a.size, table_a.size
@@ -231,51 +247,36 @@ def _row(a, b, bits_a, bits_b, reach, top, slots_a, slots_b, table_a, table_b, r
     for i in range(d):
         table_a[slots_a[i]] += 1  # two tables: a tuned value often meets its base's bucket, and would wait
         table_b[slots_b[i]] += 1
-    _sum_runs(table_a, runs_a)
-    _sum_runs(table_b, runs_b)
-    gap = best = np.int32(0)
-    for r in range(runs_a.size):
-        gap += runs_a[r] - runs_b[r]
-        best = max(best, abs(gap))
-    gap = np.int32(0)
-    n = 0
-    for r in range(runs_a.size):
-        if max(gap + runs_a[r], runs_b[r] - gap) > best:
-            edge = gap
-            for t in range(r * RUN, r * RUN + RUN):
-                na, nb = table_a[t], table_b[t]
-                if na and nb and max(edge + na, nb - edge) > best:
-                    opened[n, 0], opened[n, 1] = t, edge
-                    n += 1
-                edge += na - nb
-                best = max(best, abs(edge))
-        gap += runs_a[r] - runs_b[r]
+    best = _edges(table_a, table_b, edges)
     size = at_a = at_b = 0
-    for c in range(n):
-        t, edge = opened[c, 0], np.int64(opened[c, 1])
-        na, nb = np.int64(table_a[t]), np.int64(table_b[t])
-        if max(edge + na, nb - edge) > best:  # the best edge may have come later
-            opened[size, 0] = t
-            stack[size] = at_a, at_a + na, at_b, at_b + nb, edge
-            size += 1
-            at_a += na
-            at_b += nb
+    for start in range(0, width, RUN):
+        if not _beaten(table_a, table_b, edges, start, best):
+            continue
+        for t in range(start, start + RUN):
+            na, nb, edge = np.int64(table_a[t]), np.int64(table_b[t]), np.int64(edges[t])
+            if max(edge + na, nb - edge) > best:
+                opened[size] = t
+                stack[size, 0], stack[size, 1], stack[size, 2] = at_a, at_a + na, at_b
+                stack[size, 3], stack[size, 4] = at_b + nb, edge
+                size += 1
+                at_a += na
+                at_b += nb
     if size == 0:
         return np.int64(best)
     if size <= FEW:
         for c in range(size):
-            t = opened[c, 0]
+            t = opened[c]
             _collect(slots_a, t, table_a[t], bits_a, top, ka, stack[c, 0])
             _collect(slots_b, t, table_b[t], bits_b, top, kb, stack[c, 2])
     else:
         for c in range(size):
-            place[opened[c, 0]] = c + 1
+            place[opened[c]] = c + 1
         cursor[:size] = stack[:size, 0]
         _look_up(slots_a, place, cursor, bits_a, top, ka)
         cursor[:size] = stack[:size, 2]
         _look_up(slots_b, place, cursor, bits_b, top, kb)
         for c in range(size):
-            place[opened[c, 0]] = 0
+            place[opened[c]] = 0
     return _refine(ka, kb, spare, stack, size, fine_a, fine_b, np.int64(best))
 
 
@@ -371,9 +372,8 @@ def _rows(before, after, brain, like, width, mask, infinite, top, with_shift, co
         ka, kb, spare = np.empty(d, top.dtype), np.empty(d, top.dtype), np.empty(d, top.dtype)
         slots_a, slots_b = np.empty(d, np.uint16), np.empty(d, np.uint16)
         table_a, table_b = np.empty(width, np.int32), np.empty(width, np.int32)
-        runs_a, runs_b = np.empty(width // RUN, np.int32), np.empty(width // RUN, np.int32)
-        place, cursor = np.zeros(width, np.int32), np.empty(width, np.int64)
-        opened, stack = np.empty((width, 2), np.int32), np.empty((max(d, width), 5), np.int64)
+        edges, place, cursor = np.empty(width, np.int32), np.zeros(width, np.int32), np.empty(width, np.int64)
+        opened, stack = np.empty(width, np.int32), np.empty((max(d, width), 5), np.int64)
         fine_a, fine_b = np.empty(1 << LEVEL_BITS, np.int64), np.empty(1 << LEVEL_BITS, np.int64)
         reach = np.empty(2, mask.dtype)
         reaches = reach.view(like.dtype)
@@ -388,7 +388,7 @@ def _rows(before, after, brain, like, width, mask, infinite, top, with_shift, co
                 counts[r], l2[r], cosine[r] = 0, 0.0, 1.0
                 continue
             counts[r] = _row(a, b, a.view(top.dtype), b.view(top.dtype), max(reaches[0], reaches[1]), top[0],
-                             slots_a, slots_b, table_a, table_b, runs_a, runs_b, place, opened, cursor, ka, kb,
+                             slots_a, slots_b, table_a, table_b, edges, place, opened, cursor, ka, kb,
                              spare, stack, fine_a, fine_b)
             if with_shift:
                 l2[r], cosine[r] = _shift(a, b, np.float64(reaches[0]), np.float64(reaches[1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
 
 from ks_core import demo, jobs
 from ks_core.errors import KSLotteryError
@@ -38,6 +39,11 @@ def open_study(base: str, tuned: str) -> Study:
 
 def study() -> Study:
     """The chosen study, opened and matched. Shows the error and stops the page when it cannot be."""
+    if "base" not in st.session_state:
+        # The first visitor of a fresh server came by a link to a page: Streamlit then runs that file of
+        # pages/ by itself, as it did before st.navigation. From now on it goes through app.py.
+        PagesManager.uses_pages_directory = False
+        st.rerun()
     base, tuned = str(st.session_state.base).strip(), str(st.session_state.tuned).strip()
     if not base or not tuned:
         _explain("Name a base and a tuned checkpoint in the sidebar, or look at the demo.")
