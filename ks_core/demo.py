@@ -141,7 +141,9 @@ def _dequantize(gguf: Path, folder: Path) -> None:
     """GGUF to a transformers folder in float32, output layer untied from the input."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # the report above says what is going on
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     # transformers still calls the model quantized and would refuse to save it; it is not any more.
@@ -221,6 +223,7 @@ def build(run: Run, report: Report = lambda done, total, message: None, folder: 
         "scores": scores, "training_seconds": round(trained.seconds, 1), "losses": trained.losses,
         "training_counts": {str(i): n for i, n in sorted(counts.items())},
         "versions": versions("torch", "transformers", "tokenizers", "sacrebleu"),
+        "considered": json.loads((ASSETS / "considered.json").read_text(encoding="utf-8")),
     }  # fmt: skip
     workspace.write_json(folder / "recipe.json", found)
     return found

@@ -152,7 +152,7 @@ def drift_map(found: DriftMap, *, statistic: np.ndarray, pvalue: np.ndarray, l2:
         figure.add_scattergl(x=start[:, 0], y=start[:, 1], mode="markers", name="winning, base",
                              marker={"color": BASE, "size": 5, "symbol": "circle-open"}, hoverinfo="skip")
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    for name, part, size, symbol in (("changed", ~wins, 4, "circle"), ("winning, tuned", wins, 10, "diamond")):
+    for name, part, size, symbol in (("changed", ~wins, 4, "circle"), ("winning, tuned", wins, 7, "diamond")):
         # Both halves share one scale; the colour bar is drawn once.
         figure.add_scattergl(
             x=found.after_xy[part, 0], y=found.after_xy[part, 1], mode="markers", name=name,

@@ -127,7 +127,8 @@ def pvalue_table(dim: int) -> np.ndarray:
             break
         upto = dim // j
         table[1 : upto + 1] += (1 if j % 2 else -1) * ratios[j : j * upto + 1 : j]
-    table = np.minimum(1.0, np.maximum(0.0, 2 * table))
+    # Rounding may leave a step upwards of a unit in the last digit where p is 1 to all digits.
+    table = np.minimum.accumulate(np.clip(2 * table, 0.0, 1.0))
     table[0] = 1.0
     table.setflags(write=False)
     return table
@@ -177,7 +178,8 @@ def _matrix(given: Any, side: str) -> Matrix:
     """An array, a tensor or a matrix as a matrix. Tensors are recognised without importing torch."""
     if isinstance(given, Matrix) and not isinstance(given, np.ndarray) and isinstance(given.dtype, str):
         return given
-    dtype = str(getattr(given, "dtype", "")).removeprefix("torch.")
+    found = getattr(given, "dtype", "")
+    dtype = found.name if isinstance(found, np.dtype) else str(found).removeprefix("torch.")
     if dtype not in FLOATS:
         raise PairError(f"The matrix {side} tuning holds {dtype or type(given).__name__} values. Expected one of: "
                         f"{', '.join(FLOATS)}.")

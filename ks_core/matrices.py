@@ -73,7 +73,7 @@ class ArrayMatrix:
 
     def __post_init__(self) -> None:
         if not self.dtype:
-            object.__setattr__(self, "dtype", str(self.storage.dtype))
+            object.__setattr__(self, "dtype", self.storage.dtype.name)
 
     @property
     def shape(self) -> tuple[int, int]:

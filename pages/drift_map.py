@@ -15,8 +15,8 @@ scan = pair.scan(study)
 alpha = pair.alpha()
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    method = st.segmented_control("Projection", list(drift.METHODS), default="pca", required=True, format_func=str.upper, key="map",
-                                  bind="query-params", help="PCA is instant. UMAP takes a minute or two, once.")
+    method = str(st.segmented_control("Projection", [name.upper() for name in drift.METHODS], default="PCA", required=True,
+                                      key="map", bind="query-params", help="PCA is instant. UMAP takes a minute or two, once.")).lower()
     colour = st.selectbox("Colour", list(figures.COLOURS), key="colour", bind="query-params")
     arrows = st.toggle("Arrows for winning tokens", value=True, key="arrows", bind="query-params")
 with st.expander("Settings", icon=":material/tune:"), st.container(horizontal=True):
