@@ -128,8 +128,8 @@ def pvalue_table(dim: int) -> np.ndarray:
         upto = dim // j
         table[1 : upto + 1] += (1 if j % 2 else -1) * ratios[j : j * upto + 1 : j]
     # Rounding may leave a step upwards of a unit in the last digit where p is 1 to all digits.
+    table[0] = 0.5  # P(D >= 0) = 1
     table = np.minimum.accumulate(np.clip(2 * table, 0.0, 1.0))
-    table[0] = 1.0
     table.setflags(write=False)
     return table
 

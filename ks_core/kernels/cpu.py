@@ -3,9 +3,8 @@
 For one row: spread the d values of each sample over equal-width buckets and count. At the edges of
 buckets the gap between the two CDFs is then known exactly (here always as an integer, times d). Inside a
 bucket that holds ``na`` values of one sample and ``nb`` of the other it cannot pass
-``max(gap + na, nb - gap)`` with ``gap`` taken at the left edge. Runs of 16 buckets are looked at first, with
-the same bound; only the runs and then the buckets whose bound beats the best edge are opened, and usually
-that is one bucket or none. This is exact whatever the rounding of the bucket index, because rounding keeps
+``max(gap + na, nb - gap)`` with ``gap`` taken at the left edge. So only the few buckets whose bound beats
+the best edge are opened: their values are gathered and ordered. This is exact whatever the rounding of the bucket index, because rounding keeps
 order: a larger value never gets a lower bucket, and equal values get the same.
 
 Rows that defeat equal width (one outlier, a band far from zero, values whose difference overflows) leave
@@ -24,12 +23,10 @@ from numba.extending import overload
 
 #: Opened buckets of at most this many values are sorted by insertion, larger ones are spread again.
 SMALL = 32
-#: Buckets that are looked at as one before they are looked at singly.
+#: Buckets whose bounds are looked at as one before they are looked at singly.
 RUN = 64
 #: Bits of a key that one level of spreading resolves.
 LEVEL_BITS = 11
-#: With more opened buckets than this, every value is looked up instead of searching bucket by bucket.
-FEW = 6
 
 
 @njit(cache=True, nogil=True)
@@ -67,24 +64,6 @@ def _key(bits, top):
     if bits == top:
         return top
     return ~bits if bits & top else bits | top
-
-
-@njit(cache=True, nogil=True)
-def _collect(slots, slot, wanted, bits, top, keys, at):
-    """Append the keys of the ``wanted`` values in bucket ``slot`` to ``keys``, from ``at`` on."""
-    step, end = 256, at + wanted
-    for start in range(0, slots.size, step):
-        stop = min(start + step, slots.size)
-        hits = 0
-        for i in range(start, stop):
-            hits += slots[i] == slot
-        if hits:
-            for i in range(start, stop):
-                if slots[i] == slot:
-                    keys[at] = _key(bits[i], top)
-                    at += 1
-            if at == end:
-                return
 
 
 @njit(cache=True, nogil=True)
@@ -206,14 +185,13 @@ def _refine(ka, kb, spare, stack, size, fine_a, fine_b, best):
 @njit(cache=True, nogil=True)
 def _edges(table_a, table_b, edges):
     """Fill in the gap at the left edge of every bucket; the largest absolute one."""
+    gap = 0
     for t in range(edges.size):
-        edges[t] = table_a[t] - table_b[t]
-    gap = high = low = np.int32(0)
-    for t in range(edges.size):
-        here = edges[t]
         edges[t] = gap
-        gap = np.int32(gap + here)
-        high, low = max(high, gap), min(low, gap)
+        gap += table_a[t] - table_b[t]
+    high = low = np.int32(0)  # in a loop of its own, which is vectorised
+    for t in range(edges.size):
+        high, low = np.int32(max(high, edges[t])), np.int32(min(low, edges[t]))
     return np.int64(max(high, -low))
 
 
@@ -262,22 +240,16 @@ def _row(a, b, bits_a, bits_b, reach, top, slots_a, slots_b, table_a, table_b, e
                 at_a += na
                 at_b += nb
     if size == 0:
-        return np.int64(best)
-    if size <= FEW:
-        for c in range(size):
-            t = opened[c]
-            _collect(slots_a, t, table_a[t], bits_a, top, ka, stack[c, 0])
-            _collect(slots_b, t, table_b[t], bits_b, top, kb, stack[c, 2])
-    else:
-        for c in range(size):
-            place[opened[c]] = c + 1
-        cursor[:size] = stack[:size, 0]
-        _look_up(slots_a, place, cursor, bits_a, top, ka)
-        cursor[:size] = stack[:size, 2]
-        _look_up(slots_b, place, cursor, bits_b, top, kb)
-        for c in range(size):
-            place[opened[c]] = 0
-    return _refine(ka, kb, spare, stack, size, fine_a, fine_b, np.int64(best))
+        return best
+    for c in range(size):
+        place[opened[c]] = c + 1
+    cursor[:size] = stack[:size, 0]
+    _look_up(slots_a, place, cursor, bits_a, top, ka)
+    cursor[:size] = stack[:size, 2]
+    _look_up(slots_b, place, cursor, bits_b, top, kb)
+    for c in range(size):
+        place[opened[c]] = 0
+    return _refine(ka, kb, spare, stack, size, fine_a, fine_b, best)
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
