@@ -76,9 +76,11 @@ def recipe(run: str = "en-fr") -> dict[str, Any]:
     return json.loads((ASSETS / run / "recipe.json").read_text(encoding="utf-8"))
 
 
-def training_counts(run: str = "en-fr") -> dict[int, int]:
-    """How often each token id occurs in a run's training text, prompt and target together."""
-    return {int(i): n for i, n in recipe(run)["training_counts"].items()}
+def training_counts(source: str) -> dict[int, int] | None:
+    """How often each token id occurs in a demo run's training text; ``None`` for any other source."""
+    if source == BASE or source not in names():
+        return None
+    return {int(i): n for i, n in recipe(source.partition(":")[2])["training_counts"].items()}
 
 
 def prepare_base(report: Report = lambda done, total, message: None) -> Path:

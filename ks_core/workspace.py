@@ -13,6 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+#: What the user's settings take from new files' permissions. It can only be read by setting it.
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+
 
 def home() -> Path:
     """The workspace folder. It is not created by asking for it."""
@@ -43,6 +47,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_UMASK)  # mkstemp makes files that only their owner reads
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ st.title("Winning tokens")
 study = pair.study()
 scan = pair.scan(study)
 alpha = pair.alpha()
-counts = demo.training_counts(study.tuned_source.partition(":")[2]) if study.tuned_source in demo.names() else None
+counts = demo.training_counts(study.tuned_source)
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     rule = st.selectbox("Rule", list(RULES), format_func=lambda name: f"{name}: {RULES[name]}", key="rule", bind="query-params")

@@ -79,3 +79,7 @@ def tiny_folder(tmp_path, tiny_model, tiny_tokenizer):
     tiny_model.save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+def pytest_addoption(parser):
+    parser.addoption("--keep-screenshots", action="store_true", help="take the README's pictures anew")

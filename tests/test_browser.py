@@ -1,0 +1,137 @@
+"""The main way through the app, in a real browser: from the start page to a downloaded table.
+
+With ``--keep-screenshots`` (``make screenshots``) the pictures of the README are taken on the way.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ks_core import demo
+from ks_core.study import Study
+
+ROOT = Path(__file__).parent.parent
+CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
+ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+             "--disable-background-networking"]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("KS_LOTTERY_NEEDS_BROWSER"),
+                       reason="no Chromium on this machine: the browser tests are left out (apt-get install chromium)"),
+]
+
+
+@pytest.fixture
+def server(demo_home):
+    """The app on a free port, on the demo, as `make app` leaves it."""
+    Study(demo.BASE, demo.TUNED).scan()
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    log = (demo_home / "server.log").open("w")
+    process = subprocess.Popen([sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port)],
+                               cwd=ROOT, stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield address
+        assert "Traceback" not in (demo_home / "server.log").read_text()
+    finally:
+        process.terminate()
+        process.wait(20)
+        log.close()
+
+
+@pytest.fixture
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM, "Chromium is needed here and was not found: apt-get install chromium"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+def settle(page):
+    """Wait until the page is drawn: nothing runs, no placeholder is left."""
+    page.wait_for_selector("h1", timeout=60_000)
+    page.wait_for_function(
+        "() => !document.querySelector('[data-testid=stSkeleton], [data-testid=stStatusWidget], [data-stale=true]')",
+        timeout=60_000)
+    page.wait_for_timeout(1200)
+
+
+def picture(page, name, keep):
+    """Keep a screenshot for the README, and see that the page shows no error."""
+    assert page.locator("[data-testid=stException]").count() == 0
+    if keep:
+        folder = ROOT / "assets" / "screenshots"
+        folder.mkdir(exist_ok=True)
+        page.screenshot(path=folder / f"{name}.png")
+
+
+@pytest.fixture
+def keep(request):
+    return request.config.getoption("--keep-screenshots")
+
+
+def test_from_the_start_page_to_a_table(server, browser, keep, tmp_path):
+    page = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True).new_page()
+    page.goto(server)
+    settle(page)
+    expected = Study(demo.BASE, demo.TUNED).scan()
+    metric = page.locator("[data-testid=stMetricValue]").first
+    assert metric.inner_text() == f"{int(expected.winners(0.05).sum()):,}"
+    picture(page, "overview", keep)
+
+    page.get_by_label("alpha", exact=True).fill("0.001")
+    page.keyboard.press("Enter")
+    wins = int(expected.winners(0.001).sum())
+    page.wait_for_function(f"() => document.querySelector('[data-testid=stMetricValue]').innerText == '{wins}'", timeout=30_000)
+    assert "alpha=0.001" in page.url
+
+    page.get_by_role("link", name="KS test").first.click()
+    page.wait_for_selector("h1:has-text('KS test')")
+    page.wait_for_selector(".js-plotly-plot .barlayer .point", timeout=60_000)
+    settle(page)
+    picture(page, "ks-test", keep)
+
+    page.get_by_role("link", name="Winning tokens").first.click()
+    page.wait_for_selector("h1:has-text('Winning tokens')")
+    page.wait_for_selector(".js-plotly-plot .scatterlayer", timeout=60_000)
+    settle(page)
+    assert page.get_by_text(f"{wins} of 49,152 tokens are in the ticket").is_visible()
+    picture(page, "winning-tokens", keep)
+    with page.expect_download(timeout=30_000) as download:
+        page.get_by_role("button", name="CSV").click()
+    path = tmp_path / "table.csv"
+    download.value.save_as(path)
+    frame = pd.read_csv(path)
+    assert set(frame.token_id) == set(expected.token_ids[expected.winners(0.001)])
+    assert "alpha:0.001" in frame.signature[0]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_link_to_a_page_of_a_fresh_server(server, browser, keep, scheme):
+    page = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme=scheme).new_page()
+    page.goto(f"{server}/drift_map?alpha=0.01")
+    page.wait_for_selector(".js-plotly-plot .gl-canvas-focus, .js-plotly-plot canvas", timeout=60_000)
+    settle(page)
+    assert page.get_by_role("link", name="Checkpoints").first.is_visible(), "the router's navigation is there"
+    assert page.get_by_label("alpha", exact=True).input_value() == "0.01"
+    picture(page, f"drift-map-{scheme}", keep)
