@@ -142,7 +142,8 @@ def exact_pvalue(statistic: Any, dim: int) -> Any:
     table = pvalue_table(dim)
     scaled = np.asarray(statistic, dtype=np.float64) * dim
     k = np.rint(scaled)
-    wrong = ~((k >= 0) & (k <= dim) & (np.abs(scaled - k) < 1e-6 * np.maximum(1.0, k)))
+    with np.errstate(invalid="ignore"):  # NaN and infinity fail the comparisons
+        wrong = ~((k >= 0) & (k <= dim) & (np.abs(scaled - k) < 1e-6))
     if wrong.any():
         raise SettingsError(f"D = {np.asarray(statistic)[wrong].flat[0]!r} cannot come from rows of {dim} values. "
                             f"Expected a multiple of 1/{dim} between 0 and 1.")

@@ -6,7 +6,7 @@ import streamlit as st
 from ks_core import demo, figures
 from ks_core.matrices import take, to_floats
 from ks_core.study import table
-from ks_core.tickets import RULES, select
+from ks_core.tickets import RULES, select, ticket_of
 from pages.parts import downloads, pair
 
 st.title("Winning tokens")
@@ -36,6 +36,8 @@ if which == "ticket":
     shown = shown[shown.winner]
 elif which == "changed":
     shown = shown[shown.l2 > 0]
+if which == "ticket":
+    shown = shown.drop(columns="winner")  # all of them are
 if search:
     plain = search.replace(" ", "␣")
     hits = shown.token.str.contains(plain, case=False, regex=False) | (shown.token_id.astype(str) == search.strip())
@@ -72,6 +74,8 @@ else:
         st.caption(f"Rank {row['rank']:,}, id {row.token_id}: D = {row.statistic:.4f}, p = {row.pvalue:.3g}. Select a row to see "
                    "another token.")
     downloads.table(shown, f"tokens-{scan.signature.short}", signature)
+if len(chosen):
+    downloads.ticket(lambda: ticket_of(study, scan, chosen, rule=rule, alpha=alpha), f"ticket-{scan.signature.short}")
 
 if counts is not None:
     with st.expander("Do frequent tokens win?", icon=":material/query_stats:"):

@@ -118,7 +118,7 @@ def test_from_the_start_page_to_a_table(server, browser, keep, tmp_path):
     assert page.get_by_text(f"{wins} of 49,152 tokens are in the ticket").is_visible()
     picture(page, "winning-tokens", keep)
     with page.expect_download(timeout=30_000) as download:
-        page.get_by_role("button", name="CSV").click()
+        page.get_by_role("button", name="CSV", exact=True).click()
     path = tmp_path / "table.csv"
     download.value.save_as(path)
     frame = pd.read_csv(path)

@@ -25,6 +25,8 @@ from numba.extending import overload
 SMALL = 32
 #: Buckets whose bounds are looked at as one before they are looked at singly.
 RUN = 64
+#: Up to so many opened buckets are searched for one by one; with more, every value is looked up.
+FEW = 8
 #: Bits of a key that one level of spreading resolves.
 LEVEL_BITS = 11
 
@@ -43,9 +45,10 @@ def _same(a, b):
     """Whether two rows are equal value by value (-0.0 equals 0.0)."""
     step = 256  # in short runs: most rows that differ do so at once
     for start in range(0, a.size, step):
+        x, y = a[start : start + step], b[start : start + step]
         differing = 0
-        for i in range(start, min(start + step, a.size)):
-            differing += a[i] != b[i]
+        for i in range(x.size):
+            differing += x[i] != y[i]
         if differing:
             return False
     return True
@@ -64,6 +67,24 @@ def _key(bits, top):
     if bits == top:
         return top
     return ~bits if bits & top else bits | top
+
+
+@njit(cache=True, nogil=True)
+def _collect(slots, slot, bits, top, keys, at, end):
+    """Put the keys of the values in bucket ``slot`` into keys[at:end], which they fill."""
+    wanted, step = np.uint16(slot), 128
+    for start in range(0, slots.size, step):
+        part = slots[start : start + step]
+        hit = np.uint16(0)
+        for i in range(part.size):
+            hit = np.uint16(hit | np.uint16(part[i] == wanted))
+        if hit:
+            for i in range(part.size):
+                if part[i] == wanted:
+                    keys[at] = _key(bits[start + i], top)
+                    at += 1
+            if at == end:
+                return
 
 
 @njit(cache=True, nogil=True)
@@ -198,12 +219,12 @@ def _edges(table_a, table_b, edges):
 @njit(cache=True, nogil=True)
 def _beaten(table_a, table_b, edges, start, best):
     """Whether a bucket of this run can hold a gap above ``best``."""
-    best = np.int32(best)
-    hits = np.int32(0)
-    for t in range(start, start + RUN):
+    highest = np.int32(0)
+    for i in range(RUN):
+        t = np.uintp(start + i)  # a signed index could be negative, and the check would bar vectors
         above, below = np.int32(edges[t] + table_a[t]), np.int32(table_b[t] - edges[t])
-        hits += np.int32(max(above, below) > best)
-    return hits > 0
+        highest = np.int32(max(highest, max(above, below)))
+    return highest > best
 
 
 @njit(cache=True, nogil=True)
@@ -241,6 +262,11 @@ def _row(a, b, bits_a, bits_b, reach, top, slots_a, slots_b, table_a, table_b, e
                 at_b += nb
     if size == 0:
         return best
+    if size <= FEW:
+        for c in range(size):
+            _collect(slots_a, opened[c], bits_a, top, ka, stack[c, 0], stack[c, 1])
+            _collect(slots_b, opened[c], bits_b, top, kb, stack[c, 2], stack[c, 3])
+        return _refine(ka, kb, spare, stack, size, fine_a, fine_b, best)
     for c in range(size):
         place[opened[c]] = c + 1
     cursor[:size] = stack[:size, 0]

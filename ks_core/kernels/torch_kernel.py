@@ -22,7 +22,8 @@ class TorchKernel:
     """Counts rows on a torch device; what does not fit is halved, and in the end left to the CPU."""
 
     def __init__(self, device: str) -> None:
-        self.device, self.note = device, None
+        self.device = "torch:cpu" if device == "cpu" else device
+        self.note: str | None = None
         self._torch_device = torch.device(device)
         self._rows: int | None = None  # the most rows that went well at once
         self._cpu: CPUKernel | None = None
@@ -48,7 +49,9 @@ class TorchKernel:
                 self._count(before[start:stop], after[start:stop], dtype, with_shift, *out)
                 start = stop
                 self._rows = rows
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:  # mps raises a plain RuntimeError
+                if not (isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)):
+                    raise
                 if rows == 1:
                     self._give_up("it ran out of memory")
                 rows = max(1, rows // 2)
@@ -66,12 +69,13 @@ class TorchKernel:
         last[:, :-1] = values[:, 1:] != values[:, :-1]
         counts[:] = gap.abs().mul(last).amax(dim=1).cpu().numpy()
         if with_shift:
-            wide = torch.float32 if self._torch_device.type == "mps" else torch.float64
-            x, y = a.to(wide), b.to(wide)
+            if self._torch_device.type == "mps":
+                a, b = a.cpu(), b.cpu()  # mps has no float64
+            x, y = a.double(), b.double()
             l2[:] = (y - x).norm(dim=1).cpu().numpy()
             found = (x * y).sum(1) / x.norm(dim=1) / y.norm(dim=1)
             same = (a == b).all(1)
-            cosine[:] = torch.where(same, 1.0, torch.nan_to_num(found)).cpu().numpy()
+            cosine[:] = torch.where(same, 1.0, torch.nan_to_num(found).clamp(-1, 1)).cpu().numpy()
 
     def _tensor(self, block: np.ndarray, dtype: str) -> torch.Tensor:
         if dtype in ("bfloat16", "float16"):
@@ -82,6 +86,8 @@ class TorchKernel:
     def _free_bytes(self) -> int:
         if self._torch_device.type == "cuda":
             return torch.cuda.mem_get_info(self._torch_device)[0]
+        if self._torch_device.type == "mps":
+            return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         return 1 << 30
 
     def _give_up(self, why: str) -> None:

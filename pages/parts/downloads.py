@@ -1,11 +1,17 @@
-"""Downloads of a table, each with the signature of what it shows."""
+"""Downloads, each with the signature of what it shows."""
 
 from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
 from ks_core.export import MEDIA_TYPES, table_bytes
+from ks_core.tickets import Ticket
 
 
 def table(frame: pd.DataFrame, name: str, signature: str) -> None:
@@ -15,6 +21,20 @@ def table(frame: pd.DataFrame, name: str, signature: str) -> None:
             st.download_button(suffix[1:].upper() if suffix != ".parquet" else "Parquet", icon=":material/download:",
                                data=lambda suffix=suffix: table_bytes(frame, suffix, signature),
                                file_name=f"{name}{suffix}", mime=media_type, key=f"{name}-{suffix}", on_click="ignore")
+
+
+def ticket(make: Callable[[], Ticket], name: str) -> None:
+    """A button for the ticket as a zipped adapter folder, made when it is asked for."""
+
+    def zipped() -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            made = make().save(Path(folder) / name)
+            return Path(shutil.make_archive(str(made), "zip", folder, name)).read_bytes()
+
+    st.download_button("Ticket as a peft adapter", icon=":material/confirmation_number:", data=zipped, file_name=f"{name}.zip",
+                       mime="application/zip", on_click="ignore", key=f"{name}-zip",
+                       help="A folder with the tuned rows and ticket.json. peft loads it onto the base, and this program opens "
+                            "it as a tuned checkpoint.")
 
 
 def signature(text: str) -> None:
