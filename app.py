@@ -25,6 +25,8 @@ page = st.navigation(
                     help="p-values and D over the vocabulary, ticket size against alpha, and any token's two CDFs."),
             st.Page("pages/winning_tokens.py", title="Winning tokens", icon=":material/confirmation_number:",
                     help="The tokens behind the numbers: search, filter, inspect, download, save as a ticket."),
+            st.Page("pages/layers.py", title="Layers", icon=":material/layers:",
+                    help="The same test over every tensor of the model: which layers did fine-tuning shift?"),
             st.Page("pages/drift_map.py", title="Drift map", icon=":material/scatter_plot:",
                     help="Where the changed rows went, as PCA or UMAP of the embedding rows."),
         ],

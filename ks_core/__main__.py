@@ -50,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     scan.add_argument("--output", metavar="FILE", help="write a row per token to FILE: .csv, .parquet or .json")
     scan.add_argument("--top", type=int, default=20, metavar="N", help="print the N largest shifts (default 20)")
 
+    scan.add_argument("--layers", action="store_true", help="test every tensor, not only the embedding")
+
     ticket = _command(commands, "ticket", run_ticket, "save a pair's ticket as an adapter that peft loads",
                       "python -m ks_core ticket demo:base demo:en-fr my-ticket --alpha 0.05")
     ticket.add_argument("base")
@@ -115,6 +117,8 @@ def run_scan(options: argparse.Namespace) -> int:
 
     alpha = check_alpha(options.alpha)
     output = _table_path(options.output) if options.output else None
+    if options.layers:
+        return _scan_layers(options, alpha, output)
     study = Study(options.base, options.tuned, options.device)
     line = Line("rows")
     scan = study.scan(lambda done, total: line(done, total, "testing rows"))
@@ -147,6 +151,31 @@ def run_scan(options: argparse.Namespace) -> int:
 
         write_table(table(study, scan, alpha), output, str(signature))
         print(f"wrote {output} ({len(winners):,} rows)")
+    return 0
+
+
+def _scan_layers(options: argparse.Namespace, alpha: float, output: Path | None) -> int:
+    from ks_core.layers import scan_layers, table
+
+    line = Line("MB")
+    scan = scan_layers(options.base, options.tuned, device=options.device,
+                       report=lambda done, total, name: line(done / 1e6, total / 1e6, "testing tensors"))
+    for note in scan.left_out:
+        print(f"left out  {note}")
+    frame = table(scan, alpha)
+    touched = frame[frame.changed > 0].sort_values(["share_below_alpha", "largest_D"], ascending=False)
+    size = sum(t.bytes for t in scan.tensors)
+    print(f"{len(touched):,} of {len(frame):,} tensors changed ({size / 1e6:,.0f} MB in {scan.seconds:.1f} s, {scan.reused:,} tensors "
+          "equal or from the cache)")
+    if len(touched):
+        print(f"\n{'rows':>8}  {'changed':>8}  {'p < ' + format(alpha, 'g'):>9}  {'largest D':>9}  tensor")
+    for _, row in touched.head(max(options.top, 0)).iterrows():
+        print(f"{row.rows:>8,}  {row.changed:>8.1%}  {row.share_below_alpha:>9.1%}  {row.largest_D:>9.4f}  {row.tensor}")
+    signature = scan.signature.with_fields(alpha=f"{alpha:g}")
+    print(f"\nsignature  {signature}")
+    if output:
+        write_table(frame, output, str(signature))
+        print(f"wrote {output} ({len(frame):,} tensors)")
     return 0
 
 

@@ -23,25 +23,24 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 @dataclass(frozen=True)
 class LowRankMatrix:
-    """A base with ``scaling * (B @ A).T`` added to its rows: LoRA on an embedding.
+    """A base with ``scaling * left @ right`` added: what a LoRA makes of a weight.
 
-    ``a`` (r, V) and ``b`` (d, r) float32, as peft names them.
+    ``left`` (V, r) and ``right`` (r, d) float32. The sum is made block by block, in float32.
     """
 
     base: Matrix
-    a: np.ndarray
-    b: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
     scaling: float
+    dtype: str = "float32"
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.base.shape
 
-    dtype: str = "float32"
-
     def block(self, start: int, stop: int) -> np.ndarray:
         found = to_floats(self.base.block(start, stop), self.base.dtype)
-        return found + self.scaling * (self.a[:, start:stop].T @ self.b.T)
+        return found + self.scaling * (self.left[start:stop] @ self.right)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -97,10 +96,7 @@ def lay_over(folder: Path, base: Matrix) -> tuple[Matrix, np.ndarray]:
         if a.shape[1] != rows or b.shape[0] != width:
             raise CheckpointError(f"{folder} adapts an embedding of {a.shape[1]} x {b.shape[0]}, its base has "
                                   f"{rows} x {width}. It was made for another model.")
-        rank = int(settings.get("r") or a.shape[0])
-        alpha = float(settings.get("lora_alpha") or 1)
-        scaling = alpha / rank**0.5 if settings.get("use_rslora") else alpha / rank
-        return LowRankMatrix(base, a, b, scaling), np.arange(rows)
+        return LowRankMatrix(base, a.T, b.T, scaling(settings, a.shape[0])), np.arange(rows)
     if whole:
         found = safetensors_file.matrix(path, tensors[whole[0]])
         if found.shape != base.shape:
@@ -109,6 +105,39 @@ def lay_over(folder: Path, base: Matrix) -> tuple[Matrix, np.ndarray]:
         return found, np.arange(rows)
     raise CheckpointError(f"{folder} changes no embedding rows (its tensors: {', '.join(list(tensors)[:3])} …). Expected "
                           "TrainableTokens, LoRA on the embedding, or modules_to_save with the embedding.")
+
+
+def scaling(settings: dict[str, Any], rank: int) -> float:
+    """By how much a LoRA's product is multiplied: alpha / r, or alpha / sqrt(r) with rank-stabilised scaling."""
+    rank = int(settings.get("r") or rank)
+    alpha = float(settings.get("lora_alpha") or 1)
+    return alpha / rank**0.5 if settings.get("use_rslora") else alpha / rank
+
+
+def low_rank_weights(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
+    """What a LoRA adds to linear weights: name of the weight in the base -> (left, right, scaling).
+
+    Raises ``CheckpointError`` for kinds that are not a plain sum of this form (DoRA).
+    """
+    settings = config(folder)
+    if settings.get("use_dora"):
+        raise CheckpointError(f"{folder} is a DoRA adapter, which is no sum of a base and a product. Merge it with peft "
+                              "and open the merged checkpoint.")
+    tensors = safetensors_file.tensors(folder / WEIGHTS)
+    found = {}
+    for name, tensor in tensors.items():
+        if not name.endswith("lora_A.weight"):
+            continue
+        partner = tensors.get(name.removesuffix("lora_A.weight") + "lora_B.weight")
+        if partner is None:
+            raise CheckpointError(f"{folder} has {name} without its lora_B. Save the adapter again.")
+        a, b = (safetensors_file.matrix(folder / WEIGHTS, t) for t in (tensor, partner))
+        left, right = (np.array(to_floats(m.block(0, m.shape[0]), m.dtype)) for m in (b, a))
+        if settings.get("fan_in_fan_out"):
+            left, right = right.T, left.T
+        weight = name.removeprefix("base_model.model.").removesuffix("lora_A.weight") + "weight"
+        found[weight] = (left, right, scaling(settings, a.shape[0]))
+    return found
 
 
 def read_trainable_tokens(folder: Path) -> tuple[list[int], np.ndarray]:

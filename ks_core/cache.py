@@ -95,7 +95,8 @@ class Cache:
         """
         path = self.path(kind, key)
         try:
-            workspace.write_atomically(path, _encode(kind, key, arrays, note))
+            # Not waited for: a result that a power cut takes is noticed as damaged and made again.
+            workspace.write_atomically(path, _encode(kind, key, arrays, note), durable=False)
         except OSError as error:
             log.warning("A result could not be kept in %s (%s). The next look computes it again.",
                         self.folder, error.strerror)

@@ -74,7 +74,7 @@ class Checkpoint:
         if self.base is not None and isinstance(self.matrix, adapters.OverlaidMatrix):
             return hashes.combine(self.base.content_hash, self.matrix.ids, self.matrix.rows)
         if self.base is not None and isinstance(self.matrix, adapters.LowRankMatrix):
-            return hashes.combine(self.base.content_hash, self.matrix.a, self.matrix.b * self.matrix.scaling)
+            return hashes.combine(self.base.content_hash, self.matrix.left, self.matrix.right * self.matrix.scaling)
         return hashes.of_matrix(self.matrix, self.file, self.tensor)
 
 
@@ -90,6 +90,14 @@ def open_checkpoint(source: str, *, base: str | None = None) -> Checkpoint:
         return _open(source, base, depth=0)
     except OSError as error:
         raise CheckpointError(f"{source} cannot be read: {error.strerror or error}.") from None
+
+
+def weight_files(checkpoint: Checkpoint) -> list[Path]:
+    """Every safetensors file of a checkpoint: the one it was opened from, or all shards of its index."""
+    index = checkpoint.path / INDEXES[0][1]
+    if checkpoint.path.is_dir() and index.is_file():
+        return sorted(set(_shards(checkpoint.path, index.name).values()))
+    return [checkpoint.file] if checkpoint.file else []
 
 
 def _open(source: str, base: str | None, depth: int) -> Checkpoint:

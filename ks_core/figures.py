@@ -11,11 +11,17 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
 
 from ks_core.drift import DriftMap
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ks_core.layers import TensorResult
 
 BASE, TUNED, WINNING, CONTROL, MUTED = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#8A94A0"
 SCALE = "Viridis"
@@ -167,6 +173,47 @@ def drift_map(found: DriftMap, *, statistic: np.ndarray, pvalue: np.ndarray, l2:
     _say(figure, f"{len(c):,} changed tokens at their new place, {len(b):,} unchanged ones in grey",
          f"Map of embedding rows: {int(wins.sum())} winning tokens with arrows from base to tuned among {len(b)} unchanged ones.")
     figure.update_layout(legend={"y": -0.1})
+    return figure
+
+
+MEASURES = {"share_below_alpha": "Share of rows with p < alpha", "largest_D": "Largest D", "changed": "Share of rows that changed"}
+
+
+def layer_map(tensors: pd.DataFrame, measure: str) -> go.Figure:
+    """Module by layer, a square a tensor, as ``ks_core.layers.table`` gives them; ``measure`` one of ``MEASURES``.
+
+    Tensors outside the layers (embedding, last norm, output layer) stand in a column of their own on the
+    left. The squares are markers, because those can be clicked; ``customdata`` holds the tensor's name.
+    """
+    inside = tensors[tensors.layer.notna()]
+    outside = tensors[tensors.layer.isna()]
+    modules = [*dict.fromkeys(outside.module), *dict.fromkeys(inside.module)]
+    values = tensors[measure].astype(float)
+    figure = _figure("", "Layer", height=max(320, 34 * len(modules) + 130))
+    x = tensors.layer.astype(object).where(tensors.layer.notna(), "none").astype(str)
+    order = ["none", *(str(i) for i in sorted({int(i) for i in inside.layer}))] if len(outside) else \
+        [str(i) for i in sorted({int(i) for i in inside.layer})]
+    figure.add_scatter(
+        x=x, y=tensors.module, mode="markers", customdata=np.stack([tensors.tensor, tensors.rows, tensors.dim], 1),
+        marker={"symbol": "square", "size": 18, "color": values, "colorscale": SCALE, "cmin": 0, "cmax": max(float(values.max()), 1e-9),
+                "colorbar": {"title": {"text": MEASURES[measure], "side": "right"}, "thickness": 14}},
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]:,} rows of %{customdata[2]:,}<br>%{marker.color:.4f}<extra></extra>")  # fmt: skip
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=modules[::-1])
+    touched = int((tensors.changed > 0).sum())
+    _say(figure, MEASURES[measure], f"{touched} of {len(tensors)} tensors changed; a square for each by module and layer.")
+    return figure
+
+
+def tensor_histogram(found: TensorResult, critical: float) -> go.Figure:
+    """How many rows of one tensor have which D."""
+    figure = _figure("Rows (log scale)", "KS statistic D")
+    values = found.k / found.dim
+    for name, colour, part in (("critical or above", WINNING, values >= critical), ("below", BASE, values < critical)):
+        figure.add_bar(x=values[part].astype(np.float32), y=found.rows_at[part], name=name, marker={"color": colour},
+                       width=0.8 / found.dim, hovertemplate="D %{x:.4f}: %{y:,} rows<extra></extra>")
+    figure.update_yaxes(type="log", dtick=1)
+    _say(figure, f"D over {found.rows:,} rows of {_text(found.name)}", f"Histogram of D of the tensor {found.name}.")
     return figure
 
 

@@ -80,6 +80,6 @@ def _remembered(stamp: str) -> str | None:
 
 def _remember(stamp: str, digest: str) -> None:
     try:
-        workspace.write_json(_path(stamp), {"stamp": stamp, "hash": digest})
+        workspace.write_json(_path(stamp), {"stamp": stamp, "hash": digest}, durable=False)
     except OSError:
         pass  # it is computed again next time

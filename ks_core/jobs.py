@@ -43,6 +43,7 @@ from ks_core.errors import Cancelled, JobError, KSLotteryError
 KINDS = {
     "scan": "ks_core.study:run_scan",
     "drift": "ks_core.drift:run_drift",
+    "layers": "ks_core.layers:run_layers",
     "demo": "ks_core.demo:run_prepare",
 }
 
@@ -364,7 +365,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _update(folder: Path, **change: Any) -> None:
-    workspace.write_json(folder / "status.json", {**_read(folder / "status.json"), **change})
+    workspace.write_json(folder / "status.json", {**_read(folder / "status.json"), **change}, durable="state" in change)
 
 
 if __name__ == "__main__":

@@ -34,10 +34,11 @@ def folder(name: str) -> Path:
     return path
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write ``data`` so that a reader sees the old file or the new one, never a part.
 
     The bytes go to a temporary file in the same folder, which then takes the name in one step.
+    ``durable`` waits until they are on the disk, which costs milliseconds and outlives a power cut.
     Raises ``OSError`` when the disk is full or the folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_UMASK)  # mkstemp makes files that only their owner reads
         os.replace(name, path)
     except BaseException:
@@ -54,7 +56,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Write ``value`` as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False)
-    write_atomically(path, text.encode() + b"\n")
+    write_atomically(path, text.encode() + b"\n", durable=durable)

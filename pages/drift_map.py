@@ -4,10 +4,10 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from ks_core import drift, figures, jobs
+from ks_core import drift, figures
 from ks_core.study import readable
 from pages.parts import downloads, pair
-from pages.parts.job import follow
+from pages.parts.job import make
 
 st.title("Drift map")
 study = pair.study()
@@ -39,18 +39,8 @@ if found is None and method == "pca":
         found = drift.project(study, scan, settings)
 if found is None:
     parameters = {"base": study.base_source, "tuned": study.tuned_source, "content": study.key, "settings": asdict(settings)}
-    previous = next((j for j in jobs.all_jobs("drift") if j.request.get("parameters") == parameters), None)
-    state = previous.state if previous else None
-    if previous and state in ("queued", "running"):
-        follow(previous)
-    else:
-        if previous and state == "failed":
-            st.error(previous.error, icon=":material/error:")
-        st.write("This map has not been made yet. It takes a minute or two on two cores, and is kept.")
-        if st.button("Make the UMAP", type="primary", icon=":material/play_arrow:"):
-            jobs.submit("drift", parameters, label="UMAP")
-            st.rerun()
-    st.stop()
+    st.write("This map has not been made yet. It takes a minute or two on two cores, and is kept.")
+    make("drift", parameters, "UMAP", button="Make the UMAP")
 
 strings = study.token_strings()
 names = [readable(strings, int(i)) for i in scan.token_ids]

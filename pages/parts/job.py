@@ -2,9 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 import streamlit as st
 
-from ks_core.jobs import FINAL, Job
+from ks_core.errors import KSLotteryError
+from ks_core.jobs import FINAL, Job, all_jobs, submit
+
+
+def latest(kind: str, parameters: dict[str, Any]) -> Job | None:
+    """The newest job that was asked for exactly this."""
+    return next((job for job in all_jobs(kind) if job.request.get("parameters") == parameters), None)
+
+
+def make(kind: str, parameters: dict[str, Any], label: str, button: str = "") -> NoReturn:
+    """Have a job make what the page lacks: follow it, say how it ended, or start it. Ends the page there.
+
+    With a ``button`` the job starts when that is pressed; without one it starts by itself, once: after a
+    failure or a cancel it is the user who starts it again.
+    """
+    job = latest(kind, parameters)
+    state = job.state if job else None
+    if job and state in ("queued", "running"):
+        follow(job)
+        st.stop()
+    if job and state == "failed":
+        st.error(job.error, icon=":material/error:")
+    elif state == "cancelled":
+        st.info("This was cancelled before it was finished. What was done is kept.", icon=":material/cancel:")
+    try:
+        if button or state in ("failed", "cancelled"):
+            if st.button(button or "Start it again", type="primary", icon=":material/play_arrow:"):
+                submit(kind, parameters, label=label)
+                st.rerun()
+        else:
+            follow(submit(kind, parameters, label=label))
+    except KSLotteryError as error:
+        st.error(str(error), icon=":material/error:")
+    st.stop()
 
 
 def follow(job: Job) -> None:

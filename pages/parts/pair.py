@@ -7,10 +7,10 @@ from typing import NoReturn
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
-from ks_core import demo, jobs
+from ks_core import demo
 from ks_core.errors import KSLotteryError
 from ks_core.study import Scan, Study
-from pages.parts.job import follow
+from pages.parts.job import make
 
 ALPHA_HELP = (
     "A token wins when its p-value is below alpha. Because a tuned row started as the base row, the two samples are "
@@ -48,7 +48,7 @@ def study() -> Study:
     if not base or not tuned:
         _explain("Name a base and a tuned checkpoint in the sidebar, or look at the demo.")
     if any(source.startswith("demo") for source in (base, tuned)) and not demo.is_ready():
-        _run("demo", {}, "Preparing the demo model")
+        make("demo", {}, "Preparing the demo model")
     try:
         found = open_study(base, tuned)
         _ = found.pair  # opens both
@@ -70,32 +70,9 @@ def scan(chosen: Study) -> Scan:
         _explain(str(error))
     if found is None:
         # The content is part of the job, so a changed file is a new job and not an old failure.
-        _run("scan", {"base": chosen.base_source, "tuned": chosen.tuned_source, "content": chosen.key},
+        make("scan", {"base": chosen.base_source, "tuned": chosen.tuned_source, "content": chosen.key},
              "Testing every row")
     return found
-
-
-def _run(kind: str, parameters: dict, label: str) -> NoReturn:
-    """Start the job that makes what the page lacks, or show the one that already does; then stop."""
-    previous = next((j for j in jobs.all_jobs(kind) if j.request.get("parameters") == parameters), None)
-    state = previous.state if previous else None
-    if previous and state == "failed":
-        st.error(previous.error, icon=":material/error:")
-    elif state == "cancelled":
-        st.info("This was cancelled before it was finished.", icon=":material/cancel:")
-    else:
-        try:
-            follow(previous if state in ("queued", "running") and previous else
-                   jobs.submit(kind, parameters, label=label))
-        except KSLotteryError as error:
-            st.error(str(error), icon=":material/error:")
-        st.stop()
-    with st.container(horizontal=True):
-        if st.button("Start it again", icon=":material/refresh:"):
-            jobs.submit(kind, parameters, label=label)
-            st.rerun()
-        _demo_button()
-    st.stop()
 
 
 def _explain(message: str) -> NoReturn:
