@@ -37,12 +37,18 @@ def parser() -> argparse.ArgumentParser:
     """Every command with its options and an example."""
     top = argparse.ArgumentParser(
         prog="python -m ks_core",
-        description="KS-Lottery Explorer: which embedding rows did a fine-tuning shift, and is the ticket real?")
+        description="KS-Lottery Explorer: which embedding rows did a fine-tuning shift, and is the ticket real?",
+    )
     top.add_argument("--version", action="version", version=f"KS-Lottery Explorer {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    scan = _command(commands, "scan", run_scan, "test every embedding row of a pair of checkpoints",
-                    "python -m ks_core scan demo:base demo:en-fr --alpha 0.05 --output ticket.csv")
+    scan = _command(
+        commands,
+        "scan",
+        run_scan,
+        "test every embedding row of a pair of checkpoints",
+        "python -m ks_core scan demo:base demo:en-fr --alpha 0.05 --output ticket.csv",
+    )
     scan.add_argument("base", help="checkpoint before tuning: folder, file, hub id, or demo:base")
     scan.add_argument("tuned", help="checkpoint after tuning, or an adapter: folder, file, hub id, or demo:en-fr")
     scan.add_argument("--alpha", type=float, default=0.05, help="a row wins when its p-value is below (default 0.05)")
@@ -52,8 +58,13 @@ def parser() -> argparse.ArgumentParser:
 
     scan.add_argument("--layers", action="store_true", help="test every tensor, not only the embedding")
 
-    ticket = _command(commands, "ticket", run_ticket, "save a pair's ticket as an adapter that peft loads",
-                      "python -m ks_core ticket demo:base demo:en-fr my-ticket --alpha 0.05")
+    ticket = _command(
+        commands,
+        "ticket",
+        run_ticket,
+        "save a pair's ticket as an adapter that peft loads",
+        "python -m ks_core ticket demo:base demo:en-fr my-ticket --alpha 0.05",
+    )
     ticket.add_argument("base")
     ticket.add_argument("tuned")
     ticket.add_argument("folder", help="folder to write; it must not exist or be empty")
@@ -62,28 +73,53 @@ def parser() -> argparse.ArgumentParser:
     ticket.add_argument("--k", type=int, default=18, help="how many rows, with --rule count (default 18)")
     ticket.add_argument("--device", default="auto")
 
-    cache = _command(commands, "cache", run_cache, "show what the cache holds, or clear it",
-                     "python -m ks_core cache --clear scan")
+    cache = _command(
+        commands,
+        "cache",
+        run_cache,
+        "show what the cache holds, or clear it",
+        "python -m ks_core cache --clear scan",
+    )
     cache.add_argument("--clear", nargs="?", const="all", metavar="KIND", help="remove all results, or those of a kind")
 
-    bench = _command(commands, "bench", _run_bench, "time this machine's ways of testing a matrix",
-                     "python -m ks_core bench --rows 8000 --dim 4096 --dtype float32")
+    bench = _command(
+        commands,
+        "bench",
+        _run_bench,
+        "time this machine's ways of testing a matrix",
+        "python -m ks_core bench --rows 8000 --dim 4096 --dtype float32",
+    )
     from ks_core import bench as bench_module
 
     bench_module.add_arguments(bench)
 
-    demo = _command(commands, "demo", run_demo, "prepare the demo (base model and its scan), or build its tuned rows",
-                    "python -m ks_core demo")
-    demo.add_argument("action", nargs="?", default="prepare", choices=("prepare", "build", "recipe"),
-                      help="prepare: have base and results ready. build: tune again from nothing (minutes). "
-                           "recipe: print how the tuned rows were made")
+    demo = _command(
+        commands,
+        "demo",
+        run_demo,
+        "prepare the demo (base model and its scan), or build its tuned rows",
+        "python -m ks_core demo",
+    )
+    demo.add_argument(
+        "action",
+        nargs="?",
+        default="prepare",
+        choices=("prepare", "build", "recipe"),
+        help="prepare: have base and results ready. build: tune again from nothing (minutes). "
+        "recipe: print how the tuned rows were made",
+    )
     demo.add_argument("name", nargs="?", default="en-fr", help="which tuned run (default en-fr)")
     return top
 
 
 def _command(commands: Any, name: str, run: Any, what: str, example: str) -> argparse.ArgumentParser:
-    made = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".",
-                               epilog=f"example:  {example}", formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = commands.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=f"example:  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     made.set_defaults(run=run)
     return made
 
@@ -132,8 +168,10 @@ def run_scan(options: argparse.Namespace) -> int:
     if not scan.changed.any():
         print("result   The two are identical: every D is 0, every p is 1, and the ticket is empty.")
     else:
-        print(f"result   {int(scan.changed.sum()):,} of {len(winners):,} rows changed; {int(winners.sum()):,} have "
-              f"p < {alpha:g} ({_critical(scan.dim, alpha)})")
+        print(
+            f"result   {int(scan.changed.sum()):,} of {len(winners):,} rows changed; {int(winners.sum()):,} have "
+            f"p < {alpha:g} ({_critical(scan.dim, alpha)})"
+        )
     strings = study.token_strings()
     order = scan.order()
     top = order[scan.changed[order]][: max(options.top, 0)]
@@ -141,8 +179,10 @@ def run_scan(options: argparse.Namespace) -> int:
         print(f"\n{'rank':>4}  {'id':>7}  {'D':>7}  {'p':>9}  {'shift':>8}  token")
     for rank, i in enumerate(top, 1):
         mark = "*" if winners[i] else " "
-        print(f"{rank:>4}{mark} {int(scan.token_ids[i]):>7}  {scan.statistic[i]:>7.4f}  {scan.pvalue[i]:>9.3g}  "
-              f"{scan.l2[i]:>8.4f}  {readable(strings, int(scan.token_ids[i]))}")
+        print(
+            f"{rank:>4}{mark} {int(scan.token_ids[i]):>7}  {scan.statistic[i]:>7.4f}  {scan.pvalue[i]:>9.3g}  "
+            f"{scan.l2[i]:>8.4f}  {readable(strings, int(scan.token_ids[i]))}"
+        )
     signature = scan.signature.with_fields(alpha=f"{alpha:g}")
     how = "from the cache" if scan.from_cache else f"{scan.seconds:.2f} s on {scan.device}"
     print(f"\n{how}\nsignature  {signature}")
@@ -158,19 +198,27 @@ def _scan_layers(options: argparse.Namespace, alpha: float, output: Path | None)
     from ks_core.layers import scan_layers, table
 
     line = Line("MB")
-    scan = scan_layers(options.base, options.tuned, device=options.device,
-                       report=lambda done, total, name: line(done / 1e6, total / 1e6, "testing tensors"))
+    scan = scan_layers(
+        options.base,
+        options.tuned,
+        device=options.device,
+        report=lambda done, total, name: line(done / 1e6, total / 1e6, "testing tensors"),
+    )
     for note in scan.left_out:
         print(f"left out  {note}")
     frame = table(scan, alpha)
     touched = frame[frame.changed > 0].sort_values(["share_below_alpha", "largest_D"], ascending=False)
     size = sum(t.bytes for t in scan.tensors)
-    print(f"{len(touched):,} of {len(frame):,} tensors changed ({size / 1e6:,.0f} MB in {scan.seconds:.1f} s, {scan.reused:,} tensors "
-          "equal or from the cache)")
+    print(
+        f"{len(touched):,} of {len(frame):,} tensors changed ({size / 1e6:,.0f} MB in {scan.seconds:.1f} s, {scan.reused:,} tensors "
+        "equal or from the cache)"
+    )
     if len(touched):
         print(f"\n{'rows':>8}  {'changed':>8}  {'p < ' + format(alpha, 'g'):>9}  {'largest D':>9}  tensor")
     for _, row in touched.head(max(options.top, 0)).iterrows():
-        print(f"{row.rows:>8,}  {row.changed:>8.1%}  {row.share_below_alpha:>9.1%}  {row.largest_D:>9.4f}  {row.tensor}")
+        print(
+            f"{row.rows:>8,}  {row.changed:>8.1%}  {row.share_below_alpha:>9.1%}  {row.largest_D:>9.4f}  {row.tensor}"
+        )
     signature = scan.signature.with_fields(alpha=f"{alpha:g}")
     print(f"\nsignature  {signature}")
     if output:
@@ -192,8 +240,7 @@ def run_ticket(options: argparse.Namespace) -> int:
     positions = select(scan, rule=options.rule, alpha=options.alpha, k=options.k)
     ticket = ticket_of(study, scan, positions, rule=options.rule, alpha=options.alpha)
     ticket.save(folder)
-    print(f"wrote {folder}: {len(ticket)} rows. Load it with peft:\n"
-          f'  PeftModel.from_pretrained(model, "{folder}")')
+    print(f'wrote {folder}: {len(ticket)} rows. Load it with peft:\n  PeftModel.from_pretrained(model, "{folder}")')
     return 0
 
 
@@ -207,8 +254,10 @@ def run_cache(options: argparse.Namespace) -> int:
         print(f"removed {removed} results from {cache.folder}")
         return 0
     entries = cache.entries()
-    print(f"{cache.folder}: {len(entries)} results, {sum(e.bytes for e in entries) / 1e6:,.1f} MB "
-          f"of {cache.limit / 1e6:,.0f} MB")
+    print(
+        f"{cache.folder}: {len(entries)} results, {sum(e.bytes for e in entries) / 1e6:,.1f} MB "
+        f"of {cache.limit / 1e6:,.0f} MB"
+    )
     for kind in sorted({e.kind for e in entries}):
         chosen = [e for e in entries if e.kind == kind]
         print(f"  {kind:<10} {len(chosen):>5}  {sum(e.bytes for e in chosen) / 1e6:>10,.1f} MB")
@@ -235,8 +284,10 @@ def run_demo(options: argparse.Namespace) -> int:
 
     demo.prepare_base(line)
     scan = Study(demo.BASE, demo.TUNED).scan(lambda done, total: line(done, total, "testing rows"))
-    print(f"The demo is ready: {int(scan.winners(0.05).sum())} of {len(scan.pvalue):,} rows have p < 0.05. "
-          "Look at it with: make app")
+    print(
+        f"The demo is ready: {int(scan.winners(0.05).sum())} of {len(scan.pvalue):,} rows have p < 0.05. "
+        "Look at it with: make app"
+    )
     return 0
 
 

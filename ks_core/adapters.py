@@ -82,29 +82,41 @@ def lay_over(folder: Path, base: Matrix) -> tuple[Matrix, np.ndarray]:
         ids = np.array(_indices(folder, settings), np.int64)
         values = array(replaced[0])
         if len(ids) != len(values):
-            raise CheckpointError(f"{folder} lists {len(ids)} token ids and {len(values)} rows. Save the adapter again.")
+            raise CheckpointError(
+                f"{folder} lists {len(ids)} token ids and {len(values)} rows. Save the adapter again."
+            )
         if values.shape[1] != width:
-            raise CheckpointError(f"{folder} has rows of {values.shape[1]} values, its base rows of {width}. "
-                                  "It was made for another model.")
+            raise CheckpointError(
+                f"{folder} has rows of {values.shape[1]} values, its base rows of {width}. "
+                "It was made for another model."
+            )
         if len(ids) and (ids.min() < 0 or ids.max() >= rows or len(np.unique(ids)) != len(ids)):
-            raise CheckpointError(f"{folder} names ids from {ids.min()} to {ids.max()}, its base has {rows} rows "
-                                  "(each id may occur once). It was made for another model.")
+            raise CheckpointError(
+                f"{folder} names ids from {ids.min()} to {ids.max()}, its base has {rows} rows "
+                "(each id may occur once). It was made for another model."
+            )
         order = np.argsort(ids)
         return OverlaidMatrix(base, ids[order], values[order]), ids[order]
     if low:
         a, b = array(low[0]), array(low[0].removesuffix("A") + "B")
         if a.shape[1] != rows or b.shape[0] != width:
-            raise CheckpointError(f"{folder} adapts an embedding of {a.shape[1]} x {b.shape[0]}, its base has "
-                                  f"{rows} x {width}. It was made for another model.")
+            raise CheckpointError(
+                f"{folder} adapts an embedding of {a.shape[1]} x {b.shape[0]}, its base has "
+                f"{rows} x {width}. It was made for another model."
+            )
         return LowRankMatrix(base, a.T, b.T, scaling(settings, a.shape[0])), np.arange(rows)
     if whole:
         found = safetensors_file.matrix(path, tensors[whole[0]])
         if found.shape != base.shape:
-            raise CheckpointError(f"{folder} brings an embedding of {found.shape[0]} x {found.shape[1]}, its base has "
-                                  f"{rows} x {width}. It was made for another model.")
+            raise CheckpointError(
+                f"{folder} brings an embedding of {found.shape[0]} x {found.shape[1]}, its base has "
+                f"{rows} x {width}. It was made for another model."
+            )
         return found, np.arange(rows)
-    raise CheckpointError(f"{folder} changes no embedding rows (its tensors: {', '.join(list(tensors)[:3])} …). Expected "
-                          "TrainableTokens, LoRA on the embedding, or modules_to_save with the embedding.")
+    raise CheckpointError(
+        f"{folder} changes no embedding rows (its tensors: {', '.join(list(tensors)[:3])} …). Expected "
+        "TrainableTokens, LoRA on the embedding, or modules_to_save with the embedding."
+    )
 
 
 def scaling(settings: dict[str, Any], rank: int) -> float:
@@ -121,8 +133,10 @@ def low_rank_weights(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray, fl
     """
     settings = config(folder)
     if settings.get("use_dora"):
-        raise CheckpointError(f"{folder} is a DoRA adapter, which is no sum of a base and a product. Merge it with peft "
-                              "and open the merged checkpoint.")
+        raise CheckpointError(
+            f"{folder} is a DoRA adapter, which is no sum of a base and a product. Merge it with peft "
+            "and open the merged checkpoint."
+        )
     tensors = safetensors_file.tensors(folder / WEIGHTS)
     found = {}
     for name, tensor in tensors.items():
@@ -154,8 +168,9 @@ def read_trainable_tokens(folder: Path) -> tuple[list[int], np.ndarray]:
     return ids, rows
 
 
-def write_trainable_tokens(folder: Path, ids: list[int], rows: np.ndarray, *, base: str,
-                           module: str = "model.embed_tokens") -> None:
+def write_trainable_tokens(
+    folder: Path, ids: list[int], rows: np.ndarray, *, base: str, module: str = "model.embed_tokens"
+) -> None:
     """Write rows as a peft TrainableTokens adapter that ``PeftModel.from_pretrained`` loads.
 
     ``rows`` (k, d), kept in float32; ``base`` goes into the adapter as the name of its base model;
@@ -196,4 +211,3 @@ def base_of(folder: Path) -> str:
     if not isinstance(found, str) or not found:
         raise CheckpointError(f"{folder} does not name its base model. Add base_model_name_or_path to {CONFIG}.")
     return found
-

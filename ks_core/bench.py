@@ -43,9 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=32000, help="rows of the matrix (default 32000)")
     parser.add_argument("--dim", type=int, default=4096, help="values in a row (default 4096)")
     parser.add_argument("--dtype", choices=FLOATS, default="float32", help="how they are stored (default float32)")
-    parser.add_argument(
-        "--sample", type=int, default=400, help="rows for the slow ways, extrapolated (default 400)"
-    )
+    parser.add_argument("--sample", type=int, default=400, help="rows for the slow ways, extrapolated (default 400)")
     parser.add_argument("--repeat", type=int, default=3, help="runs, of which the best counts (default 3)")
 
 
@@ -56,8 +54,11 @@ def run(args: argparse.Namespace) -> int:
             raise SettingsError(f"--{name} is {getattr(args, name)}. Expected at least 1.")
     print("\n".join(f"- {line}" for line in machine()))
     sample = min(args.sample, args.rows)
-    print(f"- {args.rows:,} x {args.dim:,} {args.dtype}, best of {args.repeat}; scipy's ways and the sort run on "
-          f"{sample:,} rows and are extrapolated\n", flush=True)
+    print(
+        f"- {args.rows:,} x {args.dim:,} {args.dtype}, best of {args.repeat}; scipy's ways and the sort run on "
+        f"{sample:,} rows and are extrapolated\n",
+        flush=True,
+    )
     before, after = matrices(args.rows, args.dim, args.dtype)
     timings = measure(before, after, sample, args.repeat)
     print("\n".join(table(timings)))
@@ -72,7 +73,10 @@ def machine() -> list[str]:
             versions.append(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
             versions.append(f"no {package}")
-    return [f"{_processor()}, {_cores()} cores, {platform.system()} {platform.machine()}", ", ".join(versions)]
+    return [
+        f"{_processor()}, {_cores()} cores, {platform.system()} {platform.machine()}",
+        ", ".join(versions),
+    ]
 
 
 def matrices(rows: int, dim: int, dtype: str, seed: int = 0) -> tuple[ArrayMatrix, ArrayMatrix]:
@@ -112,7 +116,9 @@ def measure(before: ArrayMatrix, after: ArrayMatrix, sample: int, repeat: int) -
     for device in ours if _has_torch() else ["cpu"]:
         print(f"measuring: {device}", flush=True)
         seconds, result = _time_ours(before, after, device, repeat)
-        name = "this program, numba on the CPU" if device == "cpu" else f"this program, torch on {device.split(':')[-1]}"
+        name = (
+            "this program, numba on the CPU" if device == "cpu" else f"this program, torch on {device.split(':')[-1]}"
+        )
         agree = np.array_equal(result.counts[:sample], expected)
         timings.append(Timing(name, seconds, agree))
     scan, _ = _best(lambda: (_read(before.storage), _read(after.storage)), repeat)
@@ -131,7 +137,7 @@ def table(timings: list[Timing]) -> list[str]:
 
 def _time_ours(before: ArrayMatrix, after: ArrayMatrix, device: str, repeat: int) -> tuple[float, Any]:
     first = [ArrayMatrix(m.block(0, 1), m.dtype) for m in (before, after)]
-    ks_test(*first, device=device)  # compiles, or loads what was compiled
+    ks_test(first[0], first[1], device=device)  # compiles, or loads what was compiled
     return _best(lambda: ks_test(before, after, device=device), repeat)
 
 

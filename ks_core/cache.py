@@ -15,6 +15,7 @@ is damaged is removed and counts as absent. Past ``limit`` bytes, what was not r
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -81,14 +82,13 @@ class Cache:
             log.warning("The cached result %s is damaged (%s); it is removed and computed again.", path.name, error)
             path.unlink(missing_ok=True)
             return None
-        try:
+        with contextlib.suppress(OSError):
             os.utime(path)  # read just now: leaves last
-        except OSError:
-            pass
         return entry
 
-    def store(self, kind: str, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
-              note: Mapping[str, Any]) -> bool:
+    def store(
+        self, kind: str, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray], note: Mapping[str, Any]
+    ) -> bool:
         """Keep a result. ``False``, with a line in the log, when the disk does not take it.
 
         A result that cannot be kept is still a result, so this never raises for the disk's sake.
@@ -98,8 +98,11 @@ class Cache:
             # Not waited for: a result that a power cut takes is noticed as damaged and made again.
             workspace.write_atomically(path, _encode(kind, key, arrays, note), durable=False)
         except OSError as error:
-            log.warning("A result could not be kept in %s (%s). The next look computes it again.",
-                        self.folder, error.strerror)
+            log.warning(
+                "A result could not be kept in %s (%s). The next look computes it again.",
+                self.folder,
+                error.strerror,
+            )
             return False
         self._trim(keep=path)
         return True
@@ -135,7 +138,11 @@ def _encode(kind: str, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
 
     plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     text = json.dumps(note)
-    header = {"key": json.dumps([kind, key], sort_keys=True), "note": text, "checksum": _checksum(plain, text)}
+    header = {
+        "key": json.dumps([kind, key], sort_keys=True),
+        "note": text,
+        "checksum": _checksum(plain, text),
+    }
     return save(plain, metadata=header)
 
 

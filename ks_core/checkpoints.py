@@ -34,7 +34,10 @@ EMBEDDING_NAMES = (
     "token_embd.weight",
 )  # fmt: skip
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-INDEXES = (("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json"))
+INDEXES = (
+    ("model.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,10 @@ def _open(source: str, base: str | None, depth: int) -> Checkpoint:
 
                 path, label = download(source), source
             else:
-                raise CheckpointError(f"{source} does not exist. Expected a folder, a file, a hub id such as org/name, "
-                                      "or demo:base; check the spelling.")
+                raise CheckpointError(
+                    f"{source} does not exist. Expected a folder, a file, a hub id such as org/name, "
+                    "or demo:base; check the spelling."
+                )
     if path.is_file():
         return _file(source, label, path)
     if adapters.is_adapter(path):
@@ -133,21 +138,45 @@ def _file(source: str, label: str, path: Path) -> Checkpoint:
         found = safetensors_file.tensors(path)
         name = _embedding_name(path, list(found))
         matrix: Matrix = safetensors_file.matrix(path, found[name])
-        return _checked(Checkpoint(source, label, "safetensors file", path, name, found[name].stored, matrix,
-                                   vocabulary=words, file=path))
+        return _checked(
+            Checkpoint(
+                source,
+                label,
+                "safetensors file",
+                path,
+                name,
+                found[name].stored,
+                matrix,
+                vocabulary=words,
+                file=path,
+            )
+        )
     if path.suffix == ".gguf":
         from ks_core import gguf_file
 
         header = gguf_file.open_gguf(path)
         matrix, stored = gguf_file.embedding(header)
-        return _checked(Checkpoint(source, label, "GGUF file", path, gguf_file.EMBEDDING, stored, matrix,
-                                   tied="output.weight" not in header.tensors, vocabulary=vocabulary.of_file(path),
-                                   file=path))
+        return _checked(
+            Checkpoint(
+                source,
+                label,
+                "GGUF file",
+                path,
+                gguf_file.EMBEDDING,
+                stored,
+                matrix,
+                tied="output.weight" not in header.tensors,
+                vocabulary=vocabulary.of_file(path),
+                file=path,
+            )
+        )
     if path.suffix in (".bin", ".pt", ".pth"):
-        name, matrix, names = _torch_matrix(path)
+        name, matrix, _names = _torch_matrix(path)
         return _checked(Checkpoint(source, label, "PyTorch file", path, name, matrix.dtype, matrix, vocabulary=words))
-    raise CheckpointError(f"{path} ends in {path.suffix or 'nothing'}. Expected .safetensors, .gguf, .bin or .pt, "
-                          "or a folder that transformers saved.")
+    raise CheckpointError(
+        f"{path} ends in {path.suffix or 'nothing'}. Expected .safetensors, .gguf, .bin or .pt, "
+        "or a folder that transformers saved."
+    )
 
 
 def _folder(source: str, label: str, path: Path) -> Checkpoint:
@@ -175,16 +204,33 @@ def _folder(source: str, label: str, path: Path) -> Checkpoint:
         else:
             name, matrix, here = _torch_matrix(file, name)
             stored, kept, names = matrix.dtype, None, names or here
-        kind = f"transformers folder, {len(set(shards.values()))} shards" if (path / index).is_file() else \
-            "transformers folder"
-        return _checked(Checkpoint(source, label, kind, path, name, stored, matrix, tied=_tied(path, names),
-                                   vocabulary=words, file=kept))
+        kind = (
+            f"transformers folder, {len(set(shards.values()))} shards"
+            if (path / index).is_file()
+            else "transformers folder"
+        )
+        return _checked(
+            Checkpoint(
+                source,
+                label,
+                kind,
+                path,
+                name,
+                stored,
+                matrix,
+                tied=_tied(path, names),
+                vocabulary=words,
+                file=kept,
+            )
+        )
     ggufs = sorted(path.glob("*.gguf"))
     if len(ggufs) == 1:
         return _file(source, label, ggufs[0])
     inside = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
-    raise CheckpointError(f"{path} holds no checkpoint (there is: {inside}). Expected model.safetensors, its index and "
-                          "shards, pytorch_model.bin, one .gguf, or a peft adapter.")
+    raise CheckpointError(
+        f"{path} holds no checkpoint (there is: {inside}). Expected model.safetensors, its index and "
+        "shards, pytorch_model.bin, one .gguf, or a peft adapter."
+    )
 
 
 def _adapter(source: str, label: str, path: Path, base: str | None, depth: int) -> Checkpoint:
@@ -194,8 +240,19 @@ def _adapter(source: str, label: str, path: Path, base: str | None, depth: int) 
     except CheckpointError as error:
         raise CheckpointError(f"{label} is an adapter on {below}, which could not be opened. {error}") from None
     matrix, changed = adapters.lay_over(path, under.matrix)
-    return Checkpoint(source, label, f"peft adapter on {under.label}", path, under.tensor, "F32", matrix,
-                      tied=under.tied, base=under, changed_ids=changed, vocabulary=under.vocabulary)
+    return Checkpoint(
+        source,
+        label,
+        f"peft adapter on {under.label}",
+        path,
+        under.tensor,
+        "F32",
+        matrix,
+        tied=under.tied,
+        base=under,
+        changed_ids=changed,
+        vocabulary=under.vocabulary,
+    )
 
 
 def _shards(folder: Path, index: str) -> dict[str, Path]:
@@ -209,8 +266,10 @@ def _shards(folder: Path, index: str) -> dict[str, Path]:
     for file in set(names.values()):
         # A bare name cannot leave the folder; a link is followed, as the hub's own cache is made of links.
         if Path(file).name != file or file in ("", ".", ".."):
-            raise CheckpointError(f"{folder / index} points to {file!r}, outside its folder. It is damaged or made to "
-                                  "deceive; do not use it.")
+            raise CheckpointError(
+                f"{folder / index} points to {file!r}, outside its folder. It is damaged or made to "
+                "deceive; do not use it."
+            )
         if not (folder / file).is_file():
             raise CheckpointError(f"{folder} lacks the shard {file} that its index names. Download it again.")
         files[file] = _inside(folder, folder / file)
@@ -236,11 +295,15 @@ def _embedding_name(where: Path, names: list[str]) -> str:
         if len(fitting) == 1:
             return fitting[0]
         if len(fitting) > 1:
-            raise CheckpointError(f"{where} has several embeddings: {', '.join(fitting[:4])}. Expected one; save the "
-                                  "language model by itself.")
+            raise CheckpointError(
+                f"{where} has several embeddings: {', '.join(fitting[:4])}. Expected one; save the "
+                "language model by itself."
+            )
     similar = [n for n in names if "emb" in n.lower()] or names
-    raise CheckpointError(f"{where} holds no input embedding under a known name (there is: "
-                          f"{', '.join(similar[:4]) or 'no tensor'}). Expected a name such as model.embed_tokens.weight.")
+    raise CheckpointError(
+        f"{where} holds no input embedding under a known name (there is: "
+        f"{', '.join(similar[:4]) or 'no tensor'}). Expected a name such as model.embed_tokens.weight."
+    )
 
 
 def _tied(folder: Path, names: list[str]) -> bool | None:
@@ -263,12 +326,18 @@ def _torch_matrix(path: Path, name: str = "") -> tuple[str, Matrix, list[str]]:
         state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds here, and each means that the file is not to be read
         if "nsupported" in str(error) or "Weights only" in str(error):
-            raise CheckpointError(f"{path} contains more than weights, and loading it could run code. Expected a file "
-                                  "of tensors only; save it as safetensors.") from None
-        raise CheckpointError(f"{path} is no PyTorch file that can be read ({type(error).__name__}). Save it as "
-                              "safetensors.") from None
-    while isinstance(state, dict) and set(state) & {"state_dict", "model"} and \
-            isinstance(state.get("state_dict", state.get("model")), dict):
+            raise CheckpointError(
+                f"{path} contains more than weights, and loading it could run code. Expected a file "
+                "of tensors only; save it as safetensors."
+            ) from None
+        raise CheckpointError(
+            f"{path} is no PyTorch file that can be read ({type(error).__name__}). Save it as safetensors."
+        ) from None
+    while (
+        isinstance(state, dict)
+        and set(state) & {"state_dict", "model"}
+        and isinstance(state.get("state_dict", state.get("model")), dict)
+    ):
         state = state.get("state_dict", state.get("model"))
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds no table of tensors. Expected a state dict; save it as safetensors.")
@@ -278,7 +347,11 @@ def _torch_matrix(path: Path, name: str = "") -> tuple[str, Matrix, list[str]]:
     if not isinstance(tensor, torch.Tensor) or tensor.ndim != 2 or not tensor.is_floating_point():
         raise CheckpointError(f"{path} has no two-dimensional float tensor {name}. Save it again.")
     if tensor.dtype == torch.bfloat16:
-        return name, ArrayMatrix(tensor.contiguous().view(torch.int16).numpy().view(np.uint16), "bfloat16"), names
+        return (
+            name,
+            ArrayMatrix(tensor.contiguous().view(torch.int16).numpy().view(np.uint16), "bfloat16"),
+            names,
+        )
     if tensor.dtype not in (torch.float16, torch.float32, torch.float64):
         raise CheckpointError(f"{name} in {path} is stored as {tensor.dtype}. Convert the checkpoint to a float type.")
     return name, ArrayMatrix(tensor.contiguous().numpy()), names
@@ -287,6 +360,8 @@ def _torch_matrix(path: Path, name: str = "") -> tuple[str, Matrix, list[str]]:
 def _checked(checkpoint: Checkpoint) -> Checkpoint:
     rows, width = checkpoint.shape
     if rows == 0 or width == 0:
-        raise CheckpointError(f"{checkpoint.source} has an embedding of {rows} x {width}: the vocabulary is empty. "
-                              "Expected at least one row; save the checkpoint again.")
+        raise CheckpointError(
+            f"{checkpoint.source} has an embedding of {rows} x {width}: the vocabulary is empty. "
+            "Expected at least one row; save the checkpoint again."
+        )
     return checkpoint

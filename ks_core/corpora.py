@@ -95,13 +95,24 @@ def installed_packs() -> list[str]:
     """Codes of the JupyterLab language packs that are installed here, such as ``fr-FR``."""
     codes = []
     for entry in sorted({Path(p) for p in sys.path}):
-        codes += [p.name.removeprefix("jupyterlab_language_pack_").replace("_", "-")
-                  for p in entry.glob("jupyterlab_language_pack_*") if (p / "locale").is_dir()]
+        codes += [
+            p.name.removeprefix("jupyterlab_language_pack_").replace("_", "-")
+            for p in entry.glob("jupyterlab_language_pack_*")
+            if (p / "locale").is_dir()
+        ]
     return sorted(set(codes))
 
 
-def load(name: str, *, shortest: int = 3, longest: int = 16, source_field: str = "source",
-         target_field: str = "target", source_language: str = "", target_language: str = "") -> Corpus:
+def load(
+    name: str,
+    *,
+    shortest: int = 3,
+    longest: int = 16,
+    source_field: str = "source",
+    target_field: str = "target",
+    source_language: str = "",
+    target_language: str = "",
+) -> Corpus:
     """Read, clean and split a corpus.
 
     ``shortest`` and ``longest`` bound the source in words (the target in twice ``longest``).
@@ -112,7 +123,10 @@ def load(name: str, *, shortest: int = 3, longest: int = 16, source_field: str =
     kind, _, rest = name.partition(":")
     if kind == "pack":
         raw: Iterable[SentencePair] = _pack(rest)
-        source_language, target_language = source_language or "English", target_language or language_name(rest)
+        source_language, target_language = (
+            source_language or "English",
+            target_language or language_name(rest),
+        )
     elif kind == "file":
         raw = _file(Path(rest).expanduser(), source_field, target_field)
     elif kind == "flores":
@@ -122,18 +136,29 @@ def load(name: str, *, shortest: int = 3, longest: int = 16, source_field: str =
     elif kind == "hub":
         raw = _hub(rest)
     else:
-        raise CorpusError(f"{name!r} names no corpus. Expected pack:fr-FR, file:pairs.tsv, file:pairs.jsonl, "
-                          "flores:folder#eng,cat or hub:org/name#source,target.")
+        raise CorpusError(
+            f"{name!r} names no corpus. Expected pack:fr-FR, file:pairs.tsv, file:pairs.jsonl, "
+            "flores:folder#eng,cat or hub:org/name#source,target."
+        )
     if not source_language or not target_language:
-        raise CorpusError(f"{name} does not say its languages. Name them, for example source language "
-                          "English and target language French: the prompt needs both.")
+        raise CorpusError(
+            f"{name} does not say its languages. Name them, for example source language "
+            "English and target language French: the prompt needs both."
+        )
     return _clean(name, source_language, target_language, raw, shortest, longest)
 
 
-def _clean(name: str, source_language: str, target_language: str, raw: Iterable[SentencePair],
-           shortest: int, longest: int) -> Corpus:
-    dropped = dict.fromkeys(("empty", "source equals target", "too short", "too long", "several lines",
-                             "duplicate source"), 0)
+def _clean(
+    name: str,
+    source_language: str,
+    target_language: str,
+    raw: Iterable[SentencePair],
+    shortest: int,
+    longest: int,
+) -> Corpus:
+    dropped = dict.fromkeys(
+        ("empty", "source equals target", "too short", "too long", "several lines", "duplicate source"), 0
+    )
     kept: dict[int, SentencePair] = {}
     for pair in raw:
         source, target = pair.source.strip(), pair.target.strip()
@@ -160,10 +185,11 @@ def _clean(name: str, source_language: str, target_language: str, raw: Iterable[
     held_out = tuple(p for p in ordered if is_held_out(p.source))
     if len(train) < 2 or not held_out:
         why = ", ".join(f"{n} {r}" for r, n in dropped.items() if n) or "nothing was dropped"
-        raise CorpusError(f"{name} leaves {len(train)} pairs to train on and {len(held_out)} held out ({why}). "
-                          "A run needs at least two and one: bring more text, or widen the length limits.")
-    return Corpus(name, source_language, target_language, train, held_out,
-                  {r: n for r, n in dropped.items() if n})
+        raise CorpusError(
+            f"{name} leaves {len(train)} pairs to train on and {len(held_out)} held out ({why}). "
+            "A run needs at least two and one: bring more text, or widen the length limits."
+        )
+    return Corpus(name, source_language, target_language, train, held_out, {r: n for r, n in dropped.items() if n})
 
 
 def _pack(code: str) -> Iterator[SentencePair]:
@@ -172,8 +198,10 @@ def _pack(code: str) -> Iterator[SentencePair]:
     spec = util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         have = ", ".join(installed_packs()) or "none"
-        raise CorpusError(f"The language pack {code} is not installed (installed: {have}). "
-                          f"Run: pip install jupyterlab-language-pack-{code}")
+        raise CorpusError(
+            f"The language pack {code} is not installed (installed: {have}). "
+            f"Run: pip install jupyterlab-language-pack-{code}"
+        )
     root = Path(next(iter(spec.submodule_search_locations)))
     for path in sorted(root.glob("locale/*/LC_MESSAGES/*.json")):
         catalogue = json.loads(path.read_text(encoding="utf-8"))
@@ -211,13 +239,17 @@ def _jsonl(path: Path, text: str, source_field: str, target_field: str) -> Itera
         except (ValueError, RecursionError):
             raise CorpusError(f"{path}, line {number} is not JSON. Expected one object a line.") from None
         if not isinstance(record, dict):
-            raise CorpusError(f"{path}, line {number} is not an object. Expected "
-                              f'{{"{source_field}": "...", "{target_field}": "..."}}.')
+            raise CorpusError(
+                f"{path}, line {number} is not an object. Expected "
+                f'{{"{source_field}": "...", "{target_field}": "..."}}.'
+            )
         for name in (source_field, target_field):
             if not isinstance(record.get(name), str):
                 have = ", ".join(map(str, record)) or "none"
-                raise CorpusError(f"{path}, line {number} has no text in field {name!r} (fields there: {have}). "
-                                  "Name the fields that hold source and target.")
+                raise CorpusError(
+                    f"{path}, line {number} has no text in field {name!r} (fields there: {have}). "
+                    "Name the fields that hold source and target."
+                )
         yield SentencePair(record[source_field], record[target_field])
 
 
@@ -233,12 +265,16 @@ def _flores(rest: str) -> tuple[list[SentencePair], tuple[str, str]]:
     for code in (source, target):
         files = sorted(folder.glob(f"{code}*.dev*")) + sorted(folder.glob(f"*/{code}*.dev*"))
         if not files:
-            raise CorpusError(f"{folder} holds no file for {code}. Expected {code}.dev, {code}.devtest, or the "
-                              f"like in it or in its dev and devtest folders.")
+            raise CorpusError(
+                f"{folder} holds no file for {code}. Expected {code}.dev, {code}.devtest, or the "
+                f"like in it or in its dev and devtest folders."
+            )
         sides.append([line for f in files for line in f.read_text(encoding="utf-8").splitlines()])
     if len(sides[0]) != len(sides[1]):
-        raise CorpusError(f"{folder}: {source} has {len(sides[0])} lines and {target} {len(sides[1])}. "
-                          "Both must have the same sentences in the same order.")
+        raise CorpusError(
+            f"{folder}: {source} has {len(sides[0])} lines and {target} {len(sides[1])}. "
+            "Both must have the same sentences in the same order."
+        )
     return [SentencePair(a, b) for a, b in zip(*sides, strict=True)], (source, target)
 
 
@@ -247,16 +283,20 @@ def _hub(rest: str) -> Iterator[SentencePair]:
     source, _, target = fields.partition(",")
     if util.find_spec("datasets") is None:
         raise CorpusError("Reading a dataset from the hub needs the package datasets. Run: pip install datasets")
-    import datasets  # type: ignore[import-not-found]
+    import datasets
 
     try:
         rows = datasets.load_dataset(name, split="train")
     except Exception as error:  # the library raises a dozen kinds; the user needs the one sentence
-        raise CorpusError(f"The dataset {name} could not be had from the hub ({type(error).__name__}). "
-                          "Check the name and the network, or bring the pairs as a file.") from None
+        raise CorpusError(
+            f"The dataset {name} could not be had from the hub ({type(error).__name__}). "
+            "Check the name and the network, or bring the pairs as a file."
+        ) from None
     for row in rows:
         record = row.get("translation", row)
         if not isinstance(record.get(source), str) or not isinstance(record.get(target), str):
-            raise CorpusError(f"{name} has no text fields {source!r} and {target!r} (fields: {', '.join(record)}). "
-                              "Name them: hub:org/name#source,target.")
+            raise CorpusError(
+                f"{name} has no text fields {source!r} and {target!r} (fields: {', '.join(record)}). "
+                "Name them: hub:org/name#source,target."
+            )
         yield SentencePair(record[source], record[target])

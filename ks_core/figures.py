@@ -45,24 +45,35 @@ def pvalue_histogram(pvalues: np.ndarray, changed: np.ndarray, alpha: float, *, 
         values = np.log10(np.maximum(shown, 1e-320))
         low = min(math.floor(values.min()) if len(values) else -2.0, math.floor(math.log10(alpha)) - 1.0)
         edges, mark = np.linspace(low, 0, 41), math.log10(alpha)
-        title, ticks = "p-value (log scale)", "~"
+        title, _ticks = "p-value (log scale)", "~"
     else:
         values, edges, mark, title = shown, np.linspace(0, 1, 41), alpha, "p-value"
     figure = _figure("Rows", title)
     if log:
         marks = sorted({int(x) for x in np.linspace(low, 0, 7)})
         figure.update_xaxes(tickvals=marks, ticktext=[f"1e{m}" if m else "1" for m in marks])
-    for name, colour, part in (("below alpha", WINNING, values[shown < alpha]), ("not below", BASE, values[shown >= alpha])):
+    for name, colour, part in (
+        ("below alpha", WINNING, values[shown < alpha]),
+        ("not below", BASE, values[shown >= alpha]),
+    ):
         _bars(figure, part, edges, name, colour)
-    figure.add_vline(mark, line={"color": WINNING, "dash": "dash", "width": 2},
-                     annotation={"text": f"alpha = {alpha:g}", "font_color": WINNING, "yanchor": "bottom"})
+    figure.add_vline(
+        mark,
+        line={"color": WINNING, "dash": "dash", "width": 2},
+        annotation={"text": f"alpha = {alpha:g}", "font_color": WINNING, "yanchor": "bottom"},
+    )
     figure.update_yaxes(type="log", title="Rows (log scale)", dtick=1)
-    _say(figure, f"p-values of {len(shown):,} changed rows",
-         f"Histogram of p-values: {wins} of {len(shown)} changed rows are below alpha {alpha:g}.")
+    _say(
+        figure,
+        f"p-values of {len(shown):,} changed rows",
+        f"Histogram of p-values: {wins} of {len(shown)} changed rows are below alpha {alpha:g}.",
+    )
     return figure
 
 
-def statistic_histogram(statistic: np.ndarray, changed: np.ndarray, dim: int, critical: float, alpha: float) -> go.Figure:
+def statistic_histogram(
+    statistic: np.ndarray, changed: np.ndarray, dim: int, critical: float, alpha: float
+) -> go.Figure:
     """D of the changed rows, with the critical value for ``alpha`` on it."""
     shown = statistic[changed]
     top = max(float(shown.max()) if len(shown) else 0.1, critical if critical <= 1 else 0.0)
@@ -70,25 +81,48 @@ def statistic_histogram(statistic: np.ndarray, changed: np.ndarray, dim: int, cr
     step = max(1, math.ceil(top * dim / 45)) / dim
     edges = np.arange(-0.5 / dim, top + 2 * step, step)
     figure = _figure("Rows (log scale)", "KS statistic D")
-    for name, colour, part in (("critical or above", WINNING, shown[shown >= critical - 1e-12]),
-                               ("below", BASE, shown[shown < critical - 1e-12])):
+    for name, colour, part in (
+        ("critical or above", WINNING, shown[shown >= critical - 1e-12]),
+        ("below", BASE, shown[shown < critical - 1e-12]),
+    ):
         _bars(figure, part, edges, name, colour)
     if critical <= 1:
-        figure.add_vline(critical, line={"color": WINNING, "dash": "dash", "width": 2},
-                         annotation={"text": f"critical D = {critical:.4f}", "font_color": WINNING, "yanchor": "bottom"})
+        figure.add_vline(
+            critical,
+            line={"color": WINNING, "dash": "dash", "width": 2},
+            annotation={"text": f"critical D = {critical:.4f}", "font_color": WINNING, "yanchor": "bottom"},
+        )
     figure.update_yaxes(type="log", dtick=1)
-    _say(figure, f"D of {len(shown):,} changed rows", f"Histogram of D: {int((shown >= critical).sum())} of {len(shown)} "
-         f"changed rows reach the critical value for alpha {alpha:g}.")
+    _say(
+        figure,
+        f"D of {len(shown):,} changed rows",
+        f"Histogram of D: {int((shown >= critical).sum())} of {len(shown)} "
+        f"changed rows reach the critical value for alpha {alpha:g}.",
+    )
     return figure
 
 
 def ticket_size_curve(alphas: np.ndarray, sizes: np.ndarray, alpha: float, size: int) -> go.Figure:
     """How many rows win, against alpha (log scale), with the chosen alpha marked."""
     figure = _figure("Winning rows", "alpha (log scale)")
-    figure.add_scatter(x=alphas, y=sizes, mode="lines", line={"color": BASE, "width": 2, "shape": "hv"}, name="size",
-                       hovertemplate="alpha %{x:.3g}: %{y:,} rows<extra></extra>")
-    figure.add_scatter(x=[alpha], y=[size], mode="markers+text", marker={"color": WINNING, "size": 11}, text=[f"{size:,}"],
-                       textposition="top left", name="chosen alpha", hoverinfo="skip")
+    figure.add_scatter(
+        x=alphas,
+        y=sizes,
+        mode="lines",
+        line={"color": BASE, "width": 2, "shape": "hv"},
+        name="size",
+        hovertemplate="alpha %{x:.3g}: %{y:,} rows<extra></extra>",
+    )
+    figure.add_scatter(
+        x=[alpha],
+        y=[size],
+        mode="markers+text",
+        marker={"color": WINNING, "size": 11},
+        text=[f"{size:,}"],
+        textposition="top left",
+        name="chosen alpha",
+        hoverinfo="skip",
+    )
     figure.update_xaxes(type="log", exponentformat="power", dtick=2)
     figure.update_layout(showlegend=False)
     _say(figure, "Ticket size against alpha", f"The ticket has {size} rows at alpha {alpha:g}.")
@@ -105,14 +139,29 @@ def cdfs(before: np.ndarray, after: np.ndarray, token: str) -> go.Figure:
     figure = _figure("Share of values at or below", "Value in the embedding row")
     for x, name, colour in ((before, "base", BASE), (after, "tuned", TUNED)):
         steps = np.arange(1, len(x) + 1) / len(x)
-        figure.add_scatter(x=x.astype(np.float32), y=steps.astype(np.float32), mode="lines", name=name,
-                           line={"color": colour, "width": 2, "shape": "hv"},
-                           hovertemplate=f"{name}: %{{y:.3f}} of the values are at or below %{{x:.4g}}<extra></extra>")
-    figure.add_scatter(x=[values[at]] * 2, y=[first[at], second[at]], mode="lines+markers", name=f"D = {gap:.4f}",
-                       line={"color": WINNING, "width": 4}, marker={"size": 8}, hoverinfo="skip")
+        figure.add_scatter(
+            x=x.astype(np.float32),
+            y=steps.astype(np.float32),
+            mode="lines",
+            name=name,
+            line={"color": colour, "width": 2, "shape": "hv"},
+            hovertemplate=f"{name}: %{{y:.3f}} of the values are at or below %{{x:.4g}}<extra></extra>",
+        )
+    figure.add_scatter(
+        x=[values[at]] * 2,
+        y=[first[at], second[at]],
+        mode="lines+markers",
+        name=f"D = {gap:.4f}",
+        line={"color": WINNING, "width": 4},
+        marker={"size": 8},
+        hoverinfo="skip",
+    )
     figure.update_yaxes(range=[0, 1.02])
-    _say(figure, f"Values of {_text(token)} before and after", f"Two empirical CDFs of the token {token}; the largest gap "
-         f"is D = {gap:.4f} at the value {values[at]:.4g}.")
+    _say(
+        figure,
+        f"Values of {_text(token)} before and after",
+        f"Two empirical CDFs of the token {token}; the largest gap is D = {gap:.4f} at the value {values[at]:.4g}.",
+    )
     return figure
 
 
@@ -120,43 +169,86 @@ def shift_scatter(l2: np.ndarray, statistic: np.ndarray, winning: np.ndarray, to
     """D against the length of the shift, for the rows given (changed ones)."""
     figure = _figure("KS statistic D", "Length of the shift (L2)")
     for name, colour, part in (("not winning", BASE, ~winning), ("winning", WINNING, winning)):
-        figure.add_scattergl(x=l2[part].astype(np.float32), y=statistic[part].astype(np.float32), mode="markers", name=name,
-                             marker={"color": colour, "size": 5, "opacity": 0.6},
-                             text=[_text(tokens[i]) for i in np.nonzero(part)[0]],
-                             hovertemplate="%{text}<br>D %{y:.4f}, L2 %{x:.4g}<extra></extra>")
-    _say(figure, "D against the length of the shift", f"Scatter of D against L2 shift for {len(l2)} changed rows.")
+        figure.add_scattergl(
+            x=l2[part].astype(np.float32),
+            y=statistic[part].astype(np.float32),
+            mode="markers",
+            name=name,
+            marker={"color": colour, "size": 5, "opacity": 0.6},
+            text=[_text(tokens[int(i)]) for i in np.nonzero(part)[0]],
+            hovertemplate="%{text}<br>D %{y:.4f}, L2 %{x:.4g}<extra></extra>",
+        )
+    _say(
+        figure,
+        "D against the length of the shift",
+        f"Scatter of D against L2 shift for {len(l2)} changed rows.",
+    )
     return figure
 
 
 COLOURS = {"KS statistic D": "D", "p-value (log10)": "log10 p", "distance in the original space": "L2 shift"}
 
 
-def drift_map(found: DriftMap, *, statistic: np.ndarray, pvalue: np.ndarray, l2: np.ndarray, winning: np.ndarray,
-              token_ids: np.ndarray, tokens: Sequence[str], colour: str = "KS statistic D", arrows: bool = True) -> go.Figure:
+def drift_map(
+    found: DriftMap,
+    *,
+    statistic: np.ndarray,
+    pvalue: np.ndarray,
+    l2: np.ndarray,
+    winning: np.ndarray,
+    token_ids: np.ndarray,
+    tokens: Sequence[str],
+    colour: str = "KS statistic D",
+    arrows: bool = True,
+) -> go.Figure:
     """The map: unchanged tokens in grey, changed ones at their new place, arrows for the winning ones.
 
     The arrays are the scan's, (n,); ``tokens`` readable strings by position in them; ``colour`` one of
     ``COLOURS``.
     """
-    axes = ("first principal component", "second principal component") if found.settings.method == "pca" else ("UMAP 1", "UMAP 2")
+    axes = (
+        ("first principal component", "second principal component")
+        if found.settings.method == "pca"
+        else ("UMAP 1", "UMAP 2")
+    )
     if found.explained:
         axes = tuple(f"{a} ({100 * e:.1f}% of the variance)" for a, e in zip(axes, found.explained, strict=True))  # type: ignore[assignment]
     figure = _figure(axes[1], axes[0], height=640)
     b, c = found.background, found.changed
-    figure.add_scattergl(x=found.background_xy[:, 0], y=found.background_xy[:, 1], mode="markers", name="unchanged",
-                         marker={"color": MUTED, "size": 3, "opacity": 0.35}, text=[_text(tokens[i]) for i in b],
-                         hovertemplate="%{text}<br>unchanged<extra></extra>")
-    values = {"KS statistic D": statistic, "p-value (log10)": np.log10(np.maximum(pvalue, 1e-320)),
-              "distance in the original space": l2}[colour][c].astype(np.float32)
+    figure.add_scattergl(
+        x=found.background_xy[:, 0],
+        y=found.background_xy[:, 1],
+        mode="markers",
+        name="unchanged",
+        marker={"color": MUTED, "size": 3, "opacity": 0.35},
+        text=[_text(tokens[i]) for i in b],
+        hovertemplate="%{text}<br>unchanged<extra></extra>",
+    )
+    values = {
+        "KS statistic D": statistic,
+        "p-value (log10)": np.log10(np.maximum(pvalue, 1e-320)),
+        "distance in the original space": l2,
+    }[colour][c].astype(np.float32)
     wins = winning[c]
     if arrows and wins.any():
         start, stop = found.before_xy[wins], found.after_xy[wins]
         nothing = np.full(len(start), np.nan, np.float32)
-        figure.add_scattergl(x=np.stack([start[:, 0], stop[:, 0], nothing], 1).ravel(),
-                             y=np.stack([start[:, 1], stop[:, 1], nothing], 1).ravel(), mode="lines", name="from base to tuned",
-                             line={"color": WINNING, "width": 1.5}, hoverinfo="skip")
-        figure.add_scattergl(x=start[:, 0], y=start[:, 1], mode="markers", name="winning, base",
-                             marker={"color": BASE, "size": 5, "symbol": "circle-open"}, hoverinfo="skip")
+        figure.add_scattergl(
+            x=np.stack([start[:, 0], stop[:, 0], nothing], 1).ravel(),
+            y=np.stack([start[:, 1], stop[:, 1], nothing], 1).ravel(),
+            mode="lines",
+            name="from base to tuned",
+            line={"color": WINNING, "width": 1.5},
+            hoverinfo="skip",
+        )
+        figure.add_scattergl(
+            x=start[:, 0],
+            y=start[:, 1],
+            mode="markers",
+            name="winning, base",
+            marker={"color": BASE, "size": 5, "symbol": "circle-open"},
+            hoverinfo="skip",
+        )
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     for name, part, size, symbol in (("changed", ~wins, 4, "circle"), ("winning, tuned", wins, 7, "diamond")):
         # Both halves share one scale; the colour bar is drawn once.
@@ -170,13 +262,20 @@ def drift_map(found: DriftMap, *, statistic: np.ndarray, pvalue: np.ndarray, l2:
             text=[_text(tokens[i]) for i in c[part]],
             hovertemplate="<b>%{text}</b> (id %{customdata[0]:.0f})<br>D %{customdata[1]:.4f}<br>p %{customdata[2]:.3g}"
                           "<br>L2 shift %{customdata[3]:.4g}<extra></extra>")  # fmt: skip
-    _say(figure, f"{len(c):,} changed tokens at their new place, {len(b):,} unchanged ones in grey",
-         f"Map of embedding rows: {int(wins.sum())} winning tokens with arrows from base to tuned among {len(b)} unchanged ones.")
+    _say(
+        figure,
+        f"{len(c):,} changed tokens at their new place, {len(b):,} unchanged ones in grey",
+        f"Map of embedding rows: {int(wins.sum())} winning tokens with arrows from base to tuned among {len(b)} unchanged ones.",
+    )
     figure.update_layout(legend={"y": -0.1})
     return figure
 
 
-MEASURES = {"share_below_alpha": "Share of rows with p < alpha", "largest_D": "Largest D", "changed": "Share of rows that changed"}
+MEASURES = {
+    "share_below_alpha": "Share of rows with p < alpha",
+    "largest_D": "Largest D",
+    "changed": "Share of rows that changed",
+}
 
 
 def layer_map(tensors: pd.DataFrame, measure: str) -> go.Figure:
@@ -191,8 +290,11 @@ def layer_map(tensors: pd.DataFrame, measure: str) -> go.Figure:
     values = tensors[measure].astype(float)
     figure = _figure("", "Layer", height=max(320, 34 * len(modules) + 130))
     x = tensors.layer.astype(object).where(tensors.layer.notna(), "none").astype(str)
-    order = ["none", *(str(i) for i in sorted({int(i) for i in inside.layer}))] if len(outside) else \
-        [str(i) for i in sorted({int(i) for i in inside.layer})]
+    order = (
+        ["none", *(str(i) for i in sorted({int(i) for i in inside.layer}))]
+        if len(outside)
+        else [str(i) for i in sorted({int(i) for i in inside.layer})]
+    )
     figure.add_scatter(
         x=x, y=tensors.module, mode="markers", customdata=np.stack([tensors.tensor, tensors.rows, tensors.dim], 1),
         marker={"symbol": "square", "size": 18, "color": values, "colorscale": SCALE, "cmin": 0, "cmax": max(float(values.max()), 1e-9),
@@ -201,7 +303,11 @@ def layer_map(tensors: pd.DataFrame, measure: str) -> go.Figure:
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=modules[::-1])
     touched = int((tensors.changed > 0).sum())
-    _say(figure, MEASURES[measure], f"{touched} of {len(tensors)} tensors changed; a square for each by module and layer.")
+    _say(
+        figure,
+        MEASURES[measure],
+        f"{touched} of {len(tensors)} tensors changed; a square for each by module and layer.",
+    )
     return figure
 
 
@@ -209,19 +315,39 @@ def tensor_histogram(found: TensorResult, critical: float) -> go.Figure:
     """How many rows of one tensor have which D."""
     figure = _figure("Rows (log scale)", "KS statistic D")
     values = found.k / found.dim
-    for name, colour, part in (("critical or above", WINNING, values >= critical), ("below", BASE, values < critical)):
-        figure.add_bar(x=values[part].astype(np.float32), y=found.rows_at[part], name=name, marker={"color": colour},
-                       width=0.8 / found.dim, hovertemplate="D %{x:.4f}: %{y:,} rows<extra></extra>")
+    for name, colour, part in (
+        ("critical or above", WINNING, values >= critical),
+        ("below", BASE, values < critical),
+    ):
+        figure.add_bar(
+            x=values[part].astype(np.float32),
+            y=found.rows_at[part],
+            name=name,
+            marker={"color": colour},
+            width=0.8 / found.dim,
+            hovertemplate="D %{x:.4f}: %{y:,} rows<extra></extra>",
+        )
     figure.update_yaxes(type="log", dtick=1)
-    _say(figure, f"D over {found.rows:,} rows of {_text(found.name)}", f"Histogram of D of the tensor {found.name}.")
+    _say(
+        figure,
+        f"D over {found.rows:,} rows of {_text(found.name)}",
+        f"Histogram of D of the tensor {found.name}.",
+    )
     return figure
 
 
 def _figure(y: str, x: str, height: int = HEIGHT) -> go.Figure:
     figure = go.Figure()
-    figure.update_layout(height=height, margin={"l": 10, "r": 10, "t": 64, "b": 10}, bargap=0.03, barmode="stack",
-                         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hovermode="closest",
-                         legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
+    figure.update_layout(
+        height=height,
+        margin={"l": 10, "r": 10, "t": 64, "b": 10},
+        bargap=0.03,
+        barmode="stack",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hovermode="closest",
+        legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0},
+    )
     figure.update_xaxes(title=x, zeroline=False)
     figure.update_yaxes(title=y, zeroline=False)
     return figure
@@ -231,8 +357,14 @@ def _bars(figure: go.Figure, values: np.ndarray, edges: np.ndarray, name: str, c
     """A histogram as bars: binned here, so that the browser gets bins and not a vocabulary."""
     counts, _ = np.histogram(values, edges)
     full = counts > 0
-    figure.add_bar(x=((edges[:-1] + edges[1:]) / 2)[full], y=counts[full], width=np.diff(edges)[full], name=name,
-                   marker={"color": colour, "line": {"width": 0}}, hovertemplate=f"%{{y:,}} rows, {name}<extra></extra>")
+    figure.add_bar(
+        x=((edges[:-1] + edges[1:]) / 2)[full],
+        y=counts[full],
+        width=np.diff(edges)[full],
+        name=name,
+        marker={"color": colour, "line": {"width": 0}},
+        hovertemplate=f"%{{y:,}} rows, {name}<extra></extra>",
+    )
 
 
 def _say(figure: go.Figure, title: str, words: str) -> None:

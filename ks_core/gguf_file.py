@@ -20,8 +20,13 @@ from ks_core.matrices import ArrayMatrix, Matrix
 
 EMBEDDING = "token_embd.weight"
 #: Keys that are kept; the others are skipped over.
-WANTED = ("general.alignment", "general.name", "tokenizer.ggml.model", "tokenizer.ggml.tokens",
-          "tokenizer.ggml.token_type")
+WANTED = (
+    "general.alignment",
+    "general.name",
+    "tokenizer.ggml.model",
+    "tokenizer.ggml.tokens",
+    "tokenizer.ggml.token_type",
+)
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
@@ -80,8 +85,9 @@ def open_gguf(path: Path) -> GGUFFile:
     except (ValueError, KeyError, struct.error, OverflowError, MemoryError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{path} is no GGUF file that can be read ({error}). Expected GGUF version 2 or 3; "
-                              "download it again.") from None
+        raise CheckpointError(
+            f"{path} is no GGUF file that can be read ({error}). Expected GGUF version 2 or 3; download it again."
+        ) from None
 
 
 def _parse(path: Path, reader: _Reader) -> GGUFFile:
@@ -146,11 +152,14 @@ def embedding(file: GGUFFile) -> tuple[Matrix, str]:
         quantization = GGMLQuantizationType(kind)
         per_block, block_bytes = GGML_QUANT_SIZES[quantization]
     except (ValueError, KeyError):
-        raise CheckpointError(f"{file.path} stores its embedding as GGUF type {kind}, which is not known here. "
-                              "Convert it to F16 or Q8_0.") from None
+        raise CheckpointError(
+            f"{file.path} stores its embedding as GGUF type {kind}, which is not known here. Convert it to F16 or Q8_0."
+        ) from None
     if len(shape) != 2 or shape[1] % per_block:
-        raise CheckpointError(f"{file.path} has an embedding of shape {list(shape)}, which {quantization.name} "
-                              "cannot hold. The file is damaged.")
+        raise CheckpointError(
+            f"{file.path} has an embedding of shape {list(shape)}, which {quantization.name} "
+            "cannot hold. The file is damaged."
+        )
     rows, width = shape
     row_bytes = width // per_block * block_bytes
     if offset + rows * row_bytes > file.path.stat().st_size:
@@ -165,8 +174,10 @@ def embedding(file: GGUFFile) -> tuple[Matrix, str]:
     try:
         matrix.block(0, 1)
     except NotImplementedError:
-        raise CheckpointError(f"{file.path} stores its embedding as {quantization.name}, which cannot be "
-                              "dequantized here. Convert it to F16 or Q8_0.") from None
+        raise CheckpointError(
+            f"{file.path} stores its embedding as {quantization.name}, which cannot be "
+            "dequantized here. Convert it to F16 or Q8_0."
+        ) from None
     return matrix, quantization.name
 
 

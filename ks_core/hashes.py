@@ -7,6 +7,7 @@ unchanged file is hashed once.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -79,7 +80,5 @@ def _remembered(stamp: str) -> str | None:
 
 
 def _remember(stamp: str, digest: str) -> None:
-    try:
+    with contextlib.suppress(OSError):  # then it is computed again next time
         workspace.write_json(_path(stamp), {"stamp": stamp, "hash": digest}, durable=False)
-    except OSError:
-        pass  # it is computed again next time

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from ks_core.errors import CheckpointError
 
-SMALL = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-         "vocab.json", "merges.txt", "special_tokens_map.json", "adapter_config.json", "adapter_model.safetensors",
-         "ticket.json")
+SMALL = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "ticket.json",
+)
 
 
 def download(source: str) -> Path:
@@ -22,7 +33,7 @@ def download(source: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError
 
     name, _, revision = source.partition("@")
-    options = {"repo_id": name, "revision": revision or None}
+    options: dict[str, Any] = {"repo_id": name, "revision": revision or None}
     try:
         folder = Path(snapshot_download(**options, allow_patterns=list(SMALL)))
         if (folder / "adapter_config.json").is_file():
@@ -39,6 +50,8 @@ def download(source: str) -> Path:
     except CheckpointError:
         raise
     except Exception as error:  # the library and what it stands on raise dozens of kinds; a person needs one sentence
-        raise CheckpointError(f"{source} could not be had from the hub ({type(error).__name__}). It is no folder here "
-                              "either: check the name and the network, or download the checkpoint and name its "
-                              "folder.") from None
+        raise CheckpointError(
+            f"{source} could not be had from the hub ({type(error).__name__}). It is no folder here "
+            "either: check the name and the network, or download the checkpoint and name its "
+            "folder."
+        ) from None

@@ -107,7 +107,8 @@ class Job:
             return ""
         return self.status.get("error") or (
             "The process ended without a word (killed, out of memory, or the machine was restarted). "
-            "Start the job again: it goes on from what it had finished.")
+            "Start the job again: it goes on from what it had finished."
+        )
 
     @property
     def progress(self) -> Progress:
@@ -192,13 +193,22 @@ def submit(kind: str, parameters: Mapping[str, Any], *, label: str = "", device:
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{secrets.token_hex(3)}"
             folder = workspace.folder("jobs") / name
             folder.mkdir()
-            workspace.write_json(folder / "request.json", {
-                "kind": kind, "parameters": dict(parameters), "label": label or kind, "device": device,
-                "created": time.time()})
+            workspace.write_json(
+                folder / "request.json",
+                {
+                    "kind": kind,
+                    "parameters": dict(parameters),
+                    "label": label or kind,
+                    "device": device,
+                    "created": time.time(),
+                },
+            )
             _start(folder)
     except OSError as error:
-        raise JobError(f"A job could not be written to {workspace.home()}: {error.strerror}. "
-                       "Free some disk, or set KS_LOTTERY_HOME to a folder that can be written to.") from None
+        raise JobError(
+            f"A job could not be written to {workspace.home()}: {error.strerror}. "
+            "Free some disk, or set KS_LOTTERY_HOME to a folder that can be written to."
+        ) from None
     return Job(folder)
 
 
@@ -269,12 +279,20 @@ def _start(folder: Path) -> None:
     """Start the process of a job: its own session, output to a file, nothing inherited."""
     with (folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ks_core.jobs", str(folder)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True, cwd=Path(__file__).resolve().parent.parent, close_fds=True,
-            env={**os.environ, "KS_LOTTERY_HOME": str(workspace.home().resolve()), "PYTHONUNBUFFERED": "1"})
+            [sys.executable, "-m", "ks_core.jobs", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=Path(__file__).resolve().parent.parent,
+            close_fds=True,
+            env={**os.environ, "KS_LOTTERY_HOME": str(workspace.home().resolve()), "PYTHONUNBUFFERED": "1"},
+        )
     with contextlib.suppress(psutil.Error):
-        workspace.write_json(folder / "process.json", {
-            "pid": process.pid, "started": psutil.Process(process.pid).create_time()})
+        workspace.write_json(
+            folder / "process.json",
+            {"pid": process.pid, "started": psutil.Process(process.pid).create_time()},
+        )
     # The parent may live for days: without this its ended children would stay as zombies.
     import threading
 
@@ -323,9 +341,15 @@ def _turn(job: Job) -> Iterator[None]:
     while True:
         if (job.folder / "cancel").exists():
             raise Cancelled
-        ahead = [j for j in all_jobs() if j.id != job.id and j.request.get("device") == request.get("device")
-                 and (j.request.get("created", 0), j.id) < (request["created"], job.id)
-                 and j.status.get("state") in ("queued", "running") and j.is_alive()]
+        ahead = [
+            j
+            for j in all_jobs()
+            if j.id != job.id
+            and j.request.get("device") == request.get("device")
+            and (j.request.get("created", 0), j.id) < (request["created"], job.id)
+            and j.status.get("state") in ("queued", "running")
+            and j.is_alive()
+        ]
         if not ahead:
             break
         _update(job.folder, message=f"waiting for {len(ahead)} other job{'s' if len(ahead) > 1 else ''}")

@@ -58,8 +58,15 @@ class KSResult:
         return pvalue_table(self.dim)[self.counts]
 
 
-def ks_test(before: Any, after: Any, device: str = "auto", *, with_shift: bool = False,
-            chunk_bytes: int = CHUNK_BYTES, progress: Callable[[int, int], None] | None = None) -> KSResult:
+def ks_test(
+    before: Any,
+    after: Any,
+    device: str = "auto",
+    *,
+    with_shift: bool = False,
+    chunk_bytes: int = CHUNK_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> KSResult:
     """Test every row of ``before`` against the same row of ``after``, both (V, d).
 
     Takes NumPy arrays or torch tensors of float16, bfloat16 (tensors), float32 or float64, or
@@ -73,12 +80,15 @@ def ks_test(before: Any, after: Any, device: str = "auto", *, with_shift: bool =
     """
     first, second = _matrix(before, "before"), _matrix(after, "after")
     if first.shape != second.shape:
-        raise PairError(f"The matrices are of different shape: {_by(first)} before, {_by(second)} after. "
-                        "Expected the same rows of the same width; match the vocabularies first.")
+        raise PairError(
+            f"The matrices are of different shape: {_by(first)} before, {_by(second)} after. "
+            "Expected the same rows of the same width; match the vocabularies first."
+        )
     rows, dim = first.shape
     if rows == 0 or dim == 0:
-        raise PairError(f"The matrices are {_by(first)}: there is nothing to test. Expected at least one row "
-                        "of at least one value.")
+        raise PairError(
+            f"The matrices are {_by(first)}: there is nothing to test. Expected at least one row of at least one value."
+        )
     kernel = devices.kernel(devices.select(device))
     dtype = widest(first.dtype, second.dtype)
     counts = np.empty(rows, np.int32)
@@ -89,8 +99,10 @@ def ks_test(before: Any, after: Any, device: str = "auto", *, with_shift: bool =
         if bad.any():
             row = int(np.argmax(bad != 0))
             side = "before" if bad[row] == 1 else "after"
-            raise CheckpointError(f"Row {start + row} {side} tuning holds NaN or infinity. A test needs finite "
-                                  "numbers: the checkpoint is damaged, or its training diverged.")
+            raise CheckpointError(
+                f"Row {start + row} {side} tuning holds NaN or infinity. A test needs finite "
+                "numbers: the checkpoint is damaged, or its training diverged."
+            )
         if progress:
             progress(stop, rows)
     return KSResult(counts, dim, kernel.device, kernel.note, *((l2, cosine) if with_shift else ()))
@@ -145,8 +157,10 @@ def exact_pvalue(statistic: Any, dim: int) -> Any:
     with np.errstate(invalid="ignore"):  # NaN and infinity fail the comparisons
         wrong = ~((k >= 0) & (k <= dim) & (np.abs(scaled - k) < 1e-6))
     if wrong.any():
-        raise SettingsError(f"D = {np.asarray(statistic)[wrong].flat[0]!r} cannot come from rows of {dim} values. "
-                            f"Expected a multiple of 1/{dim} between 0 and 1.")
+        raise SettingsError(
+            f"D = {np.asarray(statistic)[wrong].flat[0]!r} cannot come from rows of {dim} values. "
+            f"Expected a multiple of 1/{dim} between 0 and 1."
+        )
     found = table[k.astype(np.int64)]
     return float(found) if np.ndim(statistic) == 0 else found
 
@@ -182,11 +196,14 @@ def _matrix(given: Any, side: str) -> Matrix:
     found = getattr(given, "dtype", "")
     dtype = found.name if isinstance(found, np.dtype) else str(found).removeprefix("torch.")
     if dtype not in FLOATS:
-        raise PairError(f"The matrix {side} tuning holds {dtype or type(given).__name__} values. Expected one of: "
-                        f"{', '.join(FLOATS)}.")
+        raise PairError(
+            f"The matrix {side} tuning holds {dtype or type(given).__name__} values. Expected one of: "
+            f"{', '.join(FLOATS)}."
+        )
     if len(given.shape) != 2:
-        raise PairError(f"The matrix {side} tuning has the shape {tuple(given.shape)}. Expected two dimensions, "
-                        "(tokens, values).")
+        raise PairError(
+            f"The matrix {side} tuning has the shape {tuple(given.shape)}. Expected two dimensions, (tokens, values)."
+        )
     if not isinstance(given, np.ndarray):
         tensor = given.detach().cpu()
         if dtype == "bfloat16":

@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,9 +60,8 @@ class TensorResult:
 
     @property
     def module(self) -> str:
-        head, number, tail = re.match(r"(?:(.*?)\.)?(\d+)\.(.*)", self.name).groups() if self.layer is not None else \
-            ("", "", self.name)  # type: ignore[union-attr]
-        return tail
+        found = re.match(r"(?:(?:.*?)\.)?(?:\d+)\.(.*)", self.name)
+        return found[1] if found else self.name
 
     @property
     def largest(self) -> float:
@@ -108,8 +108,10 @@ class _Side:
         if name in self.low_rank:
             left, right, scaling = self.low_rank[name]
             if (len(left), right.shape[1]) != plain.shape:
-                raise PairError(f"The adapter's change of {name} is {len(left)} x {right.shape[1]}, the weight {plain.shape[0]} "
-                                f"x {plain.shape[1]}. It was made for another model.")
+                raise PairError(
+                    f"The adapter's change of {name} is {len(left)} x {right.shape[1]}, the weight {plain.shape[0]} "
+                    f"x {plain.shape[1]}. It was made for another model."
+                )
             return adapters.LowRankMatrix(plain, left, right, scaling)
         if self.checkpoint.base is not None and name == self.checkpoint.tensor:
             return self.checkpoint.matrix
@@ -126,8 +128,14 @@ class _Side:
         return hashes.of_matrix(matrix, path, name)
 
 
-def scan_layers(base: str, tuned: str, *, device: str = "auto", cache: Cache | None = None,
-                report: Report = lambda *_: None) -> LayerScan:
+def scan_layers(
+    base: str,
+    tuned: str,
+    *,
+    device: str = "auto",
+    cache: Cache | None = None,
+    report: Report = lambda *_: None,
+) -> LayerScan:
     """Test every tensor that both checkpoints have.
 
     ``report(bytes_done, bytes, tensor)`` is called on the way and may raise ``Cancelled``. Raises
@@ -138,10 +146,16 @@ def scan_layers(base: str, tuned: str, *, device: str = "auto", cache: Cache | N
     before, after = _side(base), _side(tuned)
     shared = [name for name in before.files if name in after.files]
     if not shared:
-        raise PairError(f"{before.checkpoint.label} and {after.checkpoint.label} share no tensor name. Expected a checkpoint "
-                        "and its own fine-tuning.")
-    left_out = [f"{name}: only in {side.checkpoint.label}" for side, other in ((before, after), (after, before))
-                for name in side.files if name not in other.files]
+        raise PairError(
+            f"{before.checkpoint.label} and {after.checkpoint.label} share no tensor name. Expected a checkpoint "
+            "and its own fine-tuning."
+        )
+    left_out = [
+        f"{name}: only in {side.checkpoint.label}"
+        for side, other in ((before, after), (after, before))
+        for name in side.files
+        if name not in other.files
+    ]
     total = sum(before.files[name][1].stop - before.files[name][1].start for name in shared)
     done, reused = 0, 0
     results: list[TensorResult] = []
@@ -152,8 +166,15 @@ def scan_layers(base: str, tuned: str, *, device: str = "auto", cache: Cache | N
         if reason:
             left_out.append(f"{name}: {reason}")
         else:
-            found, known = _tensor(cache, before, after, name, size, device,
-                                   lambda n, rows, name=name, size=size: report(done + size * n / rows, total, name))
+            found, known = _tensor(
+                cache,
+                before,
+                after,
+                name,
+                size,
+                device,
+                partial(_within, report, done, size, total, name),
+            )
             results.append(found)
             reused += known
         done += size
@@ -165,8 +186,20 @@ def scan_layers(base: str, tuned: str, *, device: str = "auto", cache: Cache | N
     return LayerScan(results, left_out, signature, time.perf_counter() - started, reused)
 
 
-def _tensor(cache: Cache, before: _Side, after: _Side, name: str, size: int, device: str,
-            progress: Callable[[int, int], None]) -> tuple[TensorResult, bool]:
+def _within(report: Report, done: int, size: int, total: int, name: str, rows_done: int, rows: int) -> None:
+    """Progress inside one tensor, in bytes of all."""
+    report(done + size * rows_done / rows, total, name)
+
+
+def _tensor(
+    cache: Cache,
+    before: _Side,
+    after: _Side,
+    name: str,
+    size: int,
+    device: str,
+    progress: Callable[[int, int], None],
+) -> tuple[TensorResult, bool]:
     """The result of one tensor, and whether nothing had to be tested for it."""
     hash_before, hash_after = before.content_hash(name), after.content_hash(name)
     first = before.matrix(name)
@@ -198,8 +231,10 @@ def _side(source: str) -> _Side:
 def _files(checkpoint: Checkpoint) -> dict[str, tuple[Path, Tensor]]:
     """Every tensor of a safetensors checkpoint, file by file and in the order of the bytes."""
     if checkpoint.file is None or checkpoint.file.suffix != ".safetensors":
-        raise CheckpointError(f"{checkpoint.label} is not stored as safetensors ({checkpoint.kind}). Its layers cannot be "
-                              "scanned; save it with transformers first.")
+        raise CheckpointError(
+            f"{checkpoint.label} is not stored as safetensors ({checkpoint.kind}). Its layers cannot be "
+            "scanned; save it with transformers first."
+        )
     found: dict[str, tuple[Path, Tensor]] = {}
     for path in checkpoints.weight_files(checkpoint):
         ordered = sorted(safetensors_file.tensors(path).values(), key=lambda t: t.start)
@@ -240,6 +275,10 @@ def table(scan: LayerScan, alpha: float) -> pd.DataFrame:
 
 def run_layers(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     """The job ``layers``: fill the cache, tensor by tensor."""
-    scan = scan_layers(parameters["base"], parameters["tuned"], device=parameters.get("device", "auto"),
-                       report=lambda done, total, name: running.progress(done / 1e6, total / 1e6, f"MB, {name}", stage="layers"))
+    scan = scan_layers(
+        parameters["base"],
+        parameters["tuned"],
+        device=parameters.get("device", "auto"),
+        report=lambda done, total, name: running.progress(done / 1e6, total / 1e6, f"MB, {name}", stage="layers"),
+    )
     return {"tensors": len(scan.tensors), "seconds": scan.seconds, "reused": scan.reused}

@@ -29,11 +29,13 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
     where, extra = _location(root.path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **extra)
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, trust_remote_code=False, **extra)
+        model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, trust_remote_code=False, **extra)
     except (OSError, ValueError, KeyError, ImportError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{source} could not be loaded as a whole model ({first[:200]}). Expected a folder with "
-                         "config.json, weights and tokenizer of a causal language model.") from None
+        raise ModelError(
+            f"{source} could not be loaded as a whole model ({first[:200]}). Expected a folder with "
+            "config.json, weights and tokenizer of a causal language model."
+        ) from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"

@@ -40,8 +40,10 @@ def match(base: Checkpoint, tuned: Checkpoint) -> Pair:
     Raises ``PairError`` when the widths differ or nothing can be matched.
     """
     if base.shape[1] != tuned.shape[1]:
-        raise PairError(f"The rows are of different width: {base.shape[1]:,} in {base.label}, {tuned.shape[1]:,} in "
-                        f"{tuned.label}. Expected a checkpoint and its own fine-tuning.")
+        raise PairError(
+            f"The rows are of different width: {base.shape[1]:,} in {base.label}, {tuned.shape[1]:,} in "
+            f"{tuned.label}. Expected a checkpoint and its own fine-tuning."
+        )
     notes: list[str] = []
     rows_base, rows_tuned = base.shape[0], tuned.shape[0]
     words_base, words_tuned = base.vocabulary, tuned.vocabulary
@@ -61,8 +63,10 @@ def match(base: Checkpoint, tuned: Checkpoint) -> Pair:
         assert words_base is not None and words_tuned is not None
         ids_base, ids_tuned = _by_string(words_base.tokens[:rows_base], words_tuned.tokens[:rows_tuned])
         if not len(ids_base):
-            raise PairError(f"The tokenizers of {base.label} and {tuned.label} share no token. Expected a checkpoint "
-                            "and its own fine-tuning.")
+            raise PairError(
+                f"The tokenizers of {base.label} and {tuned.label} share no token. Expected a checkpoint "
+                "and its own fine-tuning."
+            )
         by = "string"
         if not np.array_equal(ids_base, ids_tuned):
             notes.append("The two vocabularies number their tokens differently: rows are matched by token string.")
@@ -71,8 +75,16 @@ def match(base: Checkpoint, tuned: Checkpoint) -> Pair:
     for label, lonely in ((base.label, base_only), (tuned.label, tuned_only)):
         if len(lonely):
             notes.append(f"{len(lonely):,} rows of {label} have no partner and are not tested.")
-    return Pair(ids_base, ids_tuned, base_only, tuned_only, by, notes,
-                _rows(base.matrix, ids_base), _rows(tuned.matrix, ids_tuned))
+    return Pair(
+        ids_base,
+        ids_tuned,
+        base_only,
+        tuned_only,
+        by,
+        notes,
+        _rows(base.matrix, ids_base),
+        _rows(tuned.matrix, ids_tuned),
+    )
 
 
 def _by_string(base: list[str], tuned: list[str]) -> tuple[np.ndarray, np.ndarray]:

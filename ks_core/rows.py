@@ -38,11 +38,15 @@ class RowEmbedding(nn.Module):
         if len(set(found)) != len(found):
             raise TicketError("The list of rows names a token twice. Name each token once.")
         if min(found) < 0 or max(found) >= size:
-            raise TicketError(f"Token ids go from {min(found)} to {max(found)}, the vocabulary from 0 to {size - 1}. "
-                              "The ticket was made for another tokenizer.")
+            raise TicketError(
+                f"Token ids go from {min(found)} to {max(found)}, the vocabulary from 0 to {size - 1}. "
+                "The ticket was made for another tokenizer."
+            )
         self.base = base
         base.weight.requires_grad_(False)
         ids_tensor = torch.tensor(sorted(found), dtype=torch.long, device=base.weight.device)
+        self.ids: torch.Tensor
+        self.slots: torch.Tensor
         self.register_buffer("ids", ids_tensor, persistent=False)
         slots = torch.full((size,), -1, dtype=torch.long, device=base.weight.device)
         slots[ids_tensor] = torch.arange(len(found), device=base.weight.device)

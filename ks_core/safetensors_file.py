@@ -7,6 +7,7 @@ is believed, because the file may come from anywhere.
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +42,15 @@ def tensors(path: Path) -> dict[str, Tensor]:
             first = file.read(8)
             length = int.from_bytes(first, "little")
             if len(first) < 8 or not 2 <= length <= LONGEST_HEADER:
-                raise CheckpointError(f"{path} is no safetensors file ({size:,} bytes, no header). Expected a file "
-                                      "saved by safetensors; download or save it again.")
+                raise CheckpointError(
+                    f"{path} is no safetensors file ({size:,} bytes, no header). Expected a file "
+                    "saved by safetensors; download or save it again."
+                )
             if 8 + length > size:
-                raise CheckpointError(f"{path} is cut short: its header claims {length:,} bytes, the file has "
-                                      f"{size:,}. Download it again.")
+                raise CheckpointError(
+                    f"{path} is cut short: its header claims {length:,} bytes, the file has "
+                    f"{size:,}. Download it again."
+                )
             header = json.loads(file.read(length), object_pairs_hook=_no_duplicates)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
@@ -61,7 +66,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
             continue
         found[name] = _checked(path, name, entry, 8 + length, size)
     spans = sorted((t.start, t.stop, t.name) for t in found.values() if t.stop > t.start)
-    for (_, end, one), (start, _, other) in zip(spans, spans[1:], strict=False):
+    for (_, end, one), (start, _, other) in itertools.pairwise(spans):
         if start < end:
             raise CheckpointError(f"{path} is damaged: the tensors {one} and {other} overlap. Download it again.")
     return found
@@ -70,11 +75,15 @@ def tensors(path: Path) -> dict[str, Tensor]:
 def matrix(path: Path, tensor: Tensor) -> ArrayMatrix:
     """A two-dimensional tensor as a matrix over a memory map. Raises ``CheckpointError`` when it is none."""
     if tensor.stored not in DTYPES:
-        raise CheckpointError(f"{tensor.name} in {path} is stored as {tensor.stored}. Expected one of "
-                              f"{', '.join(DTYPES)}: convert the checkpoint first.")
+        raise CheckpointError(
+            f"{tensor.name} in {path} is stored as {tensor.stored}. Expected one of "
+            f"{', '.join(DTYPES)}: convert the checkpoint first."
+        )
     if len(tensor.shape) != 2:
-        raise CheckpointError(f"{tensor.name} in {path} has the shape {list(tensor.shape)}. An embedding has two "
-                              "dimensions, (tokens, values).")
+        raise CheckpointError(
+            f"{tensor.name} in {path} has the shape {list(tensor.shape)}. An embedding has two "
+            "dimensions, (tokens, values)."
+        )
     dtype = DTYPES[tensor.stored]
     storage = np.dtype("<u2" if dtype == "bfloat16" else dtype).newbyteorder("<")
     if 0 in tensor.shape:
@@ -87,19 +96,27 @@ def matrix(path: Path, tensor: Tensor) -> ArrayMatrix:
 
 
 def _checked(path: Path, name: str, entry: object, data: int, size: int) -> Tensor:
-    wrong = CheckpointError(f"{path} is damaged: its header describes {name!r} in a way that cannot be. "
-                            "Download or save it again.")
+    wrong = CheckpointError(
+        f"{path} is damaged: its header describes {name!r} in a way that cannot be. Download or save it again."
+    )
     if not isinstance(entry, dict):
         raise wrong
     shape, offsets, stored = entry.get("shape"), entry.get("data_offsets"), entry.get("dtype")
-    if not (isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 48 for n in shape)
-            and isinstance(offsets, list) and len(offsets) == 2 and all(type(n) is int for n in offsets)
-            and 0 <= offsets[0] <= offsets[1] and isinstance(stored, str)):
+    if not (
+        isinstance(shape, list)
+        and all(type(n) is int and 0 <= n < 1 << 48 for n in shape)
+        and isinstance(offsets, list)
+        and len(offsets) == 2
+        and all(type(n) is int for n in offsets)
+        and 0 <= offsets[0] <= offsets[1]
+        and isinstance(stored, str)
+    ):
         raise wrong
     start, stop = data + offsets[0], data + offsets[1]
     if stop > size:
-        raise CheckpointError(f"{path} is cut short: {name} should end at byte {stop:,}, the file has {size:,}. "
-                              "Download it again.")
+        raise CheckpointError(
+            f"{path} is cut short: {name} should end at byte {stop:,}, the file has {size:,}. Download it again."
+        )
     count = 1
     for n in shape:
         count *= n
@@ -111,6 +128,7 @@ def _checked(path: Path, name: str, entry: object, data: int, size: int) -> Tens
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise CheckpointError("A safetensors header names a tensor twice. The file is damaged or made to "
-                              "deceive; do not use it.")
+        raise CheckpointError(
+            "A safetensors header names a tensor twice. The file is damaged or made to deceive; do not use it."
+        )
     return found

@@ -57,23 +57,34 @@ def metrics(target_language: str) -> dict[str, Any]:
 
     tokenizer = TOKENIZERS.get(target_language, "13a")
     asian = tokenizer != "13a"
-    return {"bleu": BLEU(tokenize=tokenizer), "chrf": CHRF(), "ter": TER(asian_support=asian, normalized=asian)}
+    return {
+        "bleu": BLEU(tokenize=tokenizer),
+        "chrf": CHRF(),
+        "ter": TER(asian_support=asian, normalized=asian),
+    }
 
 
-def evaluate(generations: Sequence[Generation], references: Sequence[str], target_language: str, *,
-             resamples: int = RESAMPLES) -> Evaluation:
+def evaluate(
+    generations: Sequence[Generation],
+    references: Sequence[str],
+    target_language: str,
+    *,
+    resamples: int = RESAMPLES,
+) -> Evaluation:
     """Score generations against one reference each.
 
     Raises ``ValueError`` when the two lengths differ or nothing is to be scored.
     """
     if not generations or len(generations) != len(references):
-        raise ValueError(f"{len(generations)} answers and {len(references)} references: expected as many of "
-                         "each, and at least one.")
+        raise ValueError(
+            f"{len(generations)} answers and {len(references)} references: expected as many of each, and at least one."
+        )
     scores: dict[str, dict[str, Score]] = {}
     for rule in RULES:
         answers = [extract(g.text, rule, g.prompt) for g in generations]
-        scores[rule] = {name: _score(metric, answers, references, resamples)
-                        for name, metric in metrics(target_language).items()}
+        scores[rule] = {
+            name: _score(metric, answers, references, resamples) for name, metric in metrics(target_language).items()
+        }
     return Evaluation(
         scores=scores,
         stop_rate=float(np.mean([g.stopped for g in generations])),

@@ -136,8 +136,20 @@ class Study:
         if entry is None:
             return None
         a, note = entry.arrays, entry.note
-        return Scan(a["token_ids"], a["tuned_ids"], a["counts"], a["pvalue"], a["l2"], a["cosine"], note["dim"],
-                    self.signature, note["device"], note["seconds"], note["note"], from_cache=True)
+        return Scan(
+            a["token_ids"],
+            a["tuned_ids"],
+            a["counts"],
+            a["pvalue"],
+            a["l2"],
+            a["cosine"],
+            note["dim"],
+            self.signature,
+            note["device"],
+            note["seconds"],
+            note["note"],
+            from_cache=True,
+        )
 
     def scan(self, progress: Callable[[int, int], None] | None = None) -> Scan:
         """The KS test of every matched row, from the cache or computed now and kept.
@@ -154,11 +166,20 @@ class Study:
         pair = self.pair
         result = ks_test(pair.before, pair.after, device=self.device, with_shift=True, progress=progress)
         seconds = time.perf_counter() - started
-        arrays = {"token_ids": pair.base_ids, "tuned_ids": pair.tuned_ids, "counts": result.counts,
-                  "pvalue": result.pvalue, "l2": result.l2, "cosine": result.cosine}
-        note = {"dim": result.dim, "device": result.device, "seconds": seconds, "note": result.note or ""}
+        assert result.l2 is not None and result.cosine is not None  # they were asked for
+        arrays: dict[str, Any] = {
+            "token_ids": pair.base_ids,
+            "tuned_ids": pair.tuned_ids,
+            "counts": result.counts,
+            "pvalue": result.pvalue,
+            "l2": result.l2,
+            "cosine": result.cosine,
+        }
+        note: dict[str, Any] = {
+            "dim": result.dim, "device": result.device, "seconds": seconds, "note": result.note or ""
+        }  # fmt: skip
         self.cache.store("scan", self.key, arrays, note)
-        return Scan(**arrays, signature=self.signature, **note)
+        return Scan(**arrays, **note, signature=self.signature)
 
     def token_strings(self) -> list[str] | None:
         """A readable string for every base token id; ``None`` when no tokenizer was found."""

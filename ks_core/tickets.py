@@ -62,7 +62,7 @@ def select(scan: Scan, *, rule: str = "alpha", alpha: float = 0.05, k: int = 18)
     return order[chosen[order]]
 
 
-def sizes(scan: Scan, alphas: Sequence[float]) -> np.ndarray:
+def sizes(scan: Scan, alphas: Sequence[float] | np.ndarray) -> np.ndarray:
     """How many rows have p < alpha, for each alpha: int64, in the order given."""
     return np.searchsorted(np.sort(scan.pvalue), np.asarray(alphas), side="left")
 
@@ -91,13 +91,31 @@ class Ticket:
         return len(self.token_ids)
 
     @classmethod
-    def from_scan(cls, scan: Scan, positions: np.ndarray, strings: Sequence[str], *, rule: str, alpha: float,
-                  base: str, rows: np.ndarray | None = None) -> Ticket:
+    def from_scan(
+        cls,
+        scan: Scan,
+        positions: np.ndarray,
+        strings: Sequence[str],
+        *,
+        rule: str,
+        alpha: float,
+        base: str,
+        rows: np.ndarray | None = None,
+    ) -> Ticket:
         """The ticket of a scan: ``positions`` as ``select`` gives them, ``strings`` for each of them."""
         ids = [int(i) for i in scan.token_ids[positions]]
         signature: Signature = scan.signature.with_fields(rule=rule, alpha=alpha, k=len(ids))
-        return cls(ids, list(strings), [float(x) for x in scan.statistic[positions]],
-                   [float(x) for x in scan.pvalue[positions]], rule, alpha, base, str(signature), rows=rows)
+        return cls(
+            ids,
+            list(strings),
+            [float(x) for x in scan.statistic[positions]],
+            [float(x) for x in scan.pvalue[positions]],
+            rule,
+            alpha,
+            base,
+            str(signature),
+            rows=rows,
+        )
 
     def save(self, folder: Path | str) -> Path:
         """Write a peft TrainableTokens adapter with ``ticket.json`` beside it. Returns the folder.
@@ -109,15 +127,27 @@ class Ticket:
 
         folder = Path(folder)
         if not self.token_ids:
-            raise TicketError("The ticket is empty: no row passed the rule, so there is nothing to save. "
-                              "Choose a larger alpha, or the rule count.")
+            raise TicketError(
+                "The ticket is empty: no row passed the rule, so there is nothing to save. "
+                "Choose a larger alpha, or the rule count."
+            )
         if self.rows is None or len(self.rows) != len(self.token_ids):
             raise TicketError("The ticket's rows are not known, only its ids. Take it from a scan or a run.")
         write_trainable_tokens(folder, self.token_ids, self.rows, base=self.base)
-        workspace.write_json(folder / TICKET_FILE, {
-            "token_ids": self.token_ids, "tokens": self.tokens, "statistic": self.statistic, "pvalue": self.pvalue,
-            "rule": self.rule, "alpha": self.alpha, "base": self.base, "signature": self.signature,
-            "about": dict(self.about)})
+        workspace.write_json(
+            folder / TICKET_FILE,
+            {
+                "token_ids": self.token_ids,
+                "tokens": self.tokens,
+                "statistic": self.statistic,
+                "pvalue": self.pvalue,
+                "rule": self.rule,
+                "alpha": self.alpha,
+                "base": self.base,
+                "signature": self.signature,
+                "about": dict(self.about),
+            },
+        )
         return folder
 
     @classmethod
@@ -129,8 +159,10 @@ class Ticket:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except OSError:
-            raise TicketError(f"{folder} holds no {TICKET_FILE}. Expected a folder that this program saved as a "
-                              "ticket; a plain adapter opens as a checkpoint instead.") from None
+            raise TicketError(
+                f"{folder} holds no {TICKET_FILE}. Expected a folder that this program saved as a "
+                "ticket; a plain adapter opens as a checkpoint instead."
+            ) from None
         except (ValueError, RecursionError):
             raise TicketError(f"{path} is not JSON. The file is damaged: save the ticket again.") from None
         ids, rows = read_trainable_tokens(Path(folder))

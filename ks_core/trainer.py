@@ -54,8 +54,9 @@ class RowwiseAdam(torch.optim.SparseAdam):
             for rows in group["params"]:
                 if rows.grad is not None and not rows.grad.is_sparse:
                     used = rows.grad.abs().amax(dim=1).nonzero().T
-                    rows.grad = torch.sparse_coo_tensor(used, rows.grad[used[0]], rows.shape,
-                                                        is_coalesced=True, check_invariants=False)
+                    rows.grad = torch.sparse_coo_tensor(
+                        used, rows.grad[used[0]], rows.shape, is_coalesced=True, check_invariants=False
+                    )
         return super().step(closure)
 
 
@@ -83,7 +84,10 @@ class Recipe:
                 raise SettingsError(f"{name} is {getattr(self, name)}. Expected at least 1.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise SettingsError(f"The learning rate is {self.learning_rate}. Expected a number above 0, such as 0.01.")
-        for name, value, valid in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES)):
+        for name, value, valid in (
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("schedule", self.schedule, SCHEDULES),
+        ):
             if value not in valid:
                 raise SettingsError(f"{value!r} is no {name}. Expected one of: {', '.join(valid)}.")
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
@@ -98,8 +102,10 @@ def encode(corpus: Corpus, tokenizer: Any, prompt: str, longest: int) -> list[di
     tokens or the tokenizer has no end token.
     """
     if tokenizer.eos_token_id is None:
-        raise CorpusError("The tokenizer has no end-of-sequence token, so a model could not learn to stop. "
-                          "Bring a tokenizer that names one.")
+        raise CorpusError(
+            "The tokenizer has no end-of-sequence token, so a model could not learn to stop. "
+            "Bring a tokenizer that names one."
+        )
     examples = []
     for pair in corpus.train:
         text = format_prompt(prompt, pair.source, corpus.source_language, corpus.target_language)
@@ -107,12 +113,16 @@ def encode(corpus: Corpus, tokenizer: Any, prompt: str, longest: int) -> list[di
         whole = tokenizer(text + " " + pair.target)["input_ids"]
         if whole and whole[-1] == tokenizer.eos_token_id:
             whole = whole[:-1]
-        same = next((n for n, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b),
-                    min(len(start), len(whole)))
+        same = next(
+            (n for n, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b),
+            min(len(start), len(whole)),
+        )
         ids = [*whole, tokenizer.eos_token_id]
         if len(ids) > longest:
-            raise CorpusError(f"A pair takes {len(ids)} tokens with its prompt, the model reads {longest}: "
-                              f"{pair.source[:60]!r}. Lower the length limit of the corpus.")
+            raise CorpusError(
+                f"A pair takes {len(ids)} tokens with its prompt, the model reads {longest}: "
+                f"{pair.source[:60]!r}. Lower the length limit of the corpus."
+            )
         examples.append({"input_ids": ids, "labels": [IGNORED] * same + ids[same:]})
     return examples
 
@@ -158,25 +168,40 @@ class Collator:
 
         labels = padded("labels", IGNORED)
         mask = torch.tensor([[0] * (width - len(e["input_ids"])) + [1] * len(e["input_ids"]) for e in examples])
-        return {"input_ids": padded("input_ids", self.pad), "attention_mask": mask, "labels": labels,
-                "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
+        return {
+            "input_ids": padded("input_ids", self.pad),
+            "attention_mask": mask,
+            "labels": labels,
+            "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
+        }
 
 
 class RowTrainer(Trainer):
     """transformers' Trainer for a model whose input embedding is a ``RowEmbedding``."""
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
-                     num_items_in_batch: torch.Tensor | int | None = None) -> Any:
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
         labels = inputs["labels"]
         # Targets end at the right edge, so the output layer is run over the last few positions only.
         first = int((labels != IGNORED).any(dim=0).nonzero()[0])
         kept = labels.shape[1] - first + 1
-        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
-                        position_ids=inputs["position_ids"], use_cache=False, logits_to_keep=kept)
+        outputs = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            position_ids=inputs["position_ids"],
+            use_cache=False,
+            logits_to_keep=kept,
+        )
         logits = outputs.logits[:, -kept:-1].float()
         wanted = labels[:, first:]
-        loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), wanted.reshape(-1), ignore_index=IGNORED,
-                               reduction="sum")
+        loss = F.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]), wanted.reshape(-1), ignore_index=IGNORED, reduction="sum"
+        )
         loss = loss / (num_items_in_batch if num_items_in_batch is not None else (wanted != IGNORED).sum())
         return (loss, outputs) if return_outputs else loss
 
@@ -185,7 +210,7 @@ class RowTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         # A checkpoint holds what was trained. The model itself has not changed.
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         rows = self._rows()
         save_file({"ids": rows.ids.cpu(), "rows": rows.rows.detach().cpu().contiguous()}, folder / ROWS_FILE)
@@ -231,9 +256,17 @@ class Trained:
     stopped: bool
 
 
-def train_rows(model: Any, tokenizer: Any, examples: Sequence[dict[str, list[int]]], recipe: Recipe, folder: Path, *,
-               progress: Callable[[int, int, float], None] | None = None,
-               should_stop: Callable[[], bool] | None = None, save_every: int = 50) -> Trained:
+def train_rows(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[dict[str, list[int]]],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    progress: Callable[[int, int, float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    save_every: int = 50,
+) -> Trained:
     """Train the rows that ``ks_core.rows.lay_over`` put over ``model``.
 
     ``folder`` takes checkpoints; an interrupted training found there is resumed. The seed fixes the
@@ -258,14 +291,22 @@ def train_rows(model: Any, tokenizer: Any, examples: Sequence[dict[str, list[int
     watcher = _Watcher(progress, should_stop)
     collator = Collator(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
     order = batch_order([len(e["input_ids"]) for e in examples], recipe.batch_size, recipe.steps, recipe.seed)
-    trainer = RowTrainer(model=model, args=arguments, train_dataset=[examples[i] for i in order], data_collator=collator,
-                         optimizers=(optimizer, None), callbacks=[watcher])
+    trainer = RowTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=[examples[i] for i in order],
+        data_collator=collator,
+        optimizers=(optimizer, None),
+        callbacks=[watcher],
+    )
     trainer.pop_callback(_printer())
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     outcome = trainer.train(resume_from_checkpoint=last)
     if watcher.diverged:
-        raise ModelError(f"The loss became {watcher.losses[-1][1]} at step {watcher.losses[-1][0]}. "
-                         "Lower the learning rate; what was trained before is kept.")
+        raise ModelError(
+            f"The loss became {watcher.losses[-1][1]} at step {watcher.losses[-1][0]}. "
+            "Lower the learning rate; what was trained before is kept."
+        )
     return Trained(watcher.losses, float(outcome.metrics["train_runtime"]), watcher.stopped)
 
 

@@ -54,15 +54,18 @@ def template(name_or_text: str) -> str:
         raise SettingsError(f"The prompt {text!r} has a brace that is not closed. Write {{{{ for a brace.") from None
     if "source" not in fields or fields - _FIELDS:
         found = ", ".join(sorted(fields)) or "none"
-        raise SettingsError(f"The prompt has the fields {found}. Expected {{source}} and, if wanted, "
-                            f"{{source_language}} and {{target_language}}; named prompts: {', '.join(TEMPLATES)}.")
+        raise SettingsError(
+            f"The prompt has the fields {found}. Expected {{source}} and, if wanted, "
+            f"{{source_language}} and {{target_language}}; named prompts: {', '.join(TEMPLATES)}."
+        )
     return text
 
 
 def format_prompt(name_or_text: str, source: str, source_language: str, target_language: str) -> str:
     """The prompt for one sentence. It ends where the model's answer begins."""
     return template(name_or_text).format(
-        source=source, source_language=source_language, target_language=target_language)
+        source=source, source_language=source_language, target_language=target_language
+    )
 
 
 def extract(text: str, rule: str, prompt: str) -> str:
@@ -107,9 +110,17 @@ class Generation:
     tokens: int
 
 
-def generate(model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_tokens: int = 48, beams: int = 1,
-             batch_size: int = 32, progress: Callable[[int, int], None] | None = None,
-             should_stop: Callable[[], bool] | None = None) -> list[Generation]:
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 48,
+    beams: int = 1,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[Generation]:
     """Let a causal LM continue each prompt; results in the order of ``prompts``.
 
     Greedy, or beam search with ``beams`` > 1. Prompts are padded on the left and batched by length,
@@ -132,9 +143,18 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_toke
         ids = torch.tensor([[pad] * (width - len(e)) + e for e in encoded], device=model.device)
         mask = torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in encoded], device=model.device)
         with torch.inference_mode():
-            written = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens,
-                                     num_beams=beams, do_sample=False, temperature=None, top_p=None, top_k=None,
-                                     pad_token_id=pad, eos_token_id=sorted(ends))[:, width:].tolist()
+            written = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                num_beams=beams,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                pad_token_id=pad,
+                eos_token_id=sorted(ends),
+            )[:, width:].tolist()
         for i, tokens in zip(chosen, written, strict=True):
             end = next((n for n, t in enumerate(tokens) if t in ends), None)
             own = tokens if end is None else tokens[:end]

@@ -88,8 +88,10 @@ class Vocabulary:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, CheckpointError):
                 raise
-            raise CheckpointError(f"{self.source} is no vocabulary that can be read ({type(error).__name__}). "
-                                  "Save the tokenizer again, or remove the file to see ids only.") from None
+            raise CheckpointError(
+                f"{self.source} is no vocabulary that can be read ({type(error).__name__}). "
+                "Save the tokenizer again, or remove the file to see ids only."
+            ) from None
         self._style, self._special, self._pieces = style, special, pieces
 
 
@@ -178,8 +180,10 @@ def by_id(table: dict[int, str]) -> list[str]:
     if not table:
         raise CheckpointError("The vocabulary is empty: the tokenizer names no token. Save the tokenizer again.")
     if min(table) < 0 or max(table) >= MOST_TOKENS:
-        raise CheckpointError(f"The vocabulary has ids from {min(table)} to {max(table)}. Expected 0 to at most "
-                              f"{MOST_TOKENS - 1:,}: the tokenizer file is damaged.")
+        raise CheckpointError(
+            f"The vocabulary has ids from {min(table)} to {max(table)}. Expected 0 to at most "
+            f"{MOST_TOKENS - 1:,}: the tokenizer file is damaged."
+        )
     pieces = [""] * (max(table) + 1)
     for token_id, piece in table.items():
         pieces[token_id] = piece

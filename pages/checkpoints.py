@@ -8,8 +8,10 @@ from ks_core.study import readable
 from pages.parts import pair
 
 st.title("Checkpoints")
-st.write("Name the checkpoint before and the one after fine-tuning in the sidebar. Only the embedding is read; nothing "
-         "that a checkpoint brings is run.")
+st.write(
+    "Name the checkpoint before and the one after fine-tuning in the sidebar. Only the embedding is read; nothing "
+    "that a checkpoint brings is run."
+)
 
 
 def choose(base: str, tuned: str) -> None:
@@ -34,7 +36,13 @@ PyTorch files are read with `weights_only=True`. Vocabularies of different lengt
 runs = [name for name in demo.names() if name != demo.BASE]
 with st.container(horizontal=True):
     for name in runs:
-        st.button(f"Open {name}", icon=":material/play_circle:", on_click=choose, args=(demo.BASE, name), key=f"open-{name}")
+        st.button(
+            f"Open {name}",
+            icon=":material/play_circle:",
+            on_click=choose,
+            args=(demo.BASE, name),
+            key=f"open-{name}",
+        )
     if st.button("Read the files again", icon=":material/refresh:", help="After a checkpoint has changed on disk."):
         pair.open_study.clear()
 
@@ -59,10 +67,14 @@ def show(title: str, checkpoint: Checkpoint) -> None:
             "Content hash": f"`{checkpoint.content_hash[:16]}`",
         }, border="horizontal")  # fmt: skip
         if checkpoint.changed_ids is not None:
-            st.caption(f"An adapter: it lays {len(checkpoint.changed_ids):,} rows over its base; the others are the base's.")
+            st.caption(
+                f"An adapter: it lays {len(checkpoint.changed_ids):,} rows over its base; the others are the base's."
+            )
         if checkpoint.tied:
-            st.caption("Input and output share this matrix: training a row also changes the output layer. This program "
-                       "unties them before it tunes.")
+            st.caption(
+                "Input and output share this matrix: training a row also changes the output layer. This program "
+                "unties them before it tunes."
+            )
 
 
 left, right = st.columns(2)
@@ -77,9 +89,15 @@ st.write(f"{len(found.base_ids):,} rows are compared, matched by {'id' if found.
 for note in found.notes:
     st.info(note, icon=":material/info:")
 strings = study.token_strings()
-for title, checkpoint, ids in (("only in the base", study.base, found.base_only), ("only in the tuned", study.tuned, found.tuned_only)):
+for title, checkpoint, ids in (
+    ("only in the base", study.base, found.base_only),
+    ("only in the tuned", study.tuned, found.tuned_only),
+):
     if len(ids):
         names = checkpoint.vocabulary.readable_list() if checkpoint.vocabulary else None
         with st.expander(f"{len(ids):,} rows {title} checkpoint"):
-            st.dataframe({"id": ids[:5000], "token": [readable(names, int(i)) for i in ids[:5000]]}, hide_index=True,
-                         alt=f"Tokens {title} checkpoint")
+            st.dataframe(
+                {"id": ids[:5000], "token": [readable(names, int(i)) for i in ids[:5000]]},
+                hide_index=True,
+                alt=f"Tokens {title} checkpoint",
+            )

@@ -15,17 +15,37 @@ scan = pair.scan(study)
 alpha = pair.alpha()
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    method = str(st.segmented_control("Projection", [name.upper() for name in drift.METHODS], default="PCA", required=True,
-                                      key="map", bind="query-params", help="PCA is instant. UMAP takes a minute or two, once.")).lower()
+    method = str(
+        st.segmented_control(
+            "Projection",
+            [name.upper() for name in drift.METHODS],
+            default="PCA",
+            required=True,
+            key="map",
+            bind="query-params",
+            help="PCA is instant. UMAP takes a minute or two, once.",
+        )
+    ).lower()
     colour = st.selectbox("Colour", list(figures.COLOURS), key="colour", bind="query-params")
     arrows = st.toggle("Arrows for winning tokens", value=True, key="arrows", bind="query-params")
 with st.expander("Settings", icon=":material/tune:"), st.container(horizontal=True):
     seed = st.number_input("Seed", min_value=0, max_value=2**31 - 1, value=0, key="map_seed")
-    background = st.number_input("Unchanged tokens drawn", min_value=0, max_value=20_000, value=6000, step=1000, key="map_background")
-    changed = st.number_input("Changed tokens drawn", min_value=3, max_value=8000, value=2000, step=500, key="map_changed",
-                              help="Those with the largest D.")
+    background = st.number_input(
+        "Unchanged tokens drawn", min_value=0, max_value=20_000, value=6000, step=1000, key="map_background"
+    )
+    changed = st.number_input(
+        "Changed tokens drawn",
+        min_value=3,
+        max_value=8000,
+        value=2000,
+        step=500,
+        key="map_changed",
+        help="Those with the largest D.",
+    )
     neighbors = st.number_input("UMAP neighbours", min_value=2, max_value=200, value=15, key="map_neighbors")
-    min_dist = st.number_input("UMAP minimum distance", min_value=0.0, max_value=0.99, value=0.1, step=0.05, key="map_min_dist")
+    min_dist = st.number_input(
+        "UMAP minimum distance", min_value=0.0, max_value=0.99, value=0.1, step=0.05, key="map_min_dist"
+    )
 
 st.info(drift.EXPLANATION[method], icon=":material/visibility:")
 if not scan.changed.any():
@@ -38,15 +58,31 @@ if found is None and method == "pca":
     with st.spinner("Finding principal components …"):
         found = drift.project(study, scan, settings)
 if found is None:
-    parameters = {"base": study.base_source, "tuned": study.tuned_source, "content": study.key, "settings": asdict(settings)}
+    parameters = {
+        "base": study.base_source,
+        "tuned": study.tuned_source,
+        "content": study.key,
+        "settings": asdict(settings),
+    }
     st.write("This map has not been made yet. It takes a minute or two on two cores, and is kept.")
     make("drift", parameters, "UMAP", button="Make the UMAP")
 
 strings = study.token_strings()
 names = [readable(strings, int(i)) for i in scan.token_ids]
-figure = figures.drift_map(found, statistic=scan.statistic, pvalue=scan.pvalue, l2=scan.l2, winning=scan.winners(alpha),
-                           token_ids=scan.token_ids, tokens=names, colour=colour, arrows=arrows)
+figure = figures.drift_map(
+    found,
+    statistic=scan.statistic,
+    pvalue=scan.pvalue,
+    l2=scan.l2,
+    winning=scan.winners(alpha),
+    token_ids=scan.token_ids,
+    tokens=names,
+    colour=colour,
+    arrows=arrows,
+)
 st.plotly_chart(figure, key="map-figure", alt=figures.alt(figure))
-st.caption(f"One fit on base and tuned rows together, made in {found.seconds:.1f} s; unchanged tokens are one point and do not "
-           "move. Hover for the token, drag to zoom, double-click to see all again.")
+st.caption(
+    f"One fit on base and tuned rows together, made in {found.seconds:.1f} s; unchanged tokens are one point and do not "
+    "move. Hover for the token, drag to zoom, double-click to see all again."
+)
 downloads.signature(str(found.signature.with_fields(alpha=f"{alpha:g}")))

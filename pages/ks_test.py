@@ -25,18 +25,31 @@ def draw(figure, key):
 
 
 at = f"D ≥ {critical:.4f}" if critical <= 1 else "no D can"
-st.write(f"**{int(winners.sum()):,}** of {len(winners):,} tokens have p < {alpha:g}. With rows of {scan.dim:,} values that takes "
-         f"{at} (exact); the large-sample formula gives {asymptotic_critical_value(scan.dim, alpha):.4f}.")
+st.write(
+    f"**{int(winners.sum()):,}** of {len(winners):,} tokens have p < {alpha:g}. With rows of {scan.dim:,} values that takes "
+    f"{at} (exact); the large-sample formula gives {asymptotic_critical_value(scan.dim, alpha):.4f}."
+)
 
 left, right = st.columns(2)
 with left:
-    log = st.segmented_control("p-value axis", ["linear", "log"], default="linear", required=True, key="p_axis",
-                               bind="query-params") == "log"
+    log = (
+        st.segmented_control(
+            "p-value axis",
+            ["linear", "log"],
+            default="linear",
+            required=True,
+            key="p_axis",
+            bind="query-params",
+        )
+        == "log"
+    )
     draw(figures.pvalue_histogram(scan.pvalue, scan.changed, alpha, log=log), "p")
     st.caption(f"{int((~scan.changed).sum()):,} rows did not change at all: D = 0 and p = 1. They are not drawn.")
 with right:
-    st.caption("D lies on the lattice k/d: it is the largest gap between the empirical CDFs of a row's values before and "
-               "after. The dashed line is the smallest D whose exact p-value is below alpha.")
+    st.caption(
+        "D lies on the lattice k/d: it is the largest gap between the empirical CDFs of a row's values before and "
+        "after. The dashed line is the smallest D whose exact p-value is below alpha."
+    )
     draw(figures.statistic_histogram(scan.statistic, scan.changed, scan.dim, critical, alpha), "d")
 
 left, right = st.columns(2)
@@ -54,13 +67,29 @@ order = scan.order()
 ids = scan.token_ids[order]
 choices = {int(i): f"{readable(strings, int(i))}  (id {int(i)}, rank {rank})" for rank, i in enumerate(ids[:3000], 1)}
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    listed = st.selectbox("Token", list(choices), format_func=choices.__getitem__, help="The 3,000 largest shifts; type to search.")
-    typed = st.number_input("or any token id", min_value=0, max_value=int(scan.token_ids.max()), value=None, step=1,
-                            key="token", bind="query-params", placeholder="id")
+    listed = st.selectbox(
+        "Token",
+        list(choices),
+        format_func=choices.__getitem__,
+        help="The 3,000 largest shifts; type to search.",
+    )
+    typed = st.number_input(
+        "or any token id",
+        min_value=0,
+        max_value=int(scan.token_ids.max()),
+        value=None,
+        step=1,
+        key="token",
+        bind="query-params",
+        placeholder="id",
+    )
 chosen = int(typed) if typed is not None else listed
 place = np.nonzero(scan.token_ids == chosen)[0]
 if not len(place):
-    st.info(f"Token id {chosen} has no partner in the other checkpoint, so it was not tested.", icon=":material/info:")
+    st.info(
+        f"Token id {chosen} has no partner in the other checkpoint, so it was not tested.",
+        icon=":material/info:",
+    )
 else:
     i = int(place[0])
     before, after = (to_floats(take(m, np.array([i])), m.dtype)[0] for m in (study.pair.before, study.pair.after))
@@ -70,6 +99,8 @@ else:
         st.metric("p-value (exact)", f"{scan.pvalue[i]:.3g}", border=True)
         st.metric("Shift (L2)", f"{scan.l2[i]:.4f}", border=True, help="Euclidean length of after minus before.")
         st.metric("Cosine", f"{scan.cosine[i]:.4f}", border=True, help="Between the row before and the row after.")
-st.caption("The test sees the values of a row, not where they stand: permuting a row leaves D = 0. And because the tuned row "
-           "started as the base row, alpha is not a false-positive rate.")
+st.caption(
+    "The test sees the values of a row, not where they stand: permuting a row leaves D = 0. And because the tuned row "
+    "started as the base row, alpha is not a false-positive rate."
+)
 downloads.signature(str(scan.signature.with_fields(alpha=f"{alpha:g}")))

@@ -8,8 +8,10 @@ from pages.parts import downloads, pair
 from pages.parts.job import latest, make
 
 st.title("Layers")
-st.write("The same test, row by row, over every tensor that both checkpoints have: which layers did fine-tuning shift? A vector "
-         "(a norm's weight, a bias) counts as one row. A LoRA is merged on the fly.")
+st.write(
+    "The same test, row by row, over every tensor that both checkpoints have: which layers did fine-tuning shift? A vector "
+    "(a norm's weight, a bias) counts as one row. A LoRA is merged on the fly."
+)
 study = pair.study()
 alpha = pair.alpha()
 parameters = {"base": study.base_source, "tuned": study.tuned_source, "content": study.key}
@@ -23,8 +25,10 @@ def results(base: str, tuned: str, job: str) -> layers.LayerScan:
 
 job = latest("layers", parameters)
 if job is None or job.state != "done":
-    st.caption("The whole model is read once: seconds for a small one, minutes for 7 billion parameters. A tensor that is equal on "
-               "both sides costs no test, and what is done is kept, also when you cancel.")
+    st.caption(
+        "The whole model is read once: seconds for a small one, minutes for 7 billion parameters. A tensor that is equal on "
+        "both sides costs no test, and what is done is kept, also when you cancel."
+    )
     make("layers", parameters, "Testing tensors", button="Test every tensor")
 
 scan = results(study.base_source, study.tuned_source, job.id)
@@ -32,24 +36,38 @@ frame = layers.table(scan, alpha)
 touched = frame[frame.changed > 0]
 with st.container(horizontal=True):
     st.metric("Tensors changed", f"{len(touched):,} of {len(frame):,}", border=True)
-    st.metric(f"Rows with p < {alpha:g}", f"{sum(round(t.share(alpha) * t.rows) for t in scan.tensors):,}", border=True)
+    st.metric(
+        f"Rows with p < {alpha:g}",
+        f"{sum(round(t.share(alpha) * t.rows) for t in scan.tensors):,}",
+        border=True,
+    )
     st.metric("Parameters read", f"{sum(t.rows * t.dim for t in scan.tensors) / 1e6:,.1f} M", border=True)
 for note in scan.left_out[:20]:
     st.caption(f"Left out: {note}")
 
-measure = st.segmented_control("Colour", list(figures.MEASURES), default="share_below_alpha", required=True,
-                               format_func=figures.MEASURES.__getitem__, key="measure")
+measure = st.segmented_control(
+    "Colour",
+    list(figures.MEASURES),
+    default="share_below_alpha",
+    required=True,
+    format_func=figures.MEASURES.__getitem__,
+    key="measure",
+)
 figure = figures.layer_map(frame, measure)
 event = st.plotly_chart(figure, key="layer-map", alt=figures.alt(figure), on_select="rerun", selection_mode="points")
 clicked = event.selection.points
 names = [t.name for t in sorted(scan.tensors, key=lambda t: t.share(alpha) * t.rows, reverse=True)]
 if clicked and clicked[0]["customdata"][0] in names:
     st.session_state.tensor = clicked[0]["customdata"][0]
-name = st.selectbox("Tensor", names, key="tensor", help="Or click a square. Those with the most winning rows come first.")
+name = st.selectbox(
+    "Tensor", names, key="tensor", help="Or click a square. Those with the most winning rows come first."
+)
 found = next(t for t in scan.tensors if t.name == name)
 figure = figures.tensor_histogram(found, critical_value(found.dim, alpha))
 st.plotly_chart(figure, key="tensor-histogram", alt=figures.alt(figure))
-st.caption(f"{found.rows:,} rows of {found.dim:,} values; the critical D at alpha = {alpha:g} is {critical_value(found.dim, alpha):.4f}. "
-           "Tensors of different width have different power: compare shares within a module first.")
+st.caption(
+    f"{found.rows:,} rows of {found.dim:,} values; the critical D at alpha = {alpha:g} is {critical_value(found.dim, alpha):.4f}. "
+    "Tensors of different width have different power: compare shares within a module first."
+)
 downloads.table(frame, f"layers-{scan.signature.short}", str(scan.signature.with_fields(alpha=f"{alpha:g}")))
 downloads.signature(str(scan.signature.with_fields(alpha=f"{alpha:g}")))

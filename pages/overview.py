@@ -22,24 +22,47 @@ critical = critical_value(scan.dim, alpha)
 
 with st.container(horizontal=True):
     st.metric("Ticket size", f"{int(winners.sum()):,}", border=True, help=f"Tokens with p < {alpha:g}.")
-    st.metric("Rows changed", f"{int(scan.changed.sum()):,}", border=True, help="Rows that differ in at least one value.")
+    st.metric(
+        "Rows changed",
+        f"{int(scan.changed.sum()):,}",
+        border=True,
+        help="Rows that differ in at least one value.",
+    )
     st.metric("Rows tested", f"{len(winners):,}", border=True, help="Tokens that both checkpoints have.")
-    st.metric("Largest D", f"{scan.statistic.max():.4f}", border=True, help="D is the largest gap between the two CDFs.")
-    st.metric("Critical D", f"{critical:.4f}" if critical <= 1 else "none", border=True,
-              help=f"The smallest D that alpha = {alpha:g} accepts for rows of {scan.dim} values.")
+    st.metric(
+        "Largest D",
+        f"{scan.statistic.max():.4f}",
+        border=True,
+        help="D is the largest gap between the two CDFs.",
+    )
+    st.metric(
+        "Critical D",
+        f"{critical:.4f}" if critical <= 1 else "none",
+        border=True,
+        help=f"The smallest D that alpha = {alpha:g} accepts for rows of {scan.dim} values.",
+    )
 
 if not scan.changed.any():
-    st.info("The two checkpoints are identical: every D is 0, every p is 1, and the ticket is empty.",
-            icon=":material/equal:")
+    st.info(
+        "The two checkpoints are identical: every D is 0, every p is 1, and the ticket is empty.",
+        icon=":material/equal:",
+    )
 elif not winners.any():
-    st.info(f"Rows changed, but none so much that p < {alpha:g}. Raise alpha in the sidebar, or see on the KS test page "
-            "how the ticket's size depends on it.", icon=":material/info:")
+    st.info(
+        f"Rows changed, but none so much that p < {alpha:g}. Raise alpha in the sidebar, or see on the KS test page "
+        "how the ticket's size depends on it.",
+        icon=":material/info:",
+    )
 if critical > 1:
-    st.warning(f"With rows of {scan.dim} values no shift at all can reach p < {alpha:g}. Raise alpha.",
-               icon=":material/warning:")
+    st.warning(
+        f"With rows of {scan.dim} values no shift at all can reach p < {alpha:g}. Raise alpha.",
+        icon=":material/warning:",
+    )
 elif scan.dim < 1024:
-    st.caption(f"Rows of this model are narrow (d = {scan.dim}): a shift has to open a gap of {critical:.3f} to be seen. "
-               "In a model with d = 4096, 0.030 is enough.")
+    st.caption(
+        f"Rows of this model are narrow (d = {scan.dim}): a shift has to open a gap of {critical:.3f} to be seen. "
+        "In a model with d = 4096, 0.030 is enough."
+    )
 
 left, right = st.columns([3, 2])
 with left:

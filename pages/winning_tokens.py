@@ -16,21 +16,40 @@ alpha = pair.alpha()
 counts = demo.training_counts(study.tuned_source)
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    rule = st.selectbox("Rule", list(RULES), format_func=lambda name: f"{name}: {RULES[name]}", key="rule", bind="query-params")
-    k = st.number_input("k", min_value=1, max_value=len(scan.pvalue), value=18, disabled=rule != "count", key="k",
-                        help="How many rows the rule count takes. The paper's ticket for LLaMA-7B has 18.")
+    rule = st.selectbox(
+        "Rule",
+        list(RULES),
+        format_func=lambda name: f"{name}: {RULES[name]}",
+        key="rule",
+        bind="query-params",
+    )
+    k = st.number_input(
+        "k",
+        min_value=1,
+        max_value=len(scan.pvalue),
+        value=18,
+        disabled=rule != "count",
+        key="k",
+        help="How many rows the rule count takes. The paper's ticket for LLaMA-7B has 18.",
+    )
 chosen = select(scan, rule=rule, alpha=alpha, k=int(k))
 frame = table(study, scan, alpha, counts)
 frame["winner"] = np.isin(frame.token_id, scan.token_ids[chosen])
 signature = str(scan.signature.with_fields(rule=rule, **({"k": k} if rule == "count" else {"alpha": f"{alpha:g}"})))
 if rule not in ("alpha", "count"):
-    st.caption("This correction is not in the paper. It makes the list shorter; it does not make alpha a false-positive rate, "
-               "because the rows before and after are not independent.")
+    st.caption(
+        "This correction is not in the paper. It makes the list shorter; it does not make alpha a false-positive rate, "
+        "because the rows before and after are not independent."
+    )
 st.write(f"**{len(chosen):,}** of {len(frame):,} tokens are in the ticket.")
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    search = st.text_input("Search", type="search", placeholder="part of a token, or an id", key="search", bind="query-params")
-    which = st.segmented_control("Show", ["ticket", "changed", "all"], default="ticket", required=True, key="show", bind="query-params")
+    search = st.text_input(
+        "Search", type="search", placeholder="part of a token, or an id", key="search", bind="query-params"
+    )
+    which = st.segmented_control(
+        "Show", ["ticket", "changed", "all"], default="ticket", required=True, key="show", bind="query-params"
+    )
 shown = frame
 if which == "ticket":
     shown = shown[shown.winner]
@@ -44,7 +63,10 @@ if search:
     shown = shown[hits]
 
 if shown.empty:
-    st.info("No token fits. Clear the search, show all tokens, or raise alpha in the sidebar.", icon=":material/search_off:")
+    st.info(
+        "No token fits. Clear the search, show all tokens, or raise alpha in the sidebar.",
+        icon=":material/search_off:",
+    )
 else:
     left, right = st.columns([3, 2])
     with left:
@@ -71,8 +93,10 @@ else:
         before, after = (to_floats(take(m, place), m.dtype)[0] for m in (study.pair.before, study.pair.after))
         figure = figures.cdfs(before, after, row.token)
         st.plotly_chart(figure, key="cdfs", alt=figures.alt(figure))
-        st.caption(f"Rank {row['rank']:,}, id {row.token_id}: D = {row.statistic:.4f}, p = {row.pvalue:.3g}. Select a row to see "
-                   "another token.")
+        st.caption(
+            f"Rank {row['rank']:,}, id {row.token_id}: D = {row.statistic:.4f}, p = {row.pvalue:.3g}. Select a row to see "
+            "another token."
+        )
     downloads.table(shown, f"tokens-{scan.signature.short}", signature)
 if len(chosen):
     downloads.ticket(lambda: ticket_of(study, scan, chosen, rule=rule, alpha=alpha), f"ticket-{scan.signature.short}")
@@ -81,8 +105,10 @@ if counts is not None:
     with st.expander("Do frequent tokens win?", icon=":material/query_stats:"):
         changed = frame[frame.l2 > 0]
         rho = changed.statistic.corr(changed["count"], method="spearman")
-        st.write(f"Among the {len(changed):,} changed rows, D and training count have a rank correlation of **{rho:.2f}** "
-                 f"(Spearman). Of the ticket's {len(chosen):,} tokens {int((frame[frame.winner]['count'] > 100).sum()):,} occur "
-                 "more than 100 times in the training text. A ticket that is little more than a list of frequent tokens says "
-                 "little about which parameters matter.")
+        st.write(
+            f"Among the {len(changed):,} changed rows, D and training count have a rank correlation of **{rho:.2f}** "
+            f"(Spearman). Of the ticket's {len(chosen):,} tokens {int((frame[frame.winner]['count'] > 100).sum()):,} occur "
+            "more than 100 times in the training text. A ticket that is little more than a list of frequent tokens says "
+            "little about which parameters matter."
+        )
 downloads.signature(signature)

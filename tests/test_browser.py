@@ -20,13 +20,20 @@ from ks_core.study import Study
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
-ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-             "--disable-background-networking"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+]
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None and not os.environ.get("KS_LOTTERY_NEEDS_BROWSER"),
-                       reason="no Chromium on this machine: the browser tests are left out (apt-get install chromium)"),
+    pytest.mark.skipif(
+        CHROMIUM is None and not os.environ.get("KS_LOTTERY_NEEDS_BROWSER"),
+        reason="no Chromium on this machine: the browser tests are left out (apt-get install chromium)",
+    ),
 ]
 
 
@@ -38,8 +45,12 @@ def server(demo_home):
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     log = (demo_home / "server.log").open("w")
-    process = subprocess.Popen([sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port)],
-                               cwd=ROOT, stdout=log, stderr=log)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port)],
+        cwd=ROOT,
+        stdout=log,
+        stderr=log,
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(300):
@@ -72,7 +83,8 @@ def settle(page):
     page.wait_for_selector("h1", timeout=60_000)
     page.wait_for_function(
         "() => !document.querySelector('[data-testid=stSkeleton], [data-testid=stStatusWidget], [data-stale=true]')",
-        timeout=60_000)
+        timeout=60_000,
+    )
     page.wait_for_timeout(1200)
 
 
@@ -102,7 +114,9 @@ def test_from_the_start_page_to_a_table(server, browser, keep, tmp_path):
     page.get_by_label("alpha", exact=True).fill("0.001")
     page.keyboard.press("Enter")
     wins = int(expected.winners(0.001).sum())
-    page.wait_for_function(f"() => document.querySelector('[data-testid=stMetricValue]').innerText == '{wins}'", timeout=30_000)
+    page.wait_for_function(
+        f"() => document.querySelector('[data-testid=stMetricValue]').innerText == '{wins}'", timeout=30_000
+    )
     assert "alpha=0.001" in page.url
 
     page.get_by_role("link", name="KS test").first.click()

@@ -17,7 +17,9 @@ COLUMNS = ["token_id", "token", "statistic", "pvalue", "winner", "l2", "cosine"]
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "ks_core", *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "ks_core", *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
 
 
 @pytest.fixture
@@ -73,9 +75,13 @@ def test_identical_checkpoints_are_said_plainly(tiny_folder):
 
 def test_a_cached_scan_imports_nothing_heavy(pair):
     run("scan", *pair)
-    code = ("import sys; from ks_core.__main__ import main; main(sys.argv[1:]); "
-            "print('heavy:', sorted({'torch', 'numba', 'transformers', 'pandas', 'scipy', 'streamlit'} & set(sys.modules)))")
-    done = subprocess.run([sys.executable, "-c", code, "scan", *map(str, pair)], capture_output=True, text=True, timeout=60)
+    code = (
+        "import sys; from ks_core.__main__ import main; main(sys.argv[1:]); "
+        "print('heavy:', sorted({'torch', 'numba', 'transformers', 'pandas', 'scipy', 'streamlit'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "scan", *map(str, pair)], capture_output=True, text=True, timeout=60
+    )
     assert "from the cache" in done.stdout and "heavy: []" in done.stdout, done.stdout
 
 
@@ -113,11 +119,13 @@ def bad_inputs(tmp_path):
     shards = tmp_path / "shards"
     shards.mkdir()
     (shards / "model.safetensors.index.json").write_text(
-        json.dumps({"weight_map": {"model.embed_tokens.weight": "model-1.safetensors"}}))
+        json.dumps({"weight_map": {"model.embed_tokens.weight": "model-1.safetensors"}})
+    )
     escape = tmp_path / "escape"
     escape.mkdir()
     (escape / "model.safetensors.index.json").write_text(
-        json.dumps({"weight_map": {"model.embed_tokens.weight": "../good.safetensors"}}))
+        json.dumps({"weight_map": {"model.embed_tokens.weight": "../good.safetensors"}})
+    )
     return [
         ((tmp_path / "missing", good), "does not exist"),
         ((folder, good), "holds no checkpoint"),

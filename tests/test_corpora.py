@@ -66,11 +66,21 @@ def test_flores_layout(tmp_path):
 
 
 def test_what_is_dropped_is_counted(tmp_path):
-    extra = [("Same same same", "Same same same"), ("", "vide"), ("One", "Un"), ("word " * 40, "mot"),
-             (PAIRS[0][0].upper(), "encore")]
+    extra = [
+        ("Same same same", "Same same same"),
+        ("", "vide"),
+        ("One", "Un"),
+        ("word " * 40, "mot"),
+        (PAIRS[0][0].upper(), "encore"),
+    ]
     corpus = load(write_tsv(tmp_path / "p.tsv", PAIRS + extra))
-    assert corpus.dropped == {"source equals target": 1, "empty": 1, "too short": 1, "too long": 1,
-                              "duplicate source": 1}
+    assert corpus.dropped == {
+        "source equals target": 1,
+        "empty": 1,
+        "too short": 1,
+        "too long": 1,
+        "duplicate source": 1,
+    }
 
 
 @pytest.mark.parametrize(("name", "content", "says"), [

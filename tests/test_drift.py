@@ -72,7 +72,9 @@ def test_it_stops_when_asked_and_keeps_nothing(study, scan):
     assert study.cache.entries() == []
 
 
-@pytest.mark.parametrize("bad", [{"method": "tsne"}, {"neighbors": 1}, {"min_dist": 1.0}, {"background": 0, "changed": 2}])
+@pytest.mark.parametrize(
+    "bad", [{"method": "tsne"}, {"neighbors": 1}, {"min_dist": 1.0}, {"background": 0, "changed": 2}]
+)
 def test_settings_that_cannot_be(bad):
     with pytest.raises(SettingsError):
         drift.Settings(**bad)

@@ -36,7 +36,10 @@ def test_the_d_histogram_splits_at_the_critical_value(numbers):
     critical = critical_value(64, 0.05)
     figure = figures.statistic_histogram(statistic, changed, 64, critical, 0.05)
     assert drawn(figure) == 400
-    assert sum(int(np.sum(t.y)) for t in figure.data if t.marker.color == figures.WINNING) == (pvalues[changed] < 0.05).sum()
+    assert (
+        sum(int(np.sum(t.y)) for t in figure.data if t.marker.color == figures.WINNING)
+        == (pvalues[changed] < 0.05).sum()
+    )
 
 
 def test_nothing_changed_is_drawn_too(numbers):
@@ -61,11 +64,26 @@ def test_token_strings_are_text():
 
 def test_the_map_draws_each_token_where_it_belongs():
     settings = drift.Settings()
-    found = drift.DriftMap(np.array([0, 1]), np.zeros((2, 2), np.float32), np.array([3, 2]), np.zeros((2, 2), np.float32),
-                           np.array([[1, 1], [2, 2]], np.float32), [0.5, 0.25], 0.1, settings, Signature({}))
-    figure = figures.drift_map(found, statistic=np.array([0, 0, 0.2, 0.6]), pvalue=np.array([1, 1, 0.5, 0.01]),
-                               l2=np.array([0, 0, 1.0, 2.0]), winning=np.array([False, False, False, True]),
-                               token_ids=np.arange(4) + 100, tokens=["a", "b", "<c>", "d"])
+    found = drift.DriftMap(
+        np.array([0, 1]),
+        np.zeros((2, 2), np.float32),
+        np.array([3, 2]),
+        np.zeros((2, 2), np.float32),
+        np.array([[1, 1], [2, 2]], np.float32),
+        [0.5, 0.25],
+        0.1,
+        settings,
+        Signature({}),
+    )
+    figure = figures.drift_map(
+        found,
+        statistic=np.array([0, 0, 0.2, 0.6]),
+        pvalue=np.array([1, 1, 0.5, 0.01]),
+        l2=np.array([0, 0, 1.0, 2.0]),
+        winning=np.array([False, False, False, True]),
+        token_ids=np.arange(4) + 100,
+        tokens=["a", "b", "<c>", "d"],
+    )
     by_name = {t.name: t for t in figure.data}
     assert by_name["winning, tuned"].customdata[0][0] == 103
     assert by_name["changed"].text[0] == "&lt;c&gt;"

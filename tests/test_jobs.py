@@ -12,7 +12,7 @@ from ks_core import jobs
 from ks_core.errors import JobError
 
 #: Work for the tests: a module that the job's process can import by name.
-WORKER = '''
+WORKER = """
 import time
 
 from ks_core.errors import SettingsError
@@ -31,14 +31,13 @@ def run(parameters, running):
         kept.write_text(str(step))
         time.sleep(parameters.get("pause", 0.01))
     return {"from": start}
-'''
+"""
 
 
 @pytest.fixture(autouse=True)
 def worker(tmp_path, monkeypatch):
     (tmp_path / "job_worker.py").write_text(WORKER)
-    (tmp_path / "sitecustomize.py").write_text(
-        "from ks_core import jobs\njobs.KINDS['test'] = 'job_worker:run'\n")
+    (tmp_path / "sitecustomize.py").write_text("from ks_core import jobs\njobs.KINDS['test'] = 'job_worker:run'\n")
     root = os.path.dirname(os.path.dirname(jobs.__file__))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{root}")
     monkeypatch.setitem(jobs.KINDS, "test", "job_worker:run")

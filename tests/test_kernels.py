@@ -104,8 +104,23 @@ def outlier_nest(rng, d):
     return a, b
 
 
-KINDS = [normal, shifted, ties, two_valued, constants, permutation, one_outlier, narrow_band, log_uniform, subnormal,
-         largest, overflowing, signed_zeros, one_changed, outlier_nest]
+KINDS = [
+    normal,
+    shifted,
+    ties,
+    two_valued,
+    constants,
+    permutation,
+    one_outlier,
+    narrow_band,
+    log_uniform,
+    subnormal,
+    largest,
+    overflowing,
+    signed_zeros,
+    one_changed,
+    outlier_nest,
+]
 
 
 def stored(values, dtype):
@@ -155,9 +170,15 @@ FINITE = {"allow_nan": False, "allow_infinity": False}
 @settings(derandomize=True, max_examples=150, deadline=None)
 @given(st.data(), st.integers(1, 80), st.sampled_from([16, 32, 64]))
 def test_any_floats(data, dim, width):
-    elements = data.draw(st.sampled_from([
-        st.floats(width=width, **FINITE), st.floats(-1, 1, width=width, **FINITE),
-        st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0])]))
+    elements = data.draw(
+        st.sampled_from(
+            [
+                st.floats(width=width, **FINITE),
+                st.floats(-1, 1, width=width, **FINITE),
+                st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0]),
+            ]
+        )
+    )
     rows = hnp.arrays(f"float{width}", (2, dim), elements=elements)
     before, after = data.draw(rows), data.draw(rows)
     wanted = expected_counts(before, after).tolist()

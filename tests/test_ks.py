@@ -31,9 +31,14 @@ def test_every_pvalue_is_the_formula_in_whole_numbers(dim):
     np.testing.assert_allclose(found, [integer_pvalue(k, dim) for k in range(dim + 1)], rtol=1e-12)
 
 
-@pytest.mark.parametrize(("dim", "ks"), [(576, [1, 2, 3, 10, 46, 200, 400, 576]),
-                                         (4096, [20, 60, 123, 400, 900, 1200]),
-                                         (16384, [246, 1000, 2800])])
+@pytest.mark.parametrize(
+    ("dim", "ks"),
+    [
+        (576, [1, 2, 3, 10, 46, 200, 400, 576]),
+        (4096, [20, 60, 123, 400, 900, 1200]),
+        (16384, [246, 1000, 2800]),
+    ],
+)
 def test_some_pvalues_of_long_rows(dim, ks):
     for k in ks:
         assert exact_pvalue(k / dim, dim) == pytest.approx(integer_pvalue(k, dim), rel=1e-11, abs=0)
@@ -91,15 +96,18 @@ def test_alpha_outside(alpha):
             call(100, alpha)
 
 
-@pytest.mark.parametrize(("before", "after", "k"), [
-    ([1, 2, 3, 4], [1, 2, 3, 4], 0),
-    ([1, 2, 3, 4], [5, 6, 7, 8], 4),
-    ([1, 2, 3, 4], [4, 3, 2, 1], 0),
-    ([1, 2, 3, 4], [2, 3, 4, 5], 1),
-    ([1, 1, 1, 2], [1, 2, 2, 2], 2),
-    ([0.0, -0.0, 1, 1], [-0.0, -0.0, 1, 1], 0),
-    ([-1, 0, 0, 1], [-1, -1, 0.0, 1], 1),
-])
+@pytest.mark.parametrize(
+    ("before", "after", "k"),
+    [
+        ([1, 2, 3, 4], [1, 2, 3, 4], 0),
+        ([1, 2, 3, 4], [5, 6, 7, 8], 4),
+        ([1, 2, 3, 4], [4, 3, 2, 1], 0),
+        ([1, 2, 3, 4], [2, 3, 4, 5], 1),
+        ([1, 1, 1, 2], [1, 2, 2, 2], 2),
+        ([0.0, -0.0, 1, 1], [-0.0, -0.0, 1, 1], 0),
+        ([-1, 0, 0, 1], [-1, -1, 0.0, 1], 1),
+    ],
+)
 def test_by_hand(before, after, k):
     found = ks_test(np.array([before], np.float32), np.array([after], np.float32), "cpu")
     assert (found.counts.tolist(), found.dim, found.statistic.tolist()) == ([k], 4, [k / 4])
@@ -110,8 +118,12 @@ def test_mixed_dtypes_are_widened_exactly():
     import torch
 
     a, b = torch.randn((2, 3, 40), generator=torch.Generator().manual_seed(0))
-    for low, high in [(torch.bfloat16, torch.float16), (torch.float16, torch.float32),
-                      (torch.bfloat16, torch.float32), (torch.float32, torch.float64)]:
+    for low, high in [
+        (torch.bfloat16, torch.float16),
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float64),
+    ]:
         x, y = a.to(low), b.to(high)
         wanted = ks_test(x.double().numpy(), y.double().numpy(), "cpu").counts
         assert ks_test(x, y, "cpu").counts.tolist() == wanted.tolist()
@@ -159,14 +171,17 @@ def test_not_finite_bfloat16():
         ks_test(ArrayMatrix(bits, "bfloat16"), ArrayMatrix(bits, "bfloat16"), "cpu")
 
 
-@pytest.mark.parametrize(("before", "after", "message"), [
-    (np.zeros((2, 3)), np.zeros((3, 3)), "2 x 3 before, 3 x 3 after"),
-    (np.zeros(3), np.zeros(3), "two dimensions"),
-    (np.zeros((0, 3)), np.zeros((0, 3)), "nothing to test"),
-    (np.zeros((3, 0)), np.zeros((3, 0)), "nothing to test"),
-    (np.zeros((2, 3), np.int32), np.zeros((2, 3)), "int32"),
-    ([[1.0]], [[2.0]], "list"),
-])
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (np.zeros((2, 3)), np.zeros((3, 3)), "2 x 3 before, 3 x 3 after"),
+        (np.zeros(3), np.zeros(3), "two dimensions"),
+        (np.zeros((0, 3)), np.zeros((0, 3)), "nothing to test"),
+        (np.zeros((3, 0)), np.zeros((3, 0)), "nothing to test"),
+        (np.zeros((2, 3), np.int32), np.zeros((2, 3)), "int32"),
+        ([[1.0]], [[2.0]], "list"),
+    ],
+)
 def test_pairs_that_cannot_be_tested(before, after, message):
     with pytest.raises(PairError, match=message):
         ks_test(before, after, "cpu")

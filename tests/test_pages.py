@@ -28,7 +28,11 @@ def app(**query):
 
 def words(at):
     """All that a page says, in one string."""
-    found = [e.value for kind in ("markdown", "caption", "info", "error", "warning", "title", "subheader") for e in getattr(at, kind)]
+    found = [
+        e.value
+        for kind in ("markdown", "caption", "info", "error", "warning", "title", "subheader")
+        for e in getattr(at, kind)
+    ]
     return "\n".join(map(str, found))
 
 

@@ -42,7 +42,10 @@ def test_count_takes_changed_rows_only():
 @settings(derandomize=True, max_examples=150)
 def test_corrections_are_scipys_and_nested(counts, alpha):
     scan = scan_of(counts)
-    chosen = {rule: set(select(scan, rule=rule, alpha=alpha).tolist()) for rule in ("alpha", "bonferroni", "benjamini-hochberg")}
+    chosen = {
+        rule: set(select(scan, rule=rule, alpha=alpha).tolist())
+        for rule in ("alpha", "bonferroni", "benjamini-hochberg")
+    }
     adjusted = false_discovery_control(scan.pvalue, method="bh")
     clear = {i for i in range(len(counts)) if abs(adjusted[i] - alpha) > 1e-12}
     assert chosen["benjamini-hochberg"] & clear == {i for i in clear if adjusted[i] <= alpha}
@@ -51,7 +54,9 @@ def test_corrections_are_scipys_and_nested(counts, alpha):
     assert sizes(scan, [alpha])[0] == len(chosen["alpha"])
 
 
-@pytest.mark.parametrize("bad", [{"rule": "luck"}, {"alpha": 0}, {"alpha": 1}, {"alpha": float("nan")}, {"rule": "count", "k": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"rule": "luck"}, {"alpha": 0}, {"alpha": 1}, {"alpha": float("nan")}, {"rule": "count", "k": 0}]
+)
 def test_settings_that_cannot_be(bad):
     with pytest.raises(SettingsError):
         select(scan_of([1, 2]), **bad)

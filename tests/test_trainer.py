@@ -21,8 +21,13 @@ from ks_core.trainer import (
 )
 
 PROMPT = "w3 {source} w4"
-CORPUS = Corpus("test", "A", "B", tuple(SentencePair(f"w{i} w{i + 1}", f"w{i + 20}") for i in range(5, 25)),
-                (SentencePair("w40 w41", "w42"),))
+CORPUS = Corpus(
+    "test",
+    "A",
+    "B",
+    tuple(SentencePair(f"w{i} w{i + 1}", f"w{i + 20}") for i in range(5, 25)),
+    (SentencePair("w40 w41", "w42"),),
+)
 
 
 @pytest.fixture
@@ -73,16 +78,22 @@ RECIPE = Recipe(steps=12, batch_size=4, learning_rate=0.05)
 def test_training_learns_and_repeats_itself(tiny_model, tiny_tokenizer, examples, tmp_path, optimizer):
     recipe = Recipe(steps=30, batch_size=4, learning_rate=0.05, optimizer=optimizer)
     seen = []
-    rows, first = train(tiny_model, tiny_tokenizer, examples, tmp_path / "a", recipe,
-                        progress=lambda *a: seen.append(a))
+    rows, first = train(
+        tiny_model, tiny_tokenizer, examples, tmp_path / "a", recipe, progress=lambda *a: seen.append(a)
+    )
     again, second = train(tiny_model, tiny_tokenizer, examples, tmp_path / "b", recipe)
     assert first.losses == second.losses
     assert torch.equal(rows.rows, again.rows)
     assert [s[0] for s in seen] == list(range(1, 31))
     early, late = (sum(x for _, x in part) for part in (first.losses[:5], first.losses[-5:]))
     assert late < early
-    other, _ = train(tiny_model, tiny_tokenizer, examples, tmp_path / "c",
-                     Recipe(steps=30, batch_size=4, learning_rate=0.05, optimizer=optimizer, seed=1))
+    other, _ = train(
+        tiny_model,
+        tiny_tokenizer,
+        examples,
+        tmp_path / "c",
+        Recipe(steps=30, batch_size=4, learning_rate=0.05, optimizer=optimizer, seed=1),
+    )
     assert not torch.equal(rows.rows, other.rows)
 
 
@@ -97,11 +108,24 @@ def test_the_first_loss_is_the_models_own(tiny_model, tiny_tokenizer, examples, 
 def test_cancel_then_resume_equals_a_run_in_one_piece(tiny_model, tiny_tokenizer, examples, tmp_path):
     whole, _ = train(tiny_model, tiny_tokenizer, examples, tmp_path / "whole", RECIPE)
     steps = []
-    _, cut = train(tiny_model, tiny_tokenizer, examples, tmp_path / "cut", RECIPE,
-                   progress=lambda step, *_: steps.append(step), should_stop=lambda: len(steps) >= 5)
+    _, cut = train(
+        tiny_model,
+        tiny_tokenizer,
+        examples,
+        tmp_path / "cut",
+        RECIPE,
+        progress=lambda step, *_: steps.append(step),
+        should_stop=lambda: len(steps) >= 5,
+    )
     assert cut.stopped and steps[-1] < 12
-    resumed, trained = train(tiny_model, tiny_tokenizer, examples, tmp_path / "cut", RECIPE,
-                             progress=lambda step, *_: steps.append(step))
+    resumed, trained = train(
+        tiny_model,
+        tiny_tokenizer,
+        examples,
+        tmp_path / "cut",
+        RECIPE,
+        progress=lambda step, *_: steps.append(step),
+    )
     assert not trained.stopped and steps == list(range(1, 13))
     torch.testing.assert_close(resumed.rows, whole.rows)
 
@@ -127,8 +151,18 @@ def test_rowwise_adam_leaves_rows_without_gradient_alone():
     assert rows.detach()[1, 0] < 1
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"optimizer": "sgd"},
-                                 {"learning_rate": float("nan")}, {"schedule": "wild"}, {"beta1": 1.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"steps": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"optimizer": "sgd"},
+        {"learning_rate": float("nan")},
+        {"schedule": "wild"},
+        {"beta1": 1.0},
+    ],
+)
 def test_recipes_that_cannot_be(bad):
     with pytest.raises(SettingsError):
         Recipe(**bad)

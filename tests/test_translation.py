@@ -63,8 +63,14 @@ def test_templates_that_cannot_be_used(bad):
 def test_generation_does_not_depend_on_batching(tiny_model, tiny_tokenizer):
     prompts = ["w3", "w4 w5 w6 w7 w8", "w9 w10", "w11 w12 w13"]
     seen = []
-    together = generate(tiny_model, tiny_tokenizer, prompts, max_new_tokens=6, batch_size=4,
-                        progress=lambda done, total: seen.append((done, total)))
+    together = generate(
+        tiny_model,
+        tiny_tokenizer,
+        prompts,
+        max_new_tokens=6,
+        batch_size=4,
+        progress=lambda done, total: seen.append((done, total)),
+    )
     alone = [generate(tiny_model, tiny_tokenizer, [p], max_new_tokens=6)[0] for p in prompts]
     assert together == alone
     assert [g.prompt for g in together] == prompts

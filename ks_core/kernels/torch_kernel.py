@@ -15,7 +15,12 @@ from ks_core.kernels.cpu import CPUKernel
 
 #: Bytes of work space per value of a row pair: values, sort's output and indices, gaps.
 BYTES_PER_VALUE = 2 * (4 + 4 + 8 + 4 + 4 + 4)
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+DTYPES = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
 
 
 class TorchKernel:
@@ -39,11 +44,12 @@ class TorchKernel:
         start = 0
         while start < n:
             stop = min(n, start + rows)
-            out = tuple(x[start:stop] for x in (counts, l2, cosine, bad))
+            out: tuple[np.ndarray, ...] = tuple(x[start:stop] for x in (counts, l2, cosine, bad))
             if self._cpu:
                 found = self._cpu.count(before[start:], after[start:], dtype, with_shift)
-                for x, y in zip((counts, l2, cosine, bad), found, strict=True):
-                    x[start:] = y
+                whole: np.ndarray
+                for whole, part in zip([counts, l2, cosine, bad], found, strict=True):
+                    whole[start:] = part
                 return counts, l2, cosine, bad
             try:
                 self._count(before[start:stop], after[start:stop], dtype, with_shift, *out)
@@ -57,8 +63,17 @@ class TorchKernel:
                 rows = max(1, rows // 2)
         return counts, l2, cosine, bad
 
-    def _count(self, before: np.ndarray, after: np.ndarray, dtype: str, with_shift: bool, counts: np.ndarray,
-               l2: np.ndarray, cosine: np.ndarray, bad: np.ndarray) -> None:
+    def _count(
+        self,
+        before: np.ndarray,
+        after: np.ndarray,
+        dtype: str,
+        with_shift: bool,
+        counts: np.ndarray,
+        l2: np.ndarray,
+        cosine: np.ndarray,
+        bad: np.ndarray,
+    ) -> None:
         a, b = (self._tensor(x, dtype) for x in (before, after))
         finite_a, finite_b = torch.isfinite(a).all(1), torch.isfinite(b).all(1)
         bad[:] = torch.where(finite_a, torch.where(finite_b, 0, 2), 1).to(torch.int8).cpu().numpy()

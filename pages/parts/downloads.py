@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -18,9 +19,15 @@ def table(frame: pd.DataFrame, name: str, signature: str) -> None:
     """Buttons for CSV, Parquet and JSON. The file is made when it is asked for, not on every run."""
     with st.container(horizontal=True):
         for suffix, media_type in MEDIA_TYPES.items():
-            st.download_button(suffix[1:].upper() if suffix != ".parquet" else "Parquet", icon=":material/download:",
-                               data=lambda suffix=suffix: table_bytes(frame, suffix, signature),
-                               file_name=f"{name}{suffix}", mime=media_type, key=f"{name}-{suffix}", on_click="ignore")
+            st.download_button(
+                suffix[1:].upper() if suffix != ".parquet" else "Parquet",
+                icon=":material/download:",
+                data=partial(table_bytes, frame, suffix, signature),
+                file_name=f"{name}{suffix}",
+                mime=media_type,
+                key=f"{name}-{suffix}",
+                on_click="ignore",
+            )
 
 
 def ticket(make: Callable[[], Ticket], name: str) -> None:
@@ -31,10 +38,17 @@ def ticket(make: Callable[[], Ticket], name: str) -> None:
             made = make().save(Path(folder) / name)
             return Path(shutil.make_archive(str(made), "zip", folder, name)).read_bytes()
 
-    st.download_button("Ticket as a peft adapter", icon=":material/confirmation_number:", data=zipped, file_name=f"{name}.zip",
-                       mime="application/zip", on_click="ignore", key=f"{name}-zip",
-                       help="A folder with the tuned rows and ticket.json. peft loads it onto the base, and this program opens "
-                            "it as a tuned checkpoint.")
+    st.download_button(
+        "Ticket as a peft adapter",
+        icon=":material/confirmation_number:",
+        data=zipped,
+        file_name=f"{name}.zip",
+        mime="application/zip",
+        on_click="ignore",
+        key=f"{name}-zip",
+        help="A folder with the tuned rows and ticket.json. peft loads it onto the base, and this program opens "
+        "it as a tuned checkpoint.",
+    )
 
 
 def signature(text: str) -> None:

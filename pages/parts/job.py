@@ -58,8 +58,13 @@ def follow(job: Job) -> None:
         label = job.request.get("label", "")
         st.progress(progress.share, text=f"{label}: {describe(job)}")
         asked = (job.folder / "cancel").exists()
-        st.button("Stopping …" if asked else "Cancel", icon=":material/stop_circle:", disabled=asked,
-                  key=f"cancel-{job.id}", on_click=job.cancel)
+        st.button(
+            "Stopping …" if asked else "Cancel",
+            icon=":material/stop_circle:",
+            disabled=asked,
+            key=f"cancel-{job.id}",
+            on_click=job.cancel,
+        )
 
     view()
     st.caption("This runs in a process of its own: you can reload or leave this page and come back.")

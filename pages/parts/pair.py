@@ -23,12 +23,28 @@ def sidebar() -> None:
     for key, value in (("base", demo.BASE), ("tuned", demo.TUNED), ("alpha", 0.05)):
         st.session_state.setdefault(key, value)
     with st.sidebar:
-        st.text_input("Base checkpoint", key="base", bind="query-params",
-                      help="Before fine-tuning: a folder, a file, a hub id such as org/name, or demo:base.")
-        st.text_input("Tuned checkpoint", key="tuned", bind="query-params",
-                      help="After fine-tuning: a folder, a file, a hub id, an adapter, or a demo name such as demo:en-fr.")
-        st.number_input("alpha", min_value=1e-12, max_value=0.999999, step=0.01, format="%g", key="alpha",
-                        bind="query-params", help=ALPHA_HELP)
+        st.text_input(
+            "Base checkpoint",
+            key="base",
+            bind="query-params",
+            help="Before fine-tuning: a folder, a file, a hub id such as org/name, or demo:base.",
+        )
+        st.text_input(
+            "Tuned checkpoint",
+            key="tuned",
+            bind="query-params",
+            help="After fine-tuning: a folder, a file, a hub id, an adapter, or a demo name such as demo:en-fr.",
+        )
+        st.number_input(
+            "alpha",
+            min_value=1e-12,
+            max_value=0.999999,
+            step=0.01,
+            format="%g",
+            key="alpha",
+            bind="query-params",
+            help=ALPHA_HELP,
+        )
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -70,8 +86,11 @@ def scan(chosen: Study) -> Scan:
         _explain(str(error))
     if found is None:
         # The content is part of the job, so a changed file is a new job and not an old failure.
-        make("scan", {"base": chosen.base_source, "tuned": chosen.tuned_source, "content": chosen.key},
-             "Testing every row")
+        make(
+            "scan",
+            {"base": chosen.base_source, "tuned": chosen.tuned_source, "content": chosen.key},
+            "Testing every row",
+        )
     return found
 
 
