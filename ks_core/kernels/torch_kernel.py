@@ -40,15 +40,15 @@ class TorchKernel:
         n, d = before.shape
         counts, bad = np.zeros(n, np.int32), np.zeros(n, np.int8)
         l2, cosine = np.zeros(n), np.ones(n)
+        wholes: list[np.ndarray] = [counts, l2, cosine, bad]
         rows = self._rows or max(1, self._free_bytes() // (2 * BYTES_PER_VALUE * d))
         start = 0
         while start < n:
             stop = min(n, start + rows)
-            out: tuple[np.ndarray, ...] = tuple(x[start:stop] for x in (counts, l2, cosine, bad))
+            out: tuple[np.ndarray, ...] = tuple(x[start:stop] for x in wholes)
             if self._cpu:
                 found = self._cpu.count(before[start:], after[start:], dtype, with_shift)
-                whole: np.ndarray
-                for whole, part in zip([counts, l2, cosine, bad], found, strict=True):
+                for whole, part in zip(wholes, found, strict=True):
                     whole[start:] = part
                 return counts, l2, cosine, bad
             try:
