@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV   ?= .venv
 PORT   ?= 8501
 BIN    := $(VENV)/bin
-export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: help app test format screenshots bench clean
 

@@ -149,7 +149,7 @@ class Line:
 
 def run_scan(options: argparse.Namespace) -> int:
     """``scan``: a summary, and with ``--output`` a table of all rows."""
-    from ks_core.study import Study, check_alpha, readable
+    from ks_core.study import Study, check_alpha
 
     alpha = check_alpha(options.alpha)
     output = _table_path(options.output) if options.output else None
@@ -172,7 +172,6 @@ def run_scan(options: argparse.Namespace) -> int:
             f"result   {int(scan.changed.sum()):,} of {len(winners):,} rows changed; {int(winners.sum()):,} have "
             f"p < {alpha:g} ({_critical(scan.dim, alpha)})"
         )
-    strings = study.token_strings()
     order = scan.order()
     top = order[scan.changed[order]][: max(options.top, 0)]
     if len(top):
@@ -181,7 +180,7 @@ def run_scan(options: argparse.Namespace) -> int:
         mark = "*" if winners[i] else " "
         print(
             f"{rank:>4}{mark} {int(scan.token_ids[i]):>7}  {scan.statistic[i]:>7.4f}  {scan.pvalue[i]:>9.3g}  "
-            f"{scan.l2[i]:>8.4f}  {readable(strings, int(scan.token_ids[i]))}"
+            f"{scan.l2[i]:>8.4f}  {study.token_string(int(scan.token_ids[i]))}"
         )
     signature = scan.signature.with_fields(alpha=f"{alpha:g}")
     how = "from the cache" if scan.from_cache else f"{scan.seconds:.2f} s on {scan.device}"

@@ -181,6 +181,11 @@ class Study:
         self.cache.store("scan", self.key, arrays, note)
         return Scan(**arrays, **note, signature=self.signature)
 
+    def token_string(self, token_id: int) -> str:
+        """One base token's readable string, without making those of the whole vocabulary."""
+        vocabulary = self.base.vocabulary or self.tuned.vocabulary
+        return vocabulary.readable(token_id) if vocabulary else f"(id {token_id})"
+
     def token_strings(self) -> list[str] | None:
         """A readable string for every base token id; ``None`` when no tokenizer was found."""
         vocabulary = self.base.vocabulary or self.tuned.vocabulary

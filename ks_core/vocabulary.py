@@ -54,6 +54,9 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def __bool__(self) -> bool:
+        return True  # or asking whether there is one would count its tokens, and so parse the file
+
     def piece_bytes(self, token_id: int) -> bytes:
         """The bytes of text that a piece stands for."""
         return _bytes(self.tokens[token_id], "plain" if token_id in self.special_ids else self.style)
