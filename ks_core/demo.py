@@ -258,5 +258,7 @@ def run_prepare(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
 
     prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
     running.progress(0, 1, "testing every row", stage="scan")
-    scan = Study(BASE, TUNED).scan(lambda done, total: running.progress(done, total, "rows tested", stage="rows"))
+    scan = Study(BASE, TUNED).scan(
+        lambda done, total: running.progress(done, total, "testing", unit="rows", stage="rows")
+    )
     return {"rows": len(scan.token_ids), "signature": str(scan.signature)}

@@ -55,10 +55,11 @@ PATIENCE = 20.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is: ``done`` of ``total`` units, units a second, seconds left (None: unknown)."""
+    """How far a job is: ``done`` of ``total`` (in ``unit``), per second, seconds left (None: unknown)."""
 
     done: float
     total: float
+    unit: str
     message: str
     rate: float | None
     seconds_left: float | None
@@ -117,7 +118,14 @@ class Job:
         spent = status.get("updated", 0) - status.get("stage_started", 0)
         moved = done - status.get("stage_done", 0)
         rate = moved / spent if spent > 0 and moved > 0 else None
-        return Progress(done, total, status.get("message", ""), rate, (total - done) / rate if rate else None)
+        return Progress(
+            done,
+            total,
+            status.get("unit", ""),
+            status.get("message", ""),
+            rate,
+            (total - done) / rate if rate else None,
+        )
 
     @property
     def result(self) -> dict[str, Any]:
@@ -248,7 +256,7 @@ class Running:
         self._written = 0.0
         self._stage: str | None = None
 
-    def progress(self, done: float, total: float, message: str = "", *, stage: str = "") -> None:
+    def progress(self, done: float, total: float, message: str = "", *, unit: str = "", stage: str = "") -> None:
         """Say how far the work is; raises ``Cancelled`` when it was asked to stop.
 
         A new ``stage`` restarts the clock from which rate and time left are computed.
@@ -257,7 +265,7 @@ class Running:
         fresh = stage != self._stage
         if fresh or done >= total or now - self._written > 0.25:
             self._written = now
-            change: dict[str, Any] = {"done": done, "total": total, "message": message, "updated": now}
+            change: dict[str, Any] = {"done": done, "total": total, "unit": unit, "message": message, "updated": now}
             if fresh:
                 self._stage = stage
                 change |= {"stage_started": now, "stage_done": done}

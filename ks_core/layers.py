@@ -279,6 +279,6 @@ def run_layers(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
         parameters["base"],
         parameters["tuned"],
         device=parameters.get("device", "auto"),
-        report=lambda done, total, name: running.progress(done / 1e6, total / 1e6, f"MB, {name}", stage="layers"),
+        report=lambda done, total, name: running.progress(done / 1e6, total / 1e6, name, unit="MB", stage="layers"),
     )
     return {"tensors": len(scan.tensors), "seconds": scan.seconds, "reused": scan.reused}

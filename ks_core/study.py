@@ -230,6 +230,6 @@ def run_scan(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     study = Study(parameters["base"], parameters["tuned"], parameters.get("device", "auto"))
     running.progress(0, 1, "opening the checkpoints")
     rows = len(study.pair.base_ids)
-    running.progress(0, rows, "rows", stage="scan")
-    scan = study.scan(lambda done, total: running.progress(done, total, "rows", stage="scan"))
+    running.progress(0, rows, "comparing", unit="rows", stage="scan")
+    scan = study.scan(lambda done, total: running.progress(done, total, "comparing", unit="rows", stage="scan"))
     return {"rows": rows, "seconds": scan.seconds, "device": scan.device, "signature": str(scan.signature)}

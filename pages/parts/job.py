@@ -77,9 +77,10 @@ def describe(job: Job) -> str:
     progress = job.progress
     parts = [progress.message or "working"]
     if progress.total > 1:
-        parts.append(f"{progress.done:,.0f} of {progress.total:,.0f}")
+        parts.append(f"{progress.done:,.0f} of {progress.total:,.0f} {progress.unit}".rstrip())
         if progress.rate:
-            parts.append(f"{progress.rate:,.0f} a second" if progress.rate >= 10 else f"{progress.rate:.2g} a second")
+            rate = f"{progress.rate:,.0f}" if progress.rate >= 10 else f"{progress.rate:.2g}"
+            parts.append(f"{rate} {progress.unit} a second".replace("  ", " "))
     if progress.seconds_left is not None and progress.done < progress.total:
         parts.append(f"about {duration(progress.seconds_left)} left")
     return ", ".join(parts)
