@@ -1,5 +1,7 @@
 """Figures: what is drawn is what was computed, and token strings are text."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -88,3 +90,194 @@ def test_the_map_draws_each_token_where_it_belongs():
     assert by_name["winning, tuned"].customdata[0][0] == 103
     assert by_name["changed"].text[0] == "&lt;c&gt;"
     assert "50.0%" in figure.layout.xaxis.title.text
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.013, 0.6])
+@pytest.mark.parametrize("log", [True, False])
+def test_alpha_is_an_edge_so_that_a_bar_has_one_colour(numbers, log, alpha):
+    _, pvalues, changed = numbers
+    figure = figures.pvalue_histogram(pvalues, changed, alpha, log=log)
+    at = np.log10(alpha) if log else alpha
+    for bars in figure.data:
+        left, right = bars.x - bars.width / 2, bars.x + bars.width / 2
+        outside = right <= at + 1e-5 if bars.marker.color == figures.WINNING else left >= at - 1e-5
+        assert outside.all()
+    assert f"{(pvalues[changed] < alpha).sum()} rows below" in figure.layout.annotations[0].text
+    assert "100 rows did not change" in figures.alt(figure)
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 0.05, 0.9])
+def test_a_bin_of_d_begins_at_the_critical_value(alpha):
+    counts = np.arange(1, 577)
+    critical = critical_value(576, alpha)
+    figure = figures.statistic_histogram(counts / 576, counts > 0, 576, critical, alpha)
+    winning = next(t for t in figure.data if t.marker.color == figures.WINNING)
+    assert (winning.x[0] - winning.width[0] / 2) * 576 == pytest.approx(round(critical * 576) - 0.5, abs=1e-3)
+    assert drawn(figure) == 576 and winning.y.sum() == (pvalue_table(576)[1:] < alpha).sum()
+
+
+def test_a_single_row_is_seen_beside_thousands(numbers):
+    pvalues = np.concatenate([[1e-9], np.full(5000, 0.9)])
+    figure = figures.pvalue_histogram(pvalues, np.ones(5001, bool), 0.05, log=True)
+    assert figure.layout.yaxis.type == "log" and figure.layout.yaxis.range[0] < 0  # the axis begins below one row
+
+
+def test_a_p_below_the_smallest_double_is_drawn():
+    pvalues = np.array([0.0, 1e-84, 0.5])
+    figure = figures.pvalue_histogram(pvalues, np.ones(3, bool), 0.05, log=True)
+    assert drawn(figure) == 3 and np.isfinite(figure.data[0].x).all()
+
+
+def test_no_d_can_win_where_rows_are_too_short():
+    figure = figures.statistic_histogram(np.array([1 / 3, 1.0]), np.ones(2, bool), 3, critical_value(3, 0.05), 0.05)
+    assert drawn(figure) == 2 and not any(t.marker.color == figures.WINNING for t in figure.data)
+    assert "no D can have p below 0.05" in figures.alt(figure)
+
+
+def test_the_size_curve_leaves_out_what_a_log_scale_cannot_show():
+    figure = figures.ticket_size_curve(np.array([1e-4, 1e-3, 0.1]), np.array([0, 2, 9]), 1e-4, 0)
+    assert figure.data[0].y.tolist() == [2, 9] and len(figure.data) == 1
+    assert figure.layout.annotations[0].x == pytest.approx(-4)  # words are placed by the logarithm
+    empty = figures.ticket_size_curve(np.array([1e-4, 0.1]), np.array([0, 0]), 0.05, 0)
+    assert empty.layout.annotations[-1].text.startswith("No row wins")
+
+
+@pytest.mark.parametrize("kind", ["continuous", "ties", "equal"])
+def test_the_gap_lies_between_the_two_curves_where_they_part_most(kind):
+    from scipy.stats import ks_2samp
+
+    generator = np.random.default_rng(2)
+    before = generator.standard_normal(60)
+    after = before * 1.5 + 0.2
+    if kind == "ties":
+        before, after = before.round(), after.round()
+    if kind == "equal":
+        after = before[::-1]
+    expected = ks_2samp(before, after)
+    figure = figures.cdfs(before, after, "x")
+    base, tuned, bar = figure.data
+    assert abs(bar.y[0] - bar.y[1]) == pytest.approx(expected.statistic, abs=1e-12)
+    if kind == "continuous":
+        assert bar.x[0] == pytest.approx(expected.statistic_location)
+    for curve, height in ((base, bar.y[0]), (tuned, bar.y[1])):  # the ends of the bar are on the curves
+        at = np.searchsorted(curve.x, np.float32(bar.x[0]), side="right") - 1
+        assert curve.y[at] == pytest.approx(height, abs=1e-6)
+        assert curve.y[0] == 0 and curve.y[-1] == 1
+    assert base.x[0] == tuned.x[0] and base.x[-1] == tuned.x[-1]
+    assert ("the same" in figures.alt(figure)) == (kind == "equal")
+
+
+@pytest.mark.parametrize(("token", "shown"), [
+    ('say "it\'s"', 'say "it\'s"'),  # Plotly does not know &quot;
+    ("a<br>b & c", "a&lt;br&gt;b &amp; c"),
+    ("$x^2$", "&#36;x^2&#36;"),
+    ("%{x}", "&#37;{x}"),
+    ("=" * 500, "=" * 59 + "…"),
+])  # fmt: skip
+def test_nothing_in_a_token_is_markup_mathematics_or_a_template(token, shown):
+    figure = figures.shift_scatter(np.ones(1), np.ones(1), np.ones(1, bool), [token])
+    assert next(t for t in figure.data if len(t.x)).text[0] == shown
+
+
+@pytest.fixture
+def many():
+    """A map of 1,000 tokens, 300 of them changed and 100 winning, with the scan's arrays for it."""
+    generator = np.random.default_rng(4)
+    l2 = np.where(np.arange(1000) < 300, generator.uniform(1, 2, 1000), 0.0)
+    statistic = np.where(l2 > 0, np.linspace(1, 0, 1000), 0.0)
+    places = [generator.standard_normal((n, 2)).astype(np.float32) for n in (700, 300, 300)]
+    found = drift.DriftMap(np.arange(300, 1000), places[0], np.arange(300), places[1], places[2], None, 1.0,
+                           drift.Settings("umap"), Signature({}))  # fmt: skip
+    return found, {
+        "statistic": statistic, "pvalue": np.exp(-9 * statistic), "l2": l2, "winning": np.arange(1000) < 100,
+        "token_ids": np.arange(1000), "tokens": [f"t{i}" for i in range(1000)]}  # fmt: skip
+
+
+def points(figure):
+    return {t.name: t for t in figure.data if t.x[0] is not None}
+
+
+@pytest.mark.parametrize("colour", figures.COLOURS)
+def test_all_points_of_a_map_share_one_scale(many, colour):
+    found, arrays = many
+    figure = figures.drift_map(found, **arrays, colour=colour)
+    axis, traces = figure.layout.coloraxis, points(figure)
+    # The range has to be given: Plotly would scale each trace of WebGL points by itself.
+    values = np.concatenate([traces[n].marker.color for n in ("changed", "winning, tuned")])
+    assert (axis.cmin, axis.cmax) == pytest.approx((values.min(), values.max()))
+    assert axis.colorbar.title.text == figures.COLOURS[colour] and axis.showscale
+    measure = {"D": arrays["statistic"], "log10 p": np.log10(arrays["pvalue"]), "L2 shift": arrays["l2"]}
+    np.testing.assert_allclose(traces["changed"].marker.color, measure[figures.COLOURS[colour]][100:300], rtol=1e-5)
+
+
+def test_arrows_lead_from_base_to_tuned(many):
+    found, arrays = many
+    traces = points(figures.drift_map(found, **arrays))
+    path = np.stack([traces["from base to tuned"].x, traces["from base to tuned"].y], 1).reshape(100, 3, 2)
+    np.testing.assert_array_equal(path[:, 0], found.before_xy[:100])
+    np.testing.assert_array_equal(path[:, 1], found.after_xy[:100])
+    assert np.isnan(path[:, 2]).all()  # the pen is lifted between two arrows
+    # An angle of 0 points up and 90 to the right.
+    heading = np.radians(traces["winning, tuned"].marker.angle)
+    move = found.after_xy[:100] - found.before_xy[:100]
+    along = (move * np.stack([np.sin(heading), np.cos(heading)], 1)).sum(1) / np.linalg.norm(move, axis=1)
+    assert (along > np.cos(np.radians(5.01))).all()
+    bare = points(figures.drift_map(found, **arrays, arrows=False))
+    assert set(bare) == {"unchanged", "changed", "winning"} and len(bare["winning"].x) == 100
+
+
+def test_a_map_keeps_to_its_limits(many, monkeypatch):
+    found, arrays = many
+    monkeypatch.setattr(figures, "ARROWS", 10)
+    figure = figures.drift_map(found, **arrays, limit=500)
+    traces = points(figure)
+    assert len(traces["unchanged"].x) == 100
+    assert traces["winning, tuned"].customdata[:, 0].tolist() == list(range(10)) and len(traces["winning"].x) == 90
+    assert "100 others in grey" in figure.layout.title.text and "10 arrows" in figures.alt(figure)
+
+
+def test_a_background_that_moved_is_not_called_unchanged(many):
+    found, arrays = many
+    arrays["l2"] = arrays["l2"] + 0.1
+    assert "unchanged" not in {t.name for t in figures.drift_map(found, **arrays).data}
+
+
+def test_a_map_on_which_nothing_changed(many):
+    found, arrays = many
+    nothing = np.zeros((0, 2), np.float32)
+    empty = replace(found, changed=np.zeros(0, np.int64), before_xy=nothing, after_xy=nothing)
+    figure = figures.drift_map(empty, **arrays)
+    assert set(points(figure)) == {"unchanged"} and not figure.layout.coloraxis.showscale
+
+
+def test_both_themes_are_served(many, numbers):
+    statistic, pvalues, changed = numbers
+    found, arrays = many
+    drawings = [figures.pvalue_histogram(pvalues, changed, 0.05, log=True),
+                figures.drift_map(found, **arrays),
+                figures.statistic_histogram(statistic, changed, 64, 0.25, 0.05),
+                figures.ticket_size_curve(np.array([0.01, 0.1]), np.array([1, 2]), 0.05, 1),
+                figures.cdfs(statistic, statistic + 1, "x"),
+                figures.shift_scatter(statistic, statistic, changed, ["x"] * 500)]  # fmt: skip
+    for figure in drawings:
+        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
+        assert figure.layout.font.color is None and figure.layout.title.font.color is None
+        assert all(a.font.color is None for a in figure.layout.annotations)
+        assert figure.layout.xaxis.title.text and figure.layout.yaxis.title.text
+        assert len(figures.alt(figure)) > 20
+
+
+def test_the_layer_map_has_a_square_for_every_tensor():
+    import pandas as pd
+
+    tensors = pd.DataFrame({
+        "tensor": ["model.embed.weight", "l.0.<b>q</b>.weight", "l.1.q.weight"], "layer": pd.array([None, 0, 1], "Int64"),
+        "module": ["model.embed.weight", "q.weight", "q.weight"], "rows": [9, 4, 4], "dim": [2, 2, 2],
+        "changed": [0.0, 1.0, 0.5], "share_below_alpha": [0.0, 0.25, 0.0], "largest_D": [0.0, 0.5, 0.2]})  # fmt: skip
+    for measure in figures.MEASURES:
+        figure = figures.layer_map(tensors, measure)
+        by_name = {t.name: t for t in figure.data}
+        assert list(by_name["unchanged"].x) == ["outside"] and list(by_name["changed"].x) == ["0", "1"]
+        assert by_name["changed"].customdata[0][0] == "l.0.<b>q</b>.weight"
+        assert "<b>" not in by_name["changed"].text[0]
+        assert "2 of 3" in figures.alt(figure)
