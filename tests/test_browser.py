@@ -109,6 +109,8 @@ def test_from_the_start_page_to_a_table(server, browser, keep, tmp_path):
     expected = Study(demo.BASE, demo.TUNED).scan()
     metric = page.locator("[data-testid=stMetricValue]").first
     assert metric.inner_text() == f"{int(expected.winners(0.05).sum()):,}"
+    page.wait_for_selector(".js-plotly-plot .barlayer .point", timeout=60_000)
+    settle(page)
     picture(page, "overview", keep)
 
     page.get_by_label("alpha", exact=True).fill("0.001")
