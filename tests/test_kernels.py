@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -104,6 +106,26 @@ def outlier_nest(rng, d):
     return a, b
 
 
+def spikes(rng, d):
+    """Half of the values are one and the same: a second look finds no middle."""
+    a, b = rng.standard_normal((2, d))
+    a[rng.random(d) < 0.5] = b[rng.random(d) < 0.6] = 0.125
+    a[0] = 1e4
+    return a, b
+
+
+def two_bands(rng, d):
+    """Both far from zero, on either side of it."""
+    side = rng.choice([-50.0, 50.0], (2, d))
+    a, b = side + rng.standard_normal((2, d)) * 0.01
+    return a, b
+
+
+def tiny_drift(rng, d):
+    a = rng.standard_normal(d)
+    return a, a + rng.standard_normal(d) * 10.0 ** rng.uniform(-5, -2)
+
+
 KINDS = [
     normal,
     shifted,
@@ -120,6 +142,9 @@ KINDS = [
     signed_zeros,
     one_changed,
     outlier_nest,
+    spikes,
+    two_bands,
+    tiny_drift,
 ]
 
 
@@ -158,9 +183,10 @@ def test_seeded_sweep():
         rows = [KINDS[k](rng, dim) for k in chosen]
         before, plain_before = stored([a for a, _ in rows], dtype)
         after, plain_after = stored([b for _, b in rows], dtype)
-        found, wanted = ks_test(before, after, "cpu").counts, expected_counts(plain_before, plain_after)
-        wrong = np.flatnonzero(found != wanted)
-        assert not len(wrong), f"{dtype}, d = {dim}: {[KINDS[chosen[w]].__name__ for w in wrong]}"
+        wanted = expected_counts(plain_before, plain_after)
+        for device in WAYS:
+            wrong = np.flatnonzero(ks_test(before, after, device).counts != wanted)
+            assert not len(wrong), f"{device}, {dtype}, d = {dim}: {[KINDS[chosen[w]].__name__ for w in wrong]}"
         done += len(rows)
 
 
@@ -204,6 +230,53 @@ def test_long_rows():
     rows = [kind(rng, 100_000) for kind in (normal, ties, one_outlier)]
     before, after = (np.array([r[i] for r in rows], np.float32) for i in (0, 1))
     assert ks_test(before, after, "cpu").counts.tolist() == expected_counts(before, after).tolist()
+
+
+def test_threads_of_an_app_at_once():
+    from concurrent.futures import ThreadPoolExecutor
+
+    a, b = np.random.default_rng(0).standard_normal((2, 4000, 64)).astype(np.float32)
+    wanted = ks_test(a, b, "cpu").counts
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: ks_test(a, b, "cpu", chunk_bytes=1 << 16).counts, range(8)):
+            assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_another_process_compiles_nothing(dtype):
+    bits = "uint16" if dtype == "bfloat16" else dtype
+    code = f"""if True:
+        import numpy as np
+        from ks_core.kernels import compiled, cpu
+        cpu.CPUKernel().count(np.zeros((1, 3), "{bits}"), np.ones((1, 3), "{bits}"), "{dtype}", True)
+        rows = compiled.brain_rows if "{dtype}" == "bfloat16" else compiled.float_rows
+        print(sum(rows.stats.cache_hits.values()), sum(rows.stats.cache_misses.values()))
+    """
+    outputs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+               for _ in range(2)]  # fmt: skip
+    assert outputs[1].split() == ["1", "0"]
+
+
+def test_every_float16_is_widened_exactly():
+    from ks_core.kernels.cpu import _widened
+
+    bits = np.arange(1 << 16, dtype=np.uint16).reshape(64, -1)
+    wanted, found = bits.view(np.float16).astype(np.float32), _widened(bits)
+    finite = np.isfinite(wanted)
+    assert np.array_equal(found[finite].view(np.uint32), wanted[finite].view(np.uint32))
+    assert not np.isfinite(found[~finite]).any()
+
+
+def test_float64_on_mps_goes_to_the_cpu():
+    import torch
+
+    from ks_core.kernels.torch_kernel import TorchKernel
+
+    kernel = TorchKernel("cpu")
+    kernel.device, kernel._torch_device = "mps", torch.device("mps")
+    a, b = np.random.default_rng(0).standard_normal((2, 5, 30))
+    assert kernel.count(a, b, "float64", False)[0].tolist() == expected_counts(a, b).tolist()
+    assert kernel.device == "cpu" and "float64" in kernel.note and "\n" not in kernel.note
 
 
 class TestTorchMemory:

@@ -3,8 +3,8 @@
 All of it is one file on purpose: numba keeps compiled code and looks only at the file of the outermost
 function to see whether it is still good.
 
-Two kinds of rows come in. ``float_rows`` takes float32 and float64. ``half_rows`` takes the bits of
-float16 and bfloat16 as uint16 and never widens them, because an order-preserving integer is all it needs.
+Two kinds of rows come in. ``float_rows`` takes float32 and float64. ``brain_rows`` takes the bits of
+bfloat16 as uint16 and does not widen them, because their order as integers is all it needs.
 Gaps between the two CDFs are integers here: they are times d.
 """
 
@@ -244,11 +244,13 @@ def _tally(s, best, single):
     for i in range(slots_a.size):
         table_a[slots_a[i]] += 1  # two tables: a tuned value often meets its base's bucket, and would wait
         table_b[slots_b[i]] += 1
+    # Three loops: all but the second are vectorised, and that one waits for as little as possible.
+    for t in range(edges.size):
+        edges[t] = table_a[t] - table_b[t]
     gap = np.int32(0)
     for t in range(edges.size):
-        edges[t] = gap
-        gap += table_a[t] - table_b[t]
-    high = low = np.int32(0)  # in a loop of its own, which is vectorised
+        edges[t], gap = gap, np.int32(gap + edges[t])
+    high = low = np.int32(0)
     for t in range(edges.size):
         high, low = np.int32(max(high, edges[t])), np.int32(min(low, edges[t]))
     best = max(best, np.int64(max(high, -low)))
@@ -418,11 +420,30 @@ def float_rows(before, after, bits_before, bits_after, masks, reach, reaches, wi
                 l2[r], cosine[r] = _shift(a, b, np.float64(reaches[0]), np.float64(reaches[1]))
 
 
-# --- Rows of float16 and bfloat16, as bits ----------------------------------------------------------
+@njit(**QUICK)
+def widen_halves(halves, floats, whole):
+    """float16, given as uint16 (n, d), as float32; ``whole`` is a view of ``floats`` as uint32.
+
+    Exponent and fraction, moved into place and read as a float32, are the value times 2**-112,
+    subnormals included. Infinities and NaN are given float32's exponent for them.
+    """
+    for r in range(halves.shape[0]):
+        bits, target, image = halves[r], floats[r], whole[r]
+        for i in range(bits.size):
+            image[i] = np.uint32(bits[i] & MAGNITUDE) << np.uint32(13)
+        for i in range(bits.size):
+            target[i] *= np.float32(2.0**112)
+        for i in range(bits.size):
+            special = np.uint32(0x7F800000) * np.uint32((bits[i] & MAGNITUDE) >= 0x7C00)
+            image[i] |= special | np.uint32(bits[i] & SIGN) << np.uint32(16)
+
+
+# --- Rows of bfloat16, as bits ----------------------------------------------------------------------
 
 
 @njit(**QUICK)
-def _same_halves(a, b):
+def _same_bits(a, b):
+    """Whether two rows are equal value by value (-0.0 equals 0.0)."""
     step = 256
     for start in range(0, a.size, step):
         x, y = a[start : start + step], b[start : start + step]
@@ -436,79 +457,68 @@ def _same_halves(a, b):
 
 
 @njit(**QUICK)
-def _spread_halves(bits, floor, shift, middle, slots):
-    """The bucket of each value: its magnitude's bits above ``floor``, to the left or right of the middle."""
-    floor, shift, middle = np.int16(floor), np.int16(shift), np.int16(middle)
+def _spread_bits(bits, floor, middle, slots):
+    """The bucket of each value: its magnitude's bits above ``floor``, to the left or right of the middle.
+
+    So a bucket is one value, but for the middle one (up to ``floor``) and the outermost (what is beyond).
+    """
+    floor, middle = np.int16(floor), np.int16(middle)
     for i in range(bits.size):
         x = np.int16(bits[i])
         m = np.int16(max(np.int16(np.int16(x & np.int16(0x7FFF)) - floor), np.int16(0)))
-        m = np.int16(min(np.int16(m >> shift), middle))
+        m = np.int16(min(m, middle))
         slots[i] = np.uint16(middle - m if x < 0 else middle + m)
 
 
 @njit(**QUICK)
-def _half_row(a, b, reach, shift, s):
+def _brain_row(a, b, reach, s):
     """D * d of one row of bits. ``reach`` is the largest magnitude's bits."""
     middle = s.edges.size // 2 - 1
-    span = (middle + 1 << shift) - 1  # magnitudes' bits that have buckets of their own, below the top one
-    floor = max(0, reach - span)
-    _spread_halves(a, floor, shift, middle, s.slots_a)
-    _spread_halves(b, floor, shift, middle, s.slots_b)
-    best, size, inside = _tally(s, 0, shift == 0)
-    if inside > a.size // 2 + 2 * SAMPLE and floor:
+    floor = max(0, reach - middle)
+    _spread_bits(a, floor, middle, s.slots_a)
+    _spread_bits(b, floor, middle, s.slots_b)
+    best, size, inside = _tally(s, 0, True)
+    if inside > a.size // 2 + 2 * SAMPLE:
         for i in range(SAMPLE):
             at = i * a.size // SAMPLE
             s.sample[2 * i], s.sample[2 * i + 1] = a[at] & MAGNITUDE, b[at] & MAGNITUDE
         _insert(s.sample, 0, s.sample.size)
-        closer = max(0, np.int64(s.sample[2 * SAMPLE - 1 - SAMPLE // 4]) + span // 4 - span)
+        closer = max(0, np.int64(s.sample[2 * SAMPLE - 1 - SAMPLE // 4]) + middle // 4 - middle)
         if closer < floor:
-            _spread_halves(a, closer, shift, middle, s.slots_a)
-            _spread_halves(b, closer, shift, middle, s.slots_b)
-            best, size, inside = _tally(s, best, shift == 0)
+            _spread_bits(a, closer, middle, s.slots_a)
+            _spread_bits(b, closer, middle, s.slots_b)
+            best, size, inside = _tally(s, best, True)
     return _open(s, size, a, b, SIGN, best) if size else best
 
 
 @njit(**QUICK)
-def _widen(bits, brain, floats, whole):
-    """Floats of 16-bit floats; ``whole`` is a view of ``floats`` (float32) as uint32.
-
-    A bfloat16 is the upper half of its float32. A float16's exponent and fraction, moved into place,
-    read as a float32 are the value times 2**-112, subnormals included.
-    """
-    if brain:
-        for i in range(bits.size):
-            whole[i] = np.uint32(bits[i]) << np.uint32(16)
-        return
+def _widen(bits, whole):
+    """Into ``whole`` the bits of the float32 of the same value, of which a bfloat16 is the upper half."""
     for i in range(bits.size):
-        whole[i] = np.uint32(bits[i] & MAGNITUDE) << np.uint32(13)
-    for i in range(bits.size):
-        floats[i] *= np.float32(5.192296858534828e33)
-    for i in range(bits.size):
-        whole[i] |= np.uint32(bits[i] & SIGN) << np.uint32(16)
+        whole[i] = np.uint32(bits[i]) << np.uint32(16)
 
 
 @njit(**QUICK)
-def half_rows(before, after, brain, shift, floats, whole, width, with_shift, counts, l2, cosine, bad):
-    """As ``float_rows``, for uint16 (n, d): bfloat16 if ``brain``, else float16.
+def brain_rows(before, after, floats, whole, width, with_shift, counts, l2, cosine, bad):
+    """As ``float_rows``, for bfloat16 given as uint16 (n, d).
 
-    ``shift`` is how many of the last bits share a bucket. ``floats`` and ``whole`` are two views of work
-    space for two rows, as float32 and as uint32.
+    ``floats`` and ``whole`` are two views of work space for two rows, as float32 and as uint32.
     """
     n, d = before.shape
     s = _scratch(d, width, before, before)
-    infinite = 0x7F80 if brain else 0x7C00
+    infinite = 0x7F80
     for r in range(n):
         a, b = before[r], after[r]
         reach_a, reach_b = np.int64(_largest(a, MAGNITUDE)), np.int64(_largest(b, MAGNITUDE))
         if max(reach_a, reach_b) >= infinite:
             bad[r] = 1 if reach_a >= infinite else 2
-        elif _same_halves(a, b):
+        elif _same_bits(a, b):
             counts[r], l2[r], cosine[r] = 0, 0.0, 1.0
         else:
-            counts[r] = _half_row(a, b, max(reach_a, reach_b), shift, s)
+            counts[r] = _brain_row(a, b, max(reach_a, reach_b), s)
             if with_shift:
-                _widen(a, brain, floats[0], whole[0])
-                _widen(b, brain, floats[1], whole[1])
+                _widen(a, whole[0])
+                _widen(b, whole[1])
                 l2[r], cosine[r] = _shift(floats[0], floats[1], np.float64(reach_a), np.float64(reach_b))
 
 
@@ -532,7 +542,7 @@ def _sums(a, b):
 def _shift(a, b, reach_a, reach_b):
     """Length of b - a, and the cosine between a and b, which are not equal; 0 where one is all zeros.
 
-    ``reach_a`` and ``reach_b`` are the largest absolute values.
+    ``reach_a`` and ``reach_b`` are the largest absolute values; for bfloat16 their bits, which are 0 with them.
     """
     square, dot, aa, bb = _sums(a, b)
     tiny, huge = 1e-250, 1e250
