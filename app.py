@@ -4,6 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from ks_core.errors import KSLotteryError
 from pages.parts import pair
 
 ASSETS = Path(__file__).parent / "assets"
@@ -35,4 +36,8 @@ page = st.navigation(
 
 st.logo(str(ASSETS / "logo.png"), size="large")
 pair.sidebar()
-page.run()
+try:
+    page.run()
+except KSLotteryError as error:
+    # A page deals with what it expects; this is for a file that changes or a disk that fills meanwhile.
+    st.error(str(error), icon=":material/error:")

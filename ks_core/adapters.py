@@ -7,18 +7,22 @@ Four ways lead to changed rows: TrainableTokens (new values for listed ids), the
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ks_core import safetensors_file, workspace
+from ks_core import folders, safetensors_file, workspace
 from ks_core.errors import CheckpointError, TicketError
 from ks_core.matrices import Matrix, OverlaidMatrix, to_floats
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+#: How a whole embedding is called that ``modules_to_save`` brings.
+WHOLE = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight", "shared.weight")
 
 
 @dataclass(frozen=True)
@@ -50,37 +54,41 @@ def is_adapter(folder: Path) -> bool:
 
 def config(folder: Path) -> dict[str, Any]:
     """The adapter's configuration. Raises ``CheckpointError`` when it is no JSON object."""
-    try:
-        found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        found = None
+    found = folders.read_json(folder, CONFIG)
     if not isinstance(found, dict):
-        raise CheckpointError(f"{folder / CONFIG} cannot be read as JSON. Expected a peft adapter; save it again.")
+        raise CheckpointError(f"{folder / CONFIG} is no table of settings. Expected a peft adapter; save it again.")
     return found
 
 
 def lay_over(folder: Path, base: Matrix) -> tuple[Matrix, np.ndarray]:
     """The base's matrix as the adapter changes it, and the ids of the rows it touches (int64).
 
+    A model whose vocabulary was resized before training has more rows than its base. peft then saves the
+    whole matrix, or the one that the change is laid over (``base_layer``), and that one counts.
+
     Raises ``CheckpointError`` when the adapter changes no embedding rows or does not fit the base.
     """
     settings = config(folder)
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise CheckpointError(f"{folder} has no {WEIGHTS}. Expected a peft adapter saved as safetensors.")
+    path = _weights(folder)
     tensors = safetensors_file.tensors(path)
-
-    def array(name: str) -> np.ndarray:
-        found = safetensors_file.matrix(path, tensors[name])
-        return np.array(to_floats(found.block(0, found.shape[0]), found.dtype))
-
+    base = _resized(path, tensors, base)
     rows, width = base.shape
     replaced = [n for n in tensors if n.endswith("trainable_tokens_delta") and _is_input(n)]
-    whole = [n for n in tensors if n.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight"))]
     low = [n for n in tensors if n.endswith("lora_embedding_A")]
+    whole = [n for n in tensors if n.endswith(WHOLE) and _is_input(n)]  # not a base_layer
+    ways = [names for names in (replaced, low, whole) if names]
+    if not ways:
+        raise CheckpointError(
+            f"{folder} changes no embedding rows (its tensors: {folders.listed(list(tensors)) or 'none'}). Expected "
+            "TrainableTokens, LoRA on the embedding, or modules_to_save with the embedding."
+        )
+    if len(ways) > 1 or len(ways[0]) > 1:
+        raise CheckpointError(
+            f"{folder} changes embeddings more than once ({folders.listed([n for names in ways for n in names])}). "
+            "Merge it with peft and open the merged checkpoint."
+        )
     if replaced:
-        ids = np.array(_indices(folder, settings), np.int64)
-        values = array(replaced[0])
+        ids, values = _indices(folder, settings), _array(path, tensors[replaced[0]])
         if len(ids) != len(values):
             raise CheckpointError(
                 f"{folder} lists {len(ids)} token ids and {len(values)} rows. Save the adapter again."
@@ -90,40 +98,87 @@ def lay_over(folder: Path, base: Matrix) -> tuple[Matrix, np.ndarray]:
                 f"{folder} has rows of {values.shape[1]} values, its base rows of {width}. "
                 "It was made for another model."
             )
-        if len(ids) and (ids.min() < 0 or ids.max() >= rows or len(np.unique(ids)) != len(ids)):
+        if ids and (min(ids) < 0 or max(ids) >= rows or len(set(ids)) != len(ids)):
             raise CheckpointError(
-                f"{folder} names ids from {ids.min()} to {ids.max()}, its base has {rows} rows "
+                f"{folder} names ids from {min(ids)} to {max(ids)}, its base has {rows} rows "
                 "(each id may occur once). It was made for another model."
             )
-        order = np.argsort(ids)
-        return OverlaidMatrix(base, ids[order], values[order]), ids[order]
+        order = np.argsort(np.array(ids, np.int64))
+        ascending = np.array(ids, np.int64)[order]
+        return OverlaidMatrix(base, ascending, values[order]), ascending
     if low:
-        a, b = array(low[0]), array(low[0].removesuffix("A") + "B")
-        if a.shape[1] != rows or b.shape[0] != width:
+        _refuse_dora(folder, settings)
+        partner = low[0].removesuffix("A") + "B"
+        if partner not in tensors:
+            raise CheckpointError(f"{folder} has {low[0]} without its lora_embedding_B. Save the adapter again.")
+        a, b = _array(path, tensors[low[0]]), _array(path, tensors[partner])
+        if a.shape[1] != rows or b.shape[0] != width or a.shape[0] != b.shape[1]:
             raise CheckpointError(
-                f"{folder} adapts an embedding of {a.shape[1]} x {b.shape[0]}, its base has "
-                f"{rows} x {width}. It was made for another model."
+                f"{folder} adapts an embedding of {a.shape[1]} x {b.shape[0]} (ranks {a.shape[0]} and {b.shape[1]}), "
+                f"its base has {rows} x {width}. It was made for another model."
             )
         return LowRankMatrix(base, a.T, b.T, scaling(settings, a.shape[0])), np.arange(rows)
-    if whole:
-        found = safetensors_file.matrix(path, tensors[whole[0]])
-        if found.shape != base.shape:
-            raise CheckpointError(
-                f"{folder} brings an embedding of {found.shape[0]} x {found.shape[1]}, its base has "
-                f"{rows} x {width}. It was made for another model."
-            )
-        return found, np.arange(rows)
-    raise CheckpointError(
-        f"{folder} changes no embedding rows (its tensors: {', '.join(list(tensors)[:3])} …). Expected "
-        "TrainableTokens, LoRA on the embedding, or modules_to_save with the embedding."
-    )
+    found = safetensors_file.matrix(path, tensors[whole[0]])
+    if found.shape[1] != width:
+        raise CheckpointError(
+            f"{folder} brings an embedding of {found.shape[0]} x {found.shape[1]}, its base has "
+            f"{rows} x {width}. It was made for another model."
+        )
+    return found, np.arange(found.shape[0])
+
+
+def _resized(path: Path, tensors: dict[str, safetensors_file.Tensor], base: Matrix) -> Matrix:
+    """The matrix that the adapter's change is laid over: the base's, or the one that is saved with the change."""
+    modules = [n.removesuffix(end) for n in tensors if _is_input(n)
+               for end in ("trainable_tokens_delta", "lora_embedding_A") if n.endswith(end)]  # fmt: skip
+    saved = [tensors[m + "base_layer.weight"] for m in modules if m + "base_layer.weight" in tensors]
+    if len(saved) != 1:
+        return base
+    found = safetensors_file.matrix(path, saved[0])
+    return found if found.shape[1] == base.shape[1] else base
+
+
+def _weights(folder: Path) -> Path:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no {WEIGHTS}. Expected a peft adapter saved as safetensors.")
+    return folders.inside(folder, path)
+
+
+def _array(path: Path, tensor: safetensors_file.Tensor) -> np.ndarray:
+    """A small tensor in memory, float32 or float64."""
+    found = safetensors_file.matrix(path, tensor)
+    return np.array(to_floats(found.block(0, found.shape[0]), found.dtype))
+
+
+def _refuse_dora(folder: Path, settings: dict[str, Any]) -> None:
+    if settings.get("use_dora"):
+        raise CheckpointError(
+            f"{folder} is a DoRA adapter, which is no sum of a base and a product. Merge it with peft "
+            "and open the merged checkpoint."
+        )
 
 
 def scaling(settings: dict[str, Any], rank: int) -> float:
-    """By how much a LoRA's product is multiplied: alpha / r, or alpha / sqrt(r) with rank-stabilised scaling."""
-    rank = int(settings.get("r") or rank)
-    alpha = float(settings.get("lora_alpha") or 1)
-    return alpha / rank**0.5 if settings.get("use_rslora") else alpha / rank
+    """By how much a LoRA's product is multiplied: alpha / r, or alpha / sqrt(r) with rank-stabilised scaling.
+
+    >>> scaling({"r": 4, "lora_alpha": 8}, 4), scaling({"r": 4, "lora_alpha": 8, "use_rslora": True}, 4)
+    (2.0, 4.0)
+
+    ``rank`` is that of the tensors, which holds where the settings give another one for a single module.
+    Raises ``CheckpointError`` for an alpha that is no finite number, or one that differs by module.
+    """
+    alpha = settings.get("lora_alpha", 8)  # peft's own default
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < 1e30:
+        raise CheckpointError(f"The adapter's lora_alpha is {str(alpha)[:40]!r}. Expected a finite number.")
+    if settings.get("alpha_pattern"):
+        raise CheckpointError(
+            "The adapter has an alpha_pattern: another scaling for some modules. Merge it with peft and open "
+            "the merged checkpoint."
+        )
+    if rank < 1:
+        raise CheckpointError("The adapter's LoRA has rank 0. Expected at least 1; save it again.")
+    return float(alpha) / rank**0.5 if settings.get("use_rslora") else float(alpha) / rank
 
 
 def low_rank_weights(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
@@ -132,12 +187,9 @@ def low_rank_weights(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray, fl
     Raises ``CheckpointError`` for kinds that are not a plain sum of this form (DoRA).
     """
     settings = config(folder)
-    if settings.get("use_dora"):
-        raise CheckpointError(
-            f"{folder} is a DoRA adapter, which is no sum of a base and a product. Merge it with peft "
-            "and open the merged checkpoint."
-        )
-    tensors = safetensors_file.tensors(folder / WEIGHTS)
+    _refuse_dora(folder, settings)
+    path = _weights(folder)
+    tensors = safetensors_file.tensors(path)
     found = {}
     for name, tensor in tensors.items():
         if not name.endswith("lora_A.weight"):
@@ -145,24 +197,25 @@ def low_rank_weights(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray, fl
         partner = tensors.get(name.removesuffix("lora_A.weight") + "lora_B.weight")
         if partner is None:
             raise CheckpointError(f"{folder} has {name} without its lora_B. Save the adapter again.")
-        a, b = (safetensors_file.matrix(folder / WEIGHTS, t) for t in (tensor, partner))
-        left, right = (np.array(to_floats(m.block(0, m.shape[0]), m.dtype)) for m in (b, a))
+        left, right = _array(path, partner), _array(path, tensor)
+        rank = right.shape[0]
+        if left.shape[1] != rank:
+            raise CheckpointError(f"{folder} has {name} of another rank than its lora_B. Save the adapter again.")
         if settings.get("fan_in_fan_out"):
             left, right = right.T, left.T
         weight = name.removeprefix("base_model.model.").removesuffix("lora_A.weight") + "weight"
-        found[weight] = (left, right, scaling(settings, a.shape[0]))
+        found[weight] = (left, right, scaling(settings, rank))
     return found
 
 
 def read_trainable_tokens(folder: Path) -> tuple[list[int], np.ndarray]:
     """Ids and float32 rows (k, d) of a TrainableTokens adapter, in the order in which it lists them."""
     ids = _indices(folder, config(folder))
-    path = folder / WEIGHTS
+    path = _weights(folder)
     found = [t for n, t in safetensors_file.tensors(path).items() if n.endswith("trainable_tokens_delta")]
     if not found:
         raise TicketError(f"{folder} holds no trained token rows. Expected a TrainableTokens adapter.")
-    matrix = safetensors_file.matrix(path, found[0])
-    rows = np.array(to_floats(matrix.block(0, matrix.shape[0]), matrix.dtype))
+    rows = _array(path, found[0]).astype(np.float32, copy=False)
     if len(rows) != len(ids):
         raise TicketError(f"{folder} lists {len(ids)} token ids and {len(rows)} rows. Save the ticket again.")
     return ids, rows
@@ -178,13 +231,17 @@ def write_trainable_tokens(
     """
     from safetensors.numpy import save
 
+    if np.ndim(rows) != 2:
+        raise TicketError(f"The rows have the shape {np.shape(rows)}. Expected two dimensions, (tokens, values).")
     if len(ids) != len(rows):
         raise TicketError(f"{len(ids)} token ids and {len(rows)} rows. Expected a row for each id.")
-    settings = {
+    settings: dict[str, Any] = {
         "base_model_name_or_path": base, "peft_type": "TRAINABLE_TOKENS", "task_type": "CAUSAL_LM",
         "inference_mode": True, "init_weights": True, "revision": None, "auto_mapping": None,
         "target_modules": [module.rpartition(".")[2]], "token_indices": [int(i) for i in ids],
     }  # fmt: skip
+    with contextlib.suppress(PackageNotFoundError):
+        settings["peft_version"] = version("peft")
     values = np.ascontiguousarray(rows, np.float32)
     name = f"base_model.model.{module}.trainable_tokens_delta"
     workspace.write_atomically(folder / WEIGHTS, save({name: values}, metadata={"format": "pt"}))
@@ -206,8 +263,15 @@ def _is_input(name: str) -> bool:
 
 
 def base_of(folder: Path) -> str:
-    """The name of the adapter's base model. Raises ``CheckpointError`` when it names none."""
-    found = config(folder).get("base_model_name_or_path")
+    """The name of the adapter's base model, with the revision that it was trained on where it says one.
+
+    Raises ``CheckpointError`` when it names none.
+    """
+    settings = config(folder)
+    found, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not isinstance(found, str) or not found:
         raise CheckpointError(f"{folder} does not name its base model. Add base_model_name_or_path to {CONFIG}.")
+    is_id = found.count("/") == 1 and "@" not in found and ":" not in found
+    if is_id and isinstance(revision, str) and revision and not os.path.exists(found):
+        return f"{found}@{revision}"
     return found

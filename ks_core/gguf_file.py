@@ -7,6 +7,8 @@ that are left, because a file may claim anything; dequantizing is the gguf packa
 
 from __future__ import annotations
 
+import hashlib
+import json
 import mmap
 import struct
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from ks_core.errors import CheckpointError
-from ks_core.matrices import ArrayMatrix, Matrix
+from ks_core.matrices import ArrayMatrix, MappedMatrix, Matrix
+from ks_core.vocabulary import Content, Vocabulary
 
 EMBEDDING = "token_embd.weight"
 #: Keys that are kept; the others are skipped over.
@@ -30,6 +33,12 @@ WANTED = (
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
+#: Token types, as llama.cpp numbers them.
+UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
+#: Bounds on what a header may claim, several times what real files have.
+LARGEST_VALUE = 64 << 20
+MOST_ENTRIES = 4_000_000
+MOST_TENSORS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -45,31 +54,44 @@ class _Reader:
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.at = data, 0
 
-    def take(self, size: int) -> bytes:
-        if size < 0 or size > len(self.data) - self.at:
+    def skip(self, size: int) -> None:
+        if size > len(self.data) - self.at:
             raise ValueError("a length passes the end of the file")
         self.at += size
+
+    def take(self, size: int) -> bytes:
+        if size > LARGEST_VALUE:
+            raise ValueError(f"a value claims {size:,} bytes")
+        self.skip(size)
         return self.data[self.at - size : self.at]
 
     def number(self, kind: int) -> Any:
         return struct.unpack("<" + FORMATS[kind], self.take(SIZES[kind]))[0]
 
-    def string(self) -> str:
-        return self.take(self.number(10)).decode("utf-8", errors="replace")
+    def string(self, keep: bool = True) -> str:
+        size = self.number(10)
+        if keep:
+            return self.take(size).decode("utf-8", errors="replace")
+        self.skip(size)
+        return ""
 
     def value(self, kind: int, keep: bool) -> Any:
+        """A value of a key; what is not to be kept is passed over without reading it into memory."""
         if kind == STRING:
-            return self.string()
+            return self.string(keep)
         if kind != ARRAY:
             return self.number(kind)
         inner, count = self.number(4), self.number(10)
         if inner == STRING:
-            if count > (len(self.data) - self.at) // 8:
-                raise ValueError("an array passes the end of the file")
-            found = [self.string() for _ in range(count)]
+            if count > MOST_ENTRIES:
+                raise ValueError(f"an array claims {count:,} strings")
+            found = [self.string(keep) for _ in range(count)]
             return found if keep else None
-        raw = self.take(count * SIZES[inner])
-        return np.frombuffer(raw, "<" + FORMATS[inner]).tolist() if keep else None
+        if inner not in SIZES:
+            raise ValueError(f"an array has entries of type {inner}")
+        if not keep:
+            return self.skip(count * SIZES[inner])
+        return np.frombuffer(self.take(count * SIZES[inner]), "<" + FORMATS[inner]).tolist()
 
 
 def open_gguf(path: Path) -> GGUFFile:
@@ -97,7 +119,7 @@ def _parse(path: Path, reader: _Reader) -> GGUFFile:
     if version not in (2, 3):
         raise ValueError(f"it is of version {version}")
     tensor_count, key_count = reader.number(10), reader.number(10)
-    if max(tensor_count, key_count) > 1_000_000:
+    if max(tensor_count, key_count) > MOST_TENSORS:
         raise ValueError(f"it claims {tensor_count:,} tensors and {key_count:,} keys")
     keys: dict[str, Any] = {}
     for _ in range(key_count):
@@ -130,7 +152,7 @@ def _small(dimensions: int) -> int:
 class QuantizedMatrix:
     """Rows of a quantized tensor, dequantized to float32 as they are asked for."""
 
-    raw: np.ndarray  # (V, bytes per row) uint8, memory-mapped
+    raw: MappedMatrix  # (V, bytes per row) uint8
     shape: tuple[int, int]
     quantization: Any
     dtype: str = "float32"
@@ -138,7 +160,7 @@ class QuantizedMatrix:
     def block(self, start: int, stop: int) -> np.ndarray:
         from gguf.quants import dequantize
 
-        return dequantize(np.ascontiguousarray(self.raw[start:stop]), self.quantization)
+        return dequantize(np.ascontiguousarray(self.raw.block(start, stop)), self.quantization)
 
 
 def embedding(file: GGUFFile) -> tuple[Matrix, str]:
@@ -162,15 +184,16 @@ def embedding(file: GGUFFile) -> tuple[Matrix, str]:
         )
     rows, width = shape
     row_bytes = width // per_block * block_bytes
+    if not rows or not width:
+        return ArrayMatrix(np.zeros((0, 0), np.float32)), quantization.name
     if offset + rows * row_bytes > file.path.stat().st_size:
         raise CheckpointError(f"{file.path} is cut short: its embedding passes the end of the file. Download it again.")
-    if not rows or not width:
-        return ArrayMatrix(np.zeros((rows, width), np.float32)), quantization.name
     raw = np.memmap(file.path, np.uint8, "r", offset, (rows, row_bytes))
     if quantization.name in ("F32", "F16", "BF16", "F64"):
         dtype = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}[quantization.name]
-        return ArrayMatrix(raw.view(dtype), "bfloat16" if quantization.name == "BF16" else ""), quantization.name
-    matrix = QuantizedMatrix(raw, (rows, width), quantization)
+        named = "bfloat16" if quantization.name == "BF16" else ""
+        return MappedMatrix(raw.view(dtype), named, file.path), quantization.name
+    matrix = QuantizedMatrix(MappedMatrix(raw, "", file.path), (rows, width), quantization)
     try:
         matrix.block(0, 1)
     except NotImplementedError:
@@ -181,13 +204,15 @@ def embedding(file: GGUFFile) -> tuple[Matrix, str]:
     return matrix, quantization.name
 
 
-def vocabulary(path: Path) -> tuple[list[str], str, frozenset[int]]:
-    """Pieces, style and special ids of the file's tokenizer, as ``ks_core.vocabulary`` wants them."""
-    keys = open_gguf(path).keys
-    pieces = keys.get("tokenizer.ggml.tokens")
-    if not pieces:
-        raise CheckpointError(f"{path} names no tokens. Expected a language model with its tokenizer.")
-    kinds = keys.get("tokenizer.ggml.token_type") or []
-    special = frozenset(i for i, kind in enumerate(kinds[: len(pieces)]) if kind in (2, 3, 4))
-    style = {"gpt2": "byte-level", "llama": "sentencepiece"}.get(str(keys.get("tokenizer.ggml.model")), "plain")
-    return pieces, style, special
+def vocabulary(file: GGUFFile) -> Vocabulary | None:
+    """The vocabulary that the file's metadata hold; ``None`` when they name no tokens."""
+    pieces, kinds = file.keys.get("tokenizer.ggml.tokens"), file.keys.get("tokenizer.ggml.token_type")
+    if not isinstance(pieces, list) or not all(isinstance(p, str) for p in pieces):
+        return None
+    kinds = kinds if isinstance(kinds, list) else []
+    special = frozenset(i for i, kind in enumerate(kinds[: len(pieces)]) if kind in (UNKNOWN, CONTROL))
+    added = frozenset(i for i, kind in enumerate(kinds[: len(pieces)]) if kind == USER_DEFINED)
+    name = str(file.keys.get("tokenizer.ggml.model"))
+    style = {"gpt2": "byte-level", "llama": "sentencepiece", "bert": "wordpiece"}.get(name, "plain")
+    digest = hashlib.sha256(json.dumps([style, pieces, kinds]).encode()).hexdigest()
+    return Vocabulary(file.path, digest, Content(pieces, style, special, special | added))

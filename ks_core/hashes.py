@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,15 +19,21 @@ from pathlib import Path
 import numpy as np
 
 from ks_core import workspace
+from ks_core.errors import CheckpointError
 from ks_core.matrices import Matrix, blocks
 
 STRETCH = 8 << 20
 
 
-def of_matrix(matrix: Matrix, file: Path | None = None, name: str = "") -> str:
-    """Hex SHA-256 of a matrix: dtype, shape and content. ``file`` and ``name`` say where it is mapped from."""
-    stamp = _stamp(file, name) if file else None
-    if stamp and (known := _remembered(stamp)):
+def of_matrix(matrix: Matrix, file: Path | None = None, name: str = "", opened: str | None = None) -> str:
+    """Hex SHA-256 of a matrix: dtype, shape and content. ``file`` and ``name`` say where it is mapped from.
+
+    ``opened`` is the file's stamp from before it was mapped. A file that was replaced since then has another
+    content than the map, and one that was written into is half old and half new: both raise ``CheckpointError``.
+    """
+    before = opened or (stamp(file) if file else None)
+    _unchanged(file, before)
+    if before and (known := _remembered(before, name)):
         return known
     rows, width = matrix.shape
     size = {"float64": 8, "float32": 4}.get(matrix.dtype, 2)
@@ -39,8 +46,9 @@ def of_matrix(matrix: Matrix, file: Path | None = None, name: str = "") -> str:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashlib lets go of the GIL
         for digest in pool.map(stretch, _stretches(rows, width * size)):
             whole.update(digest)
-    if stamp and stamp == _stamp(file, name):  # a file that changed meanwhile is not remembered
-        _remember(stamp, whole.hexdigest())
+    _unchanged(file, before)
+    if before:
+        _remember(before, name, whole.hexdigest())
     return whole.hexdigest()
 
 
@@ -57,28 +65,43 @@ def _stretches(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
     return blocks(rows, row_bytes, STRETCH)
 
 
-def _stamp(file: Path | None, name: str) -> str | None:
-    if file is None:
-        return None
+def stamp(file: Path) -> str | None:
+    """What tells a file from a changed or replaced one; ``None`` when there is no such file.
+
+    Path, size, time of writing, inode, and the time of the inode's last change: tools that copy into a file and
+    then put its time of writing back (``rsync --inplace --times``) cannot put that one back.
+    """
     try:
         found = file.stat()
     except OSError:
         return None
-    return f"{file.resolve()}|{name}|{found.st_size}|{found.st_mtime_ns}|{found.st_ino}"
+    return f"{file.resolve()}|{found.st_size}|{found.st_mtime_ns}|{found.st_ctime_ns}|{found.st_ino}"
 
 
-def _path(stamp: str) -> Path:
-    return workspace.home() / "hashes" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.json"
+def _unchanged(file: Path | None, before: str | None) -> None:
+    if file is not None and stamp(file) != before:
+        raise CheckpointError(f"{file} has changed or gone since it was opened. Open it again.")
 
 
-def _remembered(stamp: str) -> str | None:
+def _path(stamp: str, name: str) -> Path:
+    return workspace.home() / "hashes" / f"{hashlib.sha256(_text(stamp, name)).hexdigest()[:32]}.json"
+
+
+def _text(stamp: str, name: str) -> bytes:
+    return f"{stamp}|{name}".encode(errors="surrogatepass")
+
+
+def _remembered(stamp: str, name: str) -> str | None:
     try:
-        found = json.loads(_path(stamp).read_text(encoding="utf-8"))
+        found = json.loads(_path(stamp, name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found.get("hash") if isinstance(found, dict) and found.get("stamp") == stamp else None
+    if not isinstance(found, dict) or (found.get("stamp"), found.get("tensor")) != (stamp, name):
+        return None
+    digest = found.get("hash")
+    return digest if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) else None
 
 
-def _remember(stamp: str, digest: str) -> None:
-    with contextlib.suppress(OSError):  # then it is computed again next time
-        workspace.write_json(_path(stamp), {"stamp": stamp, "hash": digest}, durable=False)
+def _remember(stamp: str, name: str, digest: str) -> None:
+    with contextlib.suppress(OSError, UnicodeError):  # then it is computed again next time
+        workspace.write_json(_path(stamp, name), {"stamp": stamp, "tensor": name, "hash": digest}, durable=False)

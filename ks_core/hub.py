@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from ks_core import folders
 from ks_core.errors import CheckpointError
 
 SMALL = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "ticket.json",
-)
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+    "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "special_tokens_map.json",
+    "adapter_config.json", "adapter_model.safetensors", "ticket.json",
+)  # fmt: skip
+#: What the library's errors mean, by the beginning of their names.
+REASONS = {
+    "Gated": "its owner asks for an agreement: accept it on the hub and log in",
+    "Revision": "there is no such revision",
+    "Repository": "there is no such model, or it is private",
+    "HFValidation": "this is no name that the hub allows",
+    "LocalEntry": "there is no network, or the hub does not answer",
+    "Offline": "there is no network, or the hub does not answer",
+    "Connect": "there is no network, or the hub does not answer",
+}
 
 
 def download(source: str) -> Path:
@@ -38,20 +40,27 @@ def download(source: str) -> Path:
         folder = Path(snapshot_download(**options, allow_patterns=list(SMALL)))
         if (folder / "adapter_config.json").is_file():
             return folder
-        try:
-            index = Path(hf_hub_download(**options, filename="model.safetensors.index.json"))
-            table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            from ks_core.checkpoints import _embedding_name
-
-            hf_hub_download(**options, filename=table[_embedding_name(index, list(table))])
-        except EntryNotFoundError:
-            hf_hub_download(**options, filename="model.safetensors")
-        return folder
+        for single, index in folders.INDEXES:
+            try:
+                hf_hub_download(**options, filename=index)
+                table = folders.shards(folder, index)
+                hf_hub_download(**options, filename=table[folders.embedding_name(folder / index, list(table))].name)
+                return folder
+            except EntryNotFoundError:
+                pass  # not in several shards
+            try:
+                hf_hub_download(**options, filename=single)
+                return folder
+            except EntryNotFoundError:
+                if single == folders.INDEXES[-1][0]:
+                    raise
     except CheckpointError:
         raise
     except Exception as error:  # the library and what it stands on raise dozens of kinds; a person needs one sentence
+        kind = type(error).__name__
+        reason = next((words for start, words in REASONS.items() if kind.startswith(start)), kind)
         raise CheckpointError(
-            f"{source} could not be had from the hub ({type(error).__name__}). It is no folder here "
-            "either: check the name and the network, or download the checkpoint and name its "
-            "folder."
+            f"{source} could not be had from the hub ({reason}). It is no folder here either: check the name "
+            "and the network, or download the checkpoint and name its folder."
         ) from None
+    raise AssertionError("each way returned or raised")

@@ -25,7 +25,7 @@ from ks_core.cache import Cache
 from ks_core.checkpoints import Checkpoint
 from ks_core.errors import CheckpointError, PairError
 from ks_core.ks import ks_test, pvalue_table
-from ks_core.matrices import ArrayMatrix, Matrix, OverlaidMatrix
+from ks_core.matrices import ArrayMatrix, Matrix
 from ks_core.safetensors_file import Tensor
 from ks_core.signature import Signature, versions
 
@@ -118,13 +118,13 @@ class _Side:
         return plain
 
     def content_hash(self, name: str) -> str:
+        if self.checkpoint.base is not None and name == self.checkpoint.tensor and name not in self.low_rank:
+            return self.checkpoint.content_hash  # an adapter's rows are in no file of the base
         path, _ = self.files[name]
         matrix = self.matrix(name)
         if isinstance(matrix, adapters.LowRankMatrix):
             below = hashes.of_matrix(matrix.base, path, name)
             return hashes.combine(below, matrix.left, matrix.right * matrix.scaling)
-        if isinstance(matrix, OverlaidMatrix):
-            return hashes.combine(hashes.of_matrix(matrix.base, path, name), matrix.ids, matrix.rows)
         return hashes.of_matrix(matrix, path, name)
 
 
@@ -163,6 +163,9 @@ def scan_layers(
         size = before.files[name][1].stop - before.files[name][1].start
         report(done, total, name)
         reason = _unfit(before.files[name][1], after.files[name][1])
+        shapes = [] if reason else [list(side.matrix(name).shape) for side in (before, after)]
+        if shapes and shapes[0] != shapes[1]:  # an adapter may bring an embedding of more rows
+            reason = f"{shapes[0]} before, {shapes[1]} after"
         if reason:
             left_out.append(f"{name}: {reason}")
         else:

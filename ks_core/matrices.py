@@ -11,11 +11,15 @@ converted. ``bfloat16`` has no NumPy dtype, so its blocks are ``uint16`` arrays 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+
+from ks_core.errors import CheckpointError
 
 #: Dtype names in order of what holds what: each value of an earlier one is exact in ``widest``.
 FLOATS = ("bfloat16", "float16", "float32", "float64")
@@ -84,6 +88,36 @@ class ArrayMatrix:
 
 
 @dataclass(frozen=True)
+class MappedMatrix(ArrayMatrix):
+    """An array over a memory-mapped file; reading it notices when the file was written into.
+
+    The system ends a process that reads a map beyond the end of its file, so a file that is cut short while
+    the app holds it would take the app down. ``block`` therefore asks for the file's size and time first and
+    raises ``CheckpointError``. A file that was replaced or removed is no matter: the map keeps the old one.
+    """
+
+    path: Path = Path()
+    seen: tuple[int, int, int] = field(default=(0, 0, 0), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "seen", self._state())
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        try:
+            now = self._state()
+        except OSError:
+            now = self.seen
+        if now[0] == self.seen[0] and now != self.seen:
+            raise CheckpointError(f"{self.path} was written into since it was opened. Open it again.")
+        return self.storage[start:stop]
+
+    def _state(self) -> tuple[int, int, int]:
+        found = os.stat(self.path)
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@dataclass(frozen=True)
 class StackedMatrix:
     """Matrices one below the other: an embedding whose rows are split over several tensors."""
 
@@ -106,6 +140,12 @@ class StackedMatrix:
                 piece = part.block(low, high)
                 found.append(piece if part.dtype == self.dtype else to_floats(piece, part.dtype, self.dtype))
             offset += rows
+        if not found:  # no rows are asked for
+            return (
+                self.parts[0].block(0, 0)
+                if self.parts[0].dtype == self.dtype
+                else np.empty((0, self.shape[1]), self.dtype)
+            )
         return found[0] if len(found) == 1 else np.concatenate(found)
 
 
@@ -158,13 +198,34 @@ class GatheredMatrix:
 
 
 def take(matrix: Matrix, ids: np.ndarray) -> np.ndarray:
-    """The rows of these ids, in their order, as stored: (len(ids), d). Runs of ids are read in one go."""
+    """The rows of these ids, in their order, as stored: (len(ids), d). A run of ids may come as a view.
+
+    >>> take(ArrayMatrix(np.arange(8.0).reshape(4, 2)), np.array([3, 0]))[:, 0].tolist()
+    [6.0, 0.0]
+    """
+    ids = np.asarray(ids)
     if len(ids) == 0:
         return matrix.block(0, 0)
-    breaks = np.nonzero(np.diff(ids) != 1)[0] + 1
-    runs = np.split(np.asarray(ids), breaks)
-    pieces = [matrix.block(int(run[0]), int(run[-1]) + 1) for run in runs]
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    steps = np.diff(ids)
+    if (steps == 1).all():
+        return matrix.block(int(ids[0]), int(ids[-1]) + 1)
+    if isinstance(matrix, ArrayMatrix):
+        return np.asarray(matrix.block(0, matrix.shape[0]))[ids]
+    if isinstance(matrix, GatheredMatrix):
+        return take(matrix.base, matrix.ids[ids])
+    # Anything else reads blocks: ids that lie close together share one, within a bound of rows.
+    order = np.argsort(ids, kind="stable") if (steps < 0).any() else np.arange(len(ids))
+    ascending = ids[order]
+    breaks = np.nonzero((np.diff(ascending) > 16) | (np.diff(ascending // 4096) > 0))[0] + 1
+    found = None
+    for places in np.split(order, breaks):
+        low, high = int(ids[places[0]]), int(ids[places[-1]])
+        rows = matrix.block(low, high + 1)[ids[places] - low]
+        if found is None:
+            found = np.empty((len(ids), rows.shape[1]), rows.dtype)
+        found[places] = rows
+    assert found is not None
+    return found
 
 
 def blocks(rows: int, row_bytes: int, budget: int = 32 << 20) -> Iterator[tuple[int, int]]:

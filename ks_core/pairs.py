@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ks_core.checkpoints import Checkpoint
-from ks_core.errors import PairError
+from ks_core.errors import CheckpointError, PairError
 from ks_core.matrices import GatheredMatrix, Matrix
 
 
@@ -35,7 +35,10 @@ class Pair:
 
 
 def match(base: Checkpoint, tuned: Checkpoint) -> Pair:
-    """Match rows by token string; by id where the vocabularies are the same or unknown.
+    """Match rows by token string; by id where the vocabularies are the same or one is not known.
+
+    Equal files are equal vocabularies, so a pair that shares its tokenizer (an adapter and its base do) is
+    matched without parsing it. Rows that stand for no token on either side are matched by position.
 
     Raises ``PairError`` when the widths differ or nothing can be matched.
     """
@@ -46,30 +49,32 @@ def match(base: Checkpoint, tuned: Checkpoint) -> Pair:
         )
     notes: list[str] = []
     rows_base, rows_tuned = base.shape[0], tuned.shape[0]
-    words_base, words_tuned = base.vocabulary, tuned.vocabulary
-    known = words_base is not None and words_tuned is not None
-    same = words_base is not None and words_tuned is not None and words_base.content_hash == words_tuned.content_hash
-    if not same and words_base is not None and words_tuned is not None:
-        # Saving a tokenizer again can rewrite its file; what counts is the pieces.
-        same = words_base.tokens == words_tuned.tokens
-    if same or not known:
-        if not known:
-            missing = [c.label for c in (base, tuned) if c.vocabulary is None]
-            notes.append(f"No tokenizer was found with {' and '.join(missing)}: rows are matched by their position.")
-        shared = min(rows_base, rows_tuned)
-        ids_base = ids_tuned = np.arange(shared)
-        by = "id"
-    else:
-        assert words_base is not None and words_tuned is not None
-        ids_base, ids_tuned = _by_string(words_base.tokens[:rows_base], words_tuned.tokens[:rows_tuned])
+    by = "id"
+    both = min(rows_base, rows_tuned)
+    ids_base = ids_tuned = np.arange(both)
+    missing = [c.label for c in (base, tuned) if c.vocabulary is None]
+    for checkpoint in (base, tuned):
+        if checkpoint.vocabulary is not None and checkpoint.vocabulary.is_small:
+            _tokens(checkpoint)  # an empty vocabulary is found here, without parsing real ones
+    if missing:
+        notes.append(f"No tokenizer was found with {' and '.join(missing)}: rows are matched by their position.")
+    elif not _same_vocabulary(base, tuned):
+        by = "string"
+        words_base, words_tuned = _tokens(base)[:rows_base], _tokens(tuned)[:rows_tuned]
+        ids_base, ids_tuned = _by_string(words_base, words_tuned)
         if not len(ids_base):
             raise PairError(
                 f"The tokenizers of {base.label} and {tuned.label} share no token. Expected a checkpoint "
                 "and its own fine-tuning."
             )
-        by = "string"
         if not np.array_equal(ids_base, ids_tuned):
             notes.append("The two vocabularies number their tokens differently: rows are matched by token string.")
+        padding = np.nonzero(_unnamed(words_base, rows_base)[:both] & _unnamed(words_tuned, rows_tuned)[:both])[0]
+        if len(padding):
+            notes.append(f"{len(padding):,} rows that stand for no token on either side are matched by their position.")
+            ids_base, ids_tuned = np.concatenate([ids_base, padding]), np.concatenate([ids_tuned, padding])
+            order = np.argsort(ids_base)
+            ids_base, ids_tuned = ids_base[order], ids_tuned[order]
     base_only = np.setdiff1d(np.arange(rows_base), ids_base)
     tuned_only = np.setdiff1d(np.arange(rows_tuned), ids_tuned)
     for label, lonely in ((base.label, base_only), (tuned.label, tuned_only)):
@@ -87,8 +92,37 @@ def match(base: Checkpoint, tuned: Checkpoint) -> Pair:
     )
 
 
+def _same_vocabulary(base: Checkpoint, tuned: Checkpoint) -> bool:
+    """Whether equal ids are equal tokens: told by the files' hashes, and by the pieces only where those differ."""
+    assert base.vocabulary is not None and tuned.vocabulary is not None
+    # Saving a tokenizer again can rewrite its file; what counts is the pieces.
+    return base.vocabulary.content_hash == tuned.vocabulary.content_hash or _tokens(base) == _tokens(tuned)
+
+
+def _tokens(checkpoint: Checkpoint) -> list[str]:
+    assert checkpoint.vocabulary is not None
+    try:
+        tokens = checkpoint.vocabulary.tokens
+    except CheckpointError as error:
+        raise PairError(f"The vocabulary of {checkpoint.label} cannot be used. {error}") from None
+    if not any(tokens):
+        raise PairError(f"The vocabulary of {checkpoint.label} is empty. Save its tokenizer again.")
+    return tokens
+
+
+def _unnamed(words: list[str], rows: int) -> np.ndarray:
+    """Rows that no token names, bool (rows,): holes, and padding beyond the tokenizer."""
+    named = np.zeros(rows, bool)
+    named[: len(words)] = [bool(w) for w in words]
+    return ~named
+
+
 def _by_string(base: list[str], tuned: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of equal pieces. Of a piece that occurs twice the first is matched with the first, and so on."""
+    """Ids of equal pieces, int64. Of a piece that occurs twice the first is matched with the first, and so on.
+
+    >>> [ids.tolist() for ids in _by_string(["a", "b", "b"], ["b", "c", "a", "b"])]
+    [[0, 1, 2], [2, 0, 3]]
+    """
     places: dict[tuple[str, int], int] = {}
     seen: dict[str, int] = {}
     for token_id, piece in enumerate(tuned):

@@ -15,10 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from ks_core.errors import CheckpointError
-from ks_core.matrices import ArrayMatrix
+from ks_core.folders import listed
+from ks_core.matrices import ArrayMatrix, MappedMatrix
 
 #: The format's own bound on a header.
 LONGEST_HEADER = 100_000_000
+#: Real tensors have up to 5; multiplying the sizes of a million would take hours.
+MOST_DIMENSIONS = 32
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
@@ -68,7 +71,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
     spans = sorted((t.start, t.stop, t.name) for t in found.values() if t.stop > t.start)
     for (_, end, one), (start, _, other) in itertools.pairwise(spans):
         if start < end:
-            raise CheckpointError(f"{path} is damaged: the tensors {one} and {other} overlap. Download it again.")
+            raise CheckpointError(f"{path} is damaged: the tensors {listed([one, other])} overlap. Download it again.")
     return found
 
 
@@ -92,18 +95,19 @@ def matrix(path: Path, tensor: Tensor) -> ArrayMatrix:
         mapped = np.memmap(path, storage, "r", tensor.start, tensor.shape)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. It may have changed meanwhile; try again.") from None
-    return ArrayMatrix(mapped, dtype)
+    return MappedMatrix(mapped, dtype, path)
 
 
 def _checked(path: Path, name: str, entry: object, data: int, size: int) -> Tensor:
     wrong = CheckpointError(
-        f"{path} is damaged: its header describes {name!r} in a way that cannot be. Download or save it again."
+        f"{path} is damaged: its header describes {listed([name])!r} in a way that cannot be. Download or save it again."
     )
     if not isinstance(entry, dict):
         raise wrong
     shape, offsets, stored = entry.get("shape"), entry.get("data_offsets"), entry.get("dtype")
     if not (
         isinstance(shape, list)
+        and len(shape) <= MOST_DIMENSIONS
         and all(type(n) is int and 0 <= n < 1 << 48 for n in shape)
         and isinstance(offsets, list)
         and len(offsets) == 2
@@ -115,7 +119,7 @@ def _checked(path: Path, name: str, entry: object, data: int, size: int) -> Tens
     start, stop = data + offsets[0], data + offsets[1]
     if stop > size:
         raise CheckpointError(
-            f"{path} is cut short: {name} should end at byte {stop:,}, the file has {size:,}. Download it again."
+            f"{path} is cut short: {listed([name])} should end at byte {stop:,}, the file has {size:,}. Download it again."
         )
     count = 1
     for n in shape:

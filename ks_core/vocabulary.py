@@ -1,55 +1,69 @@
 """Vocabularies: what the ids stand for, and how to show it so that a person can read it.
 
-Only the list of pieces is read, never a tokenizer's code. Pieces come in three styles: byte-level BPE
+Only the list of pieces is read, never a tokenizer's code. Pieces come in four styles: byte-level BPE
 (GPT-2 and its kin write each byte as a printable character, a space as ``Ġ``), SentencePiece (a space is
-``▁``, single bytes are ``<0x0A>``), and plain.
+``▁``, single bytes are ``<0x0A>``), WordPiece (``##ing`` goes on a word), and plain. How they become text
+for people is in ``readable``; how a file becomes pieces is here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from ks_core import folders
 from ks_core.errors import CheckpointError
+from ks_core.readable import piece_bytes, readable, shown
 
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+#: Tokens that older tokenizers add to the file's own, in a file beside it.
+ADDED = "added_tokens.json"
 MOST_TOKENS = 4_000_000
-_SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"}
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a vocabulary file holds: pieces by id (``""`` in holes), their style, the special ids, and the ids
+    whose piece is the text itself whatever the style (special and added tokens)."""
+
+    pieces: list[str]
+    style: str
+    special: frozenset[int] = frozenset()
+    verbatim: frozenset[int] = frozenset()
 
 
 @dataclass
 class Vocabulary:
-    """Pieces by id (``""`` where there is none), the style they are written in, and the special ids."""
+    """Pieces by id, the style they are written in, and the special ids; parsed when first asked for."""
 
     source: Path
     #: Hex SHA-256 of the file: equal files, equal vocabularies. Known without parsing.
     content_hash: str
-    _pieces: list[str] | None = field(default=None, repr=False)
-    _style: str = "plain"
-    _special: frozenset[int] = frozenset()
+    known: Content | None = field(default=None, repr=False)
+
+    @cached_property
+    def content(self) -> Content:
+        """Raises ``CheckpointError`` when the file is no vocabulary."""
+        return self.known or _read(self.source)
 
     @property
     def tokens(self) -> list[str]:
-        if self._pieces is None:
-            self._read()
-        assert self._pieces is not None
-        return self._pieces
+        """The raw piece of every id, ``""`` where there is none."""
+        return self.content.pieces
 
     @property
     def style(self) -> str:
-        """``byte-level``, ``sentencepiece`` or ``plain``."""
-        _ = self.tokens
-        return self._style
+        """``byte-level``, ``sentencepiece``, ``wordpiece`` or ``plain``."""
+        return self.content.style
 
     @property
     def special_ids(self) -> frozenset[int]:
-        _ = self.tokens
-        return self._special
+        return self.content.special
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -57,9 +71,15 @@ class Vocabulary:
     def __bool__(self) -> bool:
         return True  # or asking whether there is one would count its tokens, and so parse the file
 
+    @property
+    def is_small(self) -> bool:
+        """Whether the tokens are at hand or parsing them costs next to nothing."""
+        return self.known is not None or (self.source.is_file() and self.source.stat().st_size < 1 << 15)
+
     def piece_bytes(self, token_id: int) -> bytes:
         """The bytes of text that a piece stands for."""
-        return _bytes(self.tokens[token_id], "plain" if token_id in self.special_ids else self.style)
+        verbatim = token_id in self.content.verbatim
+        return piece_bytes(self.tokens[token_id], "plain" if verbatim else self.style)
 
     def readable(self, token_id: int) -> str:
         """What a person can read: ``␣the``, ``⏎``, ``⟨E2 80⟩``, ``<|im_end|>``, ``(id 7)`` for a hole."""
@@ -73,151 +93,180 @@ class Vocabulary:
 
     @cached_property
     def _readable(self) -> list[str]:
-        return [self.readable(i) for i in range(len(self.tokens))]
-
-    def _read(self) -> None:
-        try:
-            if self.source.name == "tokenizer.model":
-                pieces, style, special = _sentencepiece(self.source)
-            elif self.source.suffix == ".gguf":
-                from ks_core.gguf_file import vocabulary
-
-                pieces, style, special = vocabulary(self.source)
-            elif self.source.name == "vocab.txt":
-                lines = self.source.read_text(encoding="utf-8").splitlines()
-                pieces, style, special = lines, "plain", frozenset[int]()
-            else:
-                pieces, style, special = _json_pieces(self.source)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            if isinstance(error, CheckpointError):
-                raise
-            raise CheckpointError(
-                f"{self.source} is no vocabulary that can be read ({type(error).__name__}). "
-                "Save the tokenizer again, or remove the file to see ids only."
-            ) from None
-        self._style, self._special, self._pieces = style, special, pieces
+        found = shown(self.tokens, self.style)
+        for token_id in self.content.verbatim:
+            if token_id < len(found):
+                found[token_id] = self.readable(token_id)
+        return found
 
 
 def find(folder: Path) -> Vocabulary | None:
-    """The vocabulary in a folder, not parsed yet; ``None`` when there is none."""
+    """The vocabulary in a folder, not parsed yet; ``None`` when there is none.
+
+    Raises ``CheckpointError`` for a file that is a link out of the folder, cannot be read, or is too large.
+    """
     for name in FILES:
         if (folder / name).is_file():
-            return of_file(folder / name)
+            return of_file(folders.inside(folder, folder / name))
     return None
 
 
 def of_file(path: Path) -> Vocabulary:
     """The vocabulary in a file, not parsed yet. Raises ``CheckpointError`` when it cannot be read."""
+    digest = hashlib.sha256()
+    added = folders.inside(path.parent, path.parent / ADDED)
     try:
-        return Vocabulary(path, hashlib.sha256(path.read_bytes()).hexdigest())
+        for part in (path, added) if _has_added(path) else (path,):
+            if part.stat().st_size > folders.LARGEST_JSON:
+                raise CheckpointError(
+                    f"{part} has {part.stat().st_size:,} bytes, too many for a vocabulary. Save the tokenizer again."
+                )
+            digest.update(part.read_bytes())
+        return Vocabulary(path, digest.hexdigest())
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def readable(text: bytes) -> str:
-    """Bytes as text that shows everything: what has no sign of its own is written in ⟨hex⟩.
-
-    >>> readable(b" the"), readable(b"\\n\\n"), readable(b"\\xe2\\x80"), readable("café".encode())
-    ('␣the', '⏎⏎', '⟨E2 80⟩', 'café')
-    """
-    if text.isascii() and text.isalnum():
-        return text.decode()  # nearly every piece: no need to look at each character
-    shown, hexed = [], []
-    decoded = text.decode("utf-8", errors="surrogateescape")
-    for character in decoded:
-        if "\udc80" <= character <= "\udcff":  # a byte that is no part of valid UTF-8
-            hexed.append(f"{ord(character) - 0xDC00:02X}")
-            continue
-        if hexed:
-            shown.append(f"⟨{' '.join(hexed)}⟩")
-            hexed = []
-        shown.append(_SIGNS.get(character) or (character if _has_a_sign(character) else f"⟨U+{ord(character):04X}⟩"))
-    if hexed:
-        shown.append(f"⟨{' '.join(hexed)}⟩")
-    return "".join(shown)
+def _has_added(path: Path) -> bool:
+    return path.name in ("tokenizer.model", "vocab.json") and (path.parent / ADDED).is_file()
 
 
-def _has_a_sign(character: str) -> bool:
-    """Whether a character shows as itself: no control, format, surrogate, private or unassigned one."""
-    if character == "\ufffd":
-        return False  # the sign for a broken character: shown by its number, so that none looks broken
-    category = unicodedata.category(character)
-    return category[0] != "C" and category not in ("Zl", "Zp") and (category != "Zs" or character == " ")
-
-
-@lru_cache(maxsize=1)
-def _byte_of_sign() -> dict[str, int]:
-    """GPT-2's table, backwards: printable Latin-1 stands for itself, the other bytes for U+0100 onwards."""
-    itself = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [b for b in range(256) if b not in set(itself)]
-    return {**{chr(b): b for b in itself}, **{chr(0x100 + n): b for n, b in enumerate(others)}}
-
-
-def _bytes(piece: str, style: str) -> bytes:
-    if style == "byte-level":
-        table = _byte_of_sign()
-        if all(c in table for c in piece):
-            return bytes(table[c] for c in piece)
-    elif style == "sentencepiece":
-        if match := re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", piece):
-            return bytes([int(match[1], 16)])
-        piece = piece.replace("▁", " ")
-    return piece.encode("utf-8", errors="replace")
+def _read(path: Path) -> Content:
+    try:
+        if path.suffix == ".model":
+            found = _sentencepiece(path)
+        elif path.suffix == ".txt":
+            # Only a line feed ends a line: a piece may be any other separator that Unicode has.
+            lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
+            table = {i: line.removesuffix("\r") for i, line in enumerate(lines[:-1] if lines[-1] == "" else lines)}
+            found = Content(by_id(table), guess_style(list(table.values())))
+        else:
+            found = _json(path)
+        return _with_added(found, path.parent) if _has_added(path) else found
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as e:
+        raise CheckpointError(
+            f"{path} is no vocabulary that can be read ({type(e).__name__}). "
+            "Save the tokenizer again, or remove the file to see ids only."
+        ) from None
 
 
 def guess_style(pieces: list[str]) -> str:
-    """The style of a list of pieces, from how it writes a space.
+    """The style of a list of pieces, from how it writes a space, or the inside of a word.
 
-    >>> guess_style(["a", "Ġthe"]), guess_style(["a", "▁the"]), guess_style(["a", "b"])
-    ('byte-level', 'sentencepiece', 'plain')
+    >>> [guess_style(["a", p]) for p in ("Ġthe", "▁the", "##the", "the")]
+    ['byte-level', 'sentencepiece', 'wordpiece', 'plain']
     """
-    byte_level = sum(p.startswith("Ġ") for p in pieces)
-    sentencepiece = sum(p.startswith("▁") for p in pieces)
-    if not byte_level and not sentencepiece:
-        return "plain"
-    return "byte-level" if byte_level > sentencepiece else "sentencepiece"
+    counts = {
+        "byte-level": sum(p.startswith("Ġ") for p in pieces),
+        "sentencepiece": sum(p.startswith("▁") for p in pieces),
+        "wordpiece": sum(p.startswith("##") and len(p) > 2 for p in pieces),
+    }
+    most = max(counts, key=counts.__getitem__)
+    return most if counts[most] else "plain"
 
 
 def by_id(table: dict[int, str]) -> list[str]:
-    """A list of pieces from a table of ids, with ``""`` in the holes."""
+    """A list of pieces from a table of ids, with ``""`` in the holes. Raises ``CheckpointError``.
+
+    >>> by_id({2: "c", 0: "a"})
+    ['a', '', 'c']
+    """
     if not table:
         raise CheckpointError("The vocabulary is empty: the tokenizer names no token. Save the tokenizer again.")
-    if min(table) < 0 or max(table) >= MOST_TOKENS:
+    low, high = min(table), max(table)
+    if low < 0 or high >= MOST_TOKENS:
         raise CheckpointError(
-            f"The vocabulary has ids from {min(table)} to {max(table)}. Expected 0 to at most "
+            f"The vocabulary has ids from {str(low)[:30]} to {str(high)[:30]}. Expected 0 to at most "
             f"{MOST_TOKENS - 1:,}: the tokenizer file is damaged."
         )
-    pieces = [""] * (max(table) + 1)
+    pieces = [""] * (high + 1)
     for token_id, piece in table.items():
         pieces[token_id] = piece
     return pieces
 
 
-def _json_pieces(path: Path) -> tuple[list[str], str, frozenset[int]]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if path.name == "vocab.json":
-        pieces = by_id({int(i): str(p) for p, i in content.items()})
-        return pieces, guess_style(pieces), frozenset()
-    vocab = content["model"]["vocab"]
+def _json(path: Path) -> Content:
+    content = json.loads(path.read_bytes())
+    vocab = content["model"]["vocab"] if "model" in content and isinstance(content["model"], dict) else content
     if isinstance(vocab, dict):
-        table = {int(i): str(piece) for piece, i in vocab.items()}
+        table = {_id(i): str(piece) for piece, i in vocab.items()}
     else:  # a Unigram model lists [piece, score]
         table = {i: str(entry[0]) for i, entry in enumerate(vocab)}
     style = guess_style(list(table.values()))
-    special = set()
-    for added in content.get("added_tokens") or []:
-        table[int(added["id"])] = str(added["content"])
-        special.add(int(added["id"]))  # written as it is, whatever the style
-    return by_id(table), style, frozenset(special)
+    if vocab is content:
+        return Content(by_id(table), style)
+    # The added tokens are text as it is, the special ones among them too; most added tokens are special.
+    added = {_id(entry["id"]): entry for entry in content.get("added_tokens") or []}
+    table |= {i: str(entry["content"]) for i, entry in added.items()}
+    special = frozenset(i for i, entry in added.items() if entry.get("special", True))
+    return Content(by_id(table), style, special, frozenset(added))
 
 
-def _sentencepiece(path: Path) -> tuple[list[str], str, frozenset[int]]:
-    import sentencepiece
+def _id(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError("an id is no whole number")
+    return value
 
-    try:
-        model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    except (RuntimeError, OSError):
-        raise CheckpointError(f"{path} is no SentencePiece model. Save the tokenizer again.") from None
-    pieces = [model.id_to_piece(i) for i in range(model.get_piece_size())]
-    special = frozenset(i for i in range(len(pieces)) if model.is_control(i) or model.is_unknown(i))
-    return pieces, "sentencepiece", special
+
+def _with_added(found: Content, folder: Path) -> Content:
+    extra = {_id(i): str(piece) for piece, i in json.loads((folder / ADDED).read_bytes()).items()}
+    pieces = by_id({**dict(enumerate(found.pieces)), **extra})
+    return Content(pieces, found.style, found.special, found.verbatim | set(extra))
+
+
+def _sentencepiece(path: Path) -> Content:
+    """The pieces of a SentencePiece model, read from its protocol buffer without the library.
+
+    https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto: field 1 of the model is
+    a piece, with the fields 1 (the string), 2 (a score) and 3 (its type: 1 normal, 2 unknown, 3 control,
+    4 user-defined, 5 unused, 6 byte).
+    """
+    pieces, kinds = [], []
+    for number, value in _fields(memoryview(path.read_bytes())):
+        if number == 1 and isinstance(value, memoryview):
+            entry = dict(_fields(value))
+            text, kind = entry.get(1, memoryview(b"")), entry.get(3, 1)
+            if isinstance(text, memoryview):
+                pieces.append(bytes(text).decode("utf-8", errors="replace"))
+                kinds.append(kind)
+    if not pieces:
+        raise CheckpointError("No piece is named. Expected a SentencePiece model; save the tokenizer again.")
+    special = frozenset(i for i, kind in enumerate(kinds) if kind in (2, 3))
+    return Content(pieces, "sentencepiece", special, special | {i for i, kind in enumerate(kinds) if kind == 4})
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """The fields of a protocol buffer message: number, and an integer or bytes. ``ValueError`` when it is none."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while shift < 70:
+            if at >= len(data):
+                raise ValueError("it ends inside a number")
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+        raise ValueError("a number has no end")
+
+    while at < len(data):
+        key = varint()
+        kind = key & 7
+        if kind == 0:
+            yield key >> 3, varint()
+            continue
+        size = {1: 8, 5: 4}.get(kind)
+        if size is None:
+            if kind != 2:
+                raise ValueError("it is no protocol buffer")
+            size = varint()
+        if size > len(data) - at:
+            raise ValueError("a field passes its end")
+        at += size
+        yield key >> 3, data[at - size : at]

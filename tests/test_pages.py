@@ -139,6 +139,18 @@ def test_small_pairs_without_tokenizers(demo_home, tmp_path):
     assert "5 rows of a.safetensors have no partner" in words(at) and "No tokenizer was found" in words(at)
 
 
+def test_a_tokenizer_that_cannot_be_read_is_explained(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((30, 64)).astype(np.float32)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        save_file({"model.embed_tokens.weight": rows}, tmp_path / name / "model.safetensors")
+        (tmp_path / name / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": {"a": "' + "x" * 2000)
+    at = app(base=str(tmp_path / "a"), tuned=str(tmp_path / "b"))
+    for page in ("overview", "checkpoints", "winning_tokens"):
+        at = at.switch_page(f"pages/{page}.py").run()
+        assert not at.exception and "tokenizer.json" in at.error[0].value, page
+
+
 def test_without_a_base_the_demo_is_prepared_by_a_job(workspace_folder, demo_models):
     at = app()
     assert not at.exception

@@ -67,7 +67,7 @@ def study() -> Study:
         make("demo", {}, "Preparing the demo model")
     try:
         found = open_study(base, tuned)
-        _ = found.pair  # opens both
+        _ = found.pair, found.token_strings()  # opens both, and their tokenizers
         return found
     except KSLotteryError as error:
         _explain(str(error))

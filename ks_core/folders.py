@@ -1,0 +1,142 @@
+"""What may be read in a checkpoint's folder: its links, its JSON files, its index of shards, its embedding's name.
+
+Folders come from strangers. A link must not lead out of the folder, or opening a checkpoint would show any
+file of the machine; a file that is read whole must have a bound; a shard is a bare file name.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ks_core.errors import CheckpointError
+
+#: How input embeddings are called, by the end of the tensor's name. The first that fits is taken; ``shared``
+#: stands first because an encoder-decoder may store it again under the names of its two halves.
+EMBEDDING_NAMES = (
+    "shared.weight", "model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight", "wte.weight",
+    "gpt_neox.embed_in.weight", "embeddings.word_embeddings.weight", "transformer.word_embeddings.weight",
+    "word_embeddings.weight", "word_embedding.weight", "tok_embeddings.weight", "tokens_embed.weight",
+    "backbone.embeddings.weight", "backbone.embedding.weight", "rwkv.embeddings.weight", "token_embd.weight",
+)  # fmt: skip
+#: Parts of a multimodal model that have embeddings too; the language model's are meant.
+OTHER_TOWERS = ("vision", "visual", "audio")
+#: A file of weights, and the index that stands in its place when there are several.
+INDEXES = (
+    ("model.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
+#: Bytes of the largest JSON file that is read. The largest tokenizers in use have about 35 MB.
+LARGEST_JSON = 200 << 20
+
+
+def inside(folder: Path, file: Path) -> Path:
+    """The file, when it or what it links to lies in the folder or in the hub cache that the folder is part of.
+
+    Raises ``CheckpointError`` for a link that leads elsewhere.
+    """
+    real, home = file.resolve(), folder.resolve()
+    roots = [home]
+    if home.parent.name == "snapshots":  # the hub's cache: each file of a snapshot is a link to a blob
+        roots.append(home.parent.parent / "blobs")
+    if not any(real.is_relative_to(root) for root in roots):
+        raise CheckpointError(f"{file} is a link that leads out of its folder. Copy the file there instead.")
+    return file
+
+
+def read_json(folder: Path, name: str) -> Any:
+    """The content of a JSON file in a folder; ``None`` when there is no such file.
+
+    Raises ``CheckpointError`` when it is too large, no JSON, or a link out of the folder.
+    """
+    path = folder / name
+    if not path.is_file():
+        return None
+    inside(folder, path)
+    if path.stat().st_size > LARGEST_JSON:
+        raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes, too many for such a file. It is damaged.")
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise CheckpointError(f"{path} cannot be read as JSON. Download or save it again.") from None
+
+
+def shards(folder: Path, index: str) -> dict[str, Path]:
+    """The file of every tensor that an index names: tensor -> path in the folder, which may be missing.
+
+    Raises ``CheckpointError`` for a file that is no index, and for one that points out of the folder.
+    """
+    table = read_json(folder, index)
+    names = table.get("weight_map") if isinstance(table, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(file, str) for file in names.values()):
+        raise CheckpointError(f"{folder / index} is no index of shards. Download it again.")
+    files = {}
+    for file in set(names.values()):
+        # A bare name cannot leave the folder, whatever the system's separators are.
+        if Path(file).name != file or file in ("", ".", "..") or "\\" in file or not file.isprintable():
+            raise CheckpointError(
+                f"{folder / index} points to {listed([file])!r}, outside its folder. It is damaged or made to "
+                "deceive; do not use it."
+            )
+        files[file] = inside(folder, folder / file)
+    return {tensor: files[file] for tensor, file in names.items()}
+
+
+def present(folder: Path, files: dict[str, Path]) -> None:
+    """Check that every shard is there. Raises ``CheckpointError`` naming the first that is not."""
+    for file in sorted(set(files.values())):
+        if not file.is_file():
+            raise CheckpointError(f"{folder} lacks the shard {file.name} that its index names. Download it again.")
+
+
+def embedding_name(where: Path, names: list[str]) -> str:
+    """The one name among a checkpoint's tensors that is its input embedding.
+
+    >>> embedding_name(Path("m"), ["lm_head.weight", "model.embed_tokens.weight"])
+    'model.embed_tokens.weight'
+
+    Raises ``CheckpointError``, which lists the candidates, when there is none or more than one.
+    """
+    for ending in EMBEDDING_NAMES:
+        fitting = [n for n in names if n == ending or n.endswith("." + ending)]
+        fitting = [n for n in fitting if not any(tower in n for tower in OTHER_TOWERS)] or fitting
+        if len(fitting) == 1:
+            return fitting[0]
+        if len(fitting) > 1:
+            raise CheckpointError(
+                f"{where} has several embeddings: {listed(fitting)}. Expected one; save the language model by itself."
+            )
+    similar = [n for n in names if "emb" in n.lower()] or names
+    raise CheckpointError(
+        f"{where} holds no input embedding under a known name (there is: {listed(similar) or 'no tensor'}). "
+        "Expected a name such as model.embed_tokens.weight."
+    )
+
+
+def listed(names: list[str], most: int = 4) -> str:
+    """The first names, each cut where it gets long.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b, and 1 more'
+    """
+    more = f", and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(n if len(n) <= 80 else n[:79] + "…" for n in names[:most]) + more
+
+
+def tied(folder: Path, names: list[str]) -> bool | None:
+    """Whether input and output share a matrix: a stored output layer says no, else the config says.
+
+    ``names`` are all tensors of the checkpoint. ``None`` when nothing says it.
+    """
+    if any(n.endswith(("lm_head.weight", "embed_out.weight", "output.weight")) for n in names):
+        return False
+    try:
+        said = read_json(folder, "config.json")
+    except CheckpointError:
+        return None  # the rows can be compared all the same
+    if not isinstance(said, dict):
+        return None
+    found = said.get("tie_word_embeddings")
+    # transformers leaves the setting out where it is the default, and then no output layer is stored.
+    return found if isinstance(found, bool) else True
