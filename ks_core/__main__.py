@@ -73,6 +73,25 @@ def parser() -> argparse.ArgumentParser:
     ticket.add_argument("--k", type=int, default=18, help="how many rows, with --rule count (default 18)")
     ticket.add_argument("--device", default="auto")
 
+    tune = _command(
+        commands,
+        "tune",
+        _run_tune,
+        "tune some arms on parallel text and compare them by BLEU",
+        "python -m ks_core tune demo:base demo:en-fr --arms base,tuned,transfer,partial,matched:seed=1 --sentences 64",
+    )
+    evaluate = _command(
+        commands,
+        "evaluate",
+        _run_evaluate,
+        "let checkpoints translate held-out sentences, and score them under every extraction rule",
+        "python -m ks_core evaluate demo:base demo:en-fr --corpus pack:fr-FR --sentences 64",
+    )
+    from ks_core import tune_command
+
+    tune_command.add_tune_arguments(tune)
+    tune_command.add_evaluate_arguments(evaluate)
+
     cache = _command(
         commands,
         "cache",
@@ -288,6 +307,18 @@ def run_demo(options: argparse.Namespace) -> int:
         "Look at it with: make app"
     )
     return 0
+
+
+def _run_tune(options: argparse.Namespace) -> int:
+    from ks_core import tune_command
+
+    return tune_command.tune(options)
+
+
+def _run_evaluate(options: argparse.Namespace) -> int:
+    from ks_core import tune_command
+
+    return tune_command.evaluate(options, Line("sentences"))
 
 
 def _run_bench(options: argparse.Namespace) -> int:

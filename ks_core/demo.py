@@ -193,7 +193,7 @@ def build(run: Run, report: Report = lambda done, total, message: None, folder: 
     from ks_core.rows import lay_over
     from ks_core.scores import evaluate
     from ks_core.signature import versions
-    from ks_core.trainer import Recipe, count_tokens, encode, train_rows
+    from ks_core.trainer import Recipe, count_tokens, encode, train
     from ks_core.translation import format_prompt, generate
 
     prepare_base(report)
@@ -226,7 +226,7 @@ def build(run: Run, report: Report = lambda done, total, message: None, folder: 
     )
     rows = lay_over(model, sorted(counts))
     with tempfile.TemporaryDirectory() as scratch:
-        trained = train_rows(
+        trained = train(
             model,
             tokenizer,
             examples,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -61,3 +63,18 @@ def kernel(device: str) -> Kernel:
     from ks_core.kernels.torch_kernel import TorchKernel
 
     return TorchKernel(device.removeprefix("torch:"))
+
+
+def free_memory(device: str = "cpu") -> int:
+    """Bytes that could be taken on a device now. On the CPU a container's own limit counts too."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):  # "max" means no limit
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    return max(free, 0)

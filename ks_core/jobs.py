@@ -45,6 +45,7 @@ KINDS = {
     "drift": "ks_core.drift:run_drift",
     "layers": "ks_core.layers:run_layers",
     "demo": "ks_core.demo:run_prepare",
+    "tune": "ks_core.tuning:run_tune",
 }
 
 FINAL = ("done", "failed", "cancelled")

@@ -7,8 +7,9 @@ a model ends its answer, and how long its answers are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,36 @@ def metrics(target_language: str) -> dict[str, Any]:
 
     tokenizer = TOKENIZERS.get(target_language, "13a")
     asian = tokenizer != "13a"
-    return {
+    found = {
         "bleu": BLEU(tokenize=tokenizer),
         "chrf": CHRF(),
         "ter": TER(asian_support=asian, normalized=asian),
     }
+    if not why_no_spbleu():
+        found["spbleu"] = BLEU(tokenize="flores101")
+    return found
+
+
+def why_no_spbleu() -> str:
+    """Empty when spBLEU can be computed here; otherwise a sentence that says what is missing.
+
+    spBLEU is BLEU over the pieces of a sentencepiece model, which sacrebleu fetches once from the net. This
+    program never fetches it by itself: a score that depends on whether a download worked would be no score.
+    """
+    from importlib.util import find_spec
+
+    from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
+    from sacrebleu.utils import SACREBLEU_DIR
+
+    if find_spec("sentencepiece") is None:
+        return "spBLEU is left out: it needs the package sentencepiece (pip install sentencepiece)."
+    name = SPM_MODELS["flores101"]["url"].rpartition("/")[2]
+    if not (Path(SACREBLEU_DIR) / "models" / name).is_file():
+        return (
+            "spBLEU is left out: its tokenizer model is not on this machine. With a network, once: "
+            "echo a | sacrebleu -tok flores101 <(echo a)"
+        )
+    return ""
 
 
 def evaluate(
@@ -79,12 +105,10 @@ def evaluate(
         raise ValueError(
             f"{len(generations)} answers and {len(references)} references: expected as many of each, and at least one."
         )
-    scores: dict[str, dict[str, Score]] = {}
-    for rule in RULES:
-        answers = [extract(g.text, rule, g.prompt) for g in generations]
-        scores[rule] = {
-            name: _score(metric, answers, references, resamples) for name, metric in metrics(target_language).items()
-        }
+    scores = {
+        rule: _scores([extract(g.text, rule, g.prompt) for g in generations], references, target_language, resamples)
+        for rule in RULES
+    }
     return Evaluation(
         scores=scores,
         stop_rate=float(np.mean([g.stopped for g in generations])),
@@ -93,12 +117,51 @@ def evaluate(
     )
 
 
-def _score(metric: Any, answers: Sequence[str], references: Sequence[str], resamples: int) -> Score:
-    """sacrebleu's score; with ``n_bootstrap`` it puts mean and half-width of the interval on it."""
-    found = metric.corpus_score(list(answers), [list(references)], n_bootstrap=max(resamples, 1))
-    value = float(found.score)
-    if resamples and len(answers) > 1:
-        mean, half = float(found._mean), float(found._ci)
-    else:
-        mean, half = value, float("nan")
-    return Score(value, mean - half, mean + half, str(metric.get_signature()))
+def compare(
+    answers: Mapping[str, Sequence[Generation]],
+    references: Sequence[str],
+    target_language: str,
+    baseline: str,
+    *,
+    resamples: int = RESAMPLES,
+) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """How each system differs from ``baseline``: ``[rule][system][metric]`` with ``difference`` and ``pvalue``.
+
+    The metrics are BLEU and chrF; p is sacrebleu's paired bootstrap (its ``PairedTest``, after Koehn 2004),
+    two-sided, never below 1 / (resamples + 1). Raises ``KeyError`` when there is no such system.
+    """
+    from sacrebleu.significance import PairedTest
+
+    others = [name for name in answers if name != baseline]
+    found: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for rule in RULES if others else ():
+        named: list[tuple[str, Sequence[str]]] = [
+            (name, [extract(g.text, rule, g.prompt) for g in answers[name]]) for name in (baseline, *others)
+        ]
+        chosen = {name: m for name, m in metrics(target_language).items() if name in ("bleu", "chrf")}
+        _, results = PairedTest(named, chosen, [list(references)], test_type="bs", n_samples=resamples)()
+        found[rule] = {name: {} for name in others}
+        columns: list[Any] = [results[key] for key in results if key != "System"]
+        for metric, (start, *compared) in zip(chosen, columns, strict=True):
+            for name, result in zip(others, compared, strict=True):
+                found[rule][name][metric] = {"difference": result.score - start.score, "pvalue": float(result.p_value)}
+    return found
+
+
+def _scores(answers: list[str], references: Sequence[str], target_language: str, resamples: int) -> dict[str, Score]:
+    """Every metric with its bootstrap interval.
+
+    This goes through ``PairedTest`` with one system: ``corpus_score(n_bootstrap=)`` of sacrebleu 2.6 ends in a
+    TypeError when a resample scores exactly 0, which few sentences or empty answers bring about.
+    """
+    from sacrebleu.significance import PairedTest
+
+    chosen = metrics(target_language)
+    signatures, results = PairedTest([("", answers)], chosen, [list(references)], test_type="bs", n_samples=resamples)()
+    found = {}
+    for name, key in zip(chosen, (k for k in results if k != "System"), strict=True):
+        result: Any = results[key][0]
+        half = float(result.ci) if len(answers) > 1 else float("nan")
+        mean = float(result.mean) if len(answers) > 1 else float(result.score)
+        found[name] = Score(float(result.score), mean - half, mean + half, str(signatures[key]))
+    return found

@@ -124,6 +124,7 @@ class Ticket:
         without rows would be a promise only.
         """
         from ks_core.adapters import write_trainable_tokens
+        from ks_core.model_card import model_card
 
         folder = Path(folder)
         if not self.token_ids:
@@ -148,6 +149,7 @@ class Ticket:
                 "about": dict(self.about),
             },
         )
+        workspace.write_atomically(folder / "README.md", model_card(self).encode())
         return folder
 
     @classmethod

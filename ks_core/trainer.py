@@ -1,7 +1,8 @@
-"""Training rows: a recipe, the batches, and transformers' Trainer with three things changed.
+"""Training: a recipe, the batches, and transformers' Trainer with three things changed.
 
-The loop, the schedule, checkpoints and resuming are transformers'. Changed are: what is saved (the
-rows, not the model), the loss (computed where there is a target and nowhere else, so the output
+Every arm of a run is trained here, whatever it trains: rows, a LoRA, the whole model. The loop, the
+schedule, checkpoints and resuming are transformers'. Changed are: what is saved (what is
+trained, not the model), the loss (computed where there is a target and nowhere else, so the output
 layer is not run over the prompt), and the optimizer.
 
 Which optimizer decides what a KS test of the result can mean. Adam keeps a running mean of the
@@ -15,6 +16,7 @@ labelled choice.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections import Counter
@@ -24,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -38,7 +41,7 @@ from ks_core.translation import format_prompt
 OPTIMIZERS = ("rowwise_adam", "adam")
 SCHEDULES = ("constant", "linear", "cosine")
 IGNORED = -100  # the label that cross entropy passes over
-ROWS_FILE = "rows.safetensors"
+TRAINED_FILE = "trained.safetensors"
 
 
 class RowwiseAdam(torch.optim.SparseAdam):
@@ -176,8 +179,20 @@ class Collator:
         }
 
 
-class RowTrainer(Trainer):
-    """transformers' Trainer for a model whose input embedding is a ``RowEmbedding``."""
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What an arm trains, by name: every parameter that takes a gradient."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def fingerprint(model: nn.Module) -> str:
+    """What tells one arm's checkpoint from another's: names and shapes, and which rows they are."""
+    parts = [f"{name} {tuple(p.shape)}" for name, p in trained_parameters(model).items()]
+    parts += [str(m.ids.tolist()) for m in model.modules() if isinstance(m, RowEmbedding)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+class TargetTrainer(Trainer):
+    """transformers' Trainer with the loss on the target alone, and checkpoints of what is trained alone."""
 
     def compute_loss(
         self,
@@ -205,23 +220,33 @@ class RowTrainer(Trainer):
         loss = loss / (num_items_in_batch if num_items_in_batch is not None else (wanted != IGNORED).sum())
         return (loss, outputs) if return_outputs else loss
 
-    def _rows(self) -> RowEmbedding:
-        return self.accelerator.unwrap_model(self.model).get_input_embeddings()
+    def _unwrapped(self) -> nn.Module:
+        return self.accelerator.unwrap_model(self.model)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # A checkpoint holds what was trained. The model itself has not changed.
+        # A checkpoint holds what was trained. The rest of the model has not changed.
         folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        rows = self._rows()
-        save_file({"ids": rows.ids.cpu(), "rows": rows.rows.detach().cpu().contiguous()}, folder / ROWS_FILE)
+        save_trained(self._unwrapped(), folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        saved = load_file(Path(resume_from_checkpoint) / ROWS_FILE)
-        rows = self._rows()
-        if not torch.equal(saved["ids"], rows.ids.cpu()):
-            raise ModelError(f"{resume_from_checkpoint} holds other rows than this run trains. Start the run anew.")
+        load_trained(self._unwrapped(), Path(resume_from_checkpoint))
+
+
+def save_trained(model: nn.Module, folder: Path) -> None:
+    """Write what is trained, and nothing else, to a file in ``folder``."""
+    values = {name: p.detach().cpu().contiguous() for name, p in trained_parameters(model).items()}
+    save_file(values, folder / TRAINED_FILE, metadata={"fingerprint": fingerprint(model)})
+
+
+def load_trained(model: nn.Module, folder: Path) -> None:
+    """Put a checkpoint's values into a model that trains the same. Raises ``ModelError`` when it trains others."""
+    with safe_open(folder / TRAINED_FILE, "pt") as file:
+        if (file.metadata() or {}).get("fingerprint") != fingerprint(model):
+            raise ModelError(f"{folder} holds other rows or weights than this run trains. Start the run anew.")
         with torch.no_grad():
-            rows.rows.copy_(saved["rows"])
+            for name, parameter in trained_parameters(model).items():
+                parameter.copy_(file.get_tensor(name).to(parameter.device))
 
 
 class _Watcher(TrainerCallback):
@@ -249,14 +274,19 @@ class _Watcher(TrainerCallback):
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training went: loss per step, seconds, and whether it was stopped before its end."""
+    """How a training went: loss per step, seconds, and whether it was stopped before its end.
+
+    ``tokens`` are those that went through the model, prompts included and padding not. After a resume the
+    losses are those of the whole run, seconds and tokens those since.
+    """
 
     losses: list[tuple[int, float]]
     seconds: float
+    tokens: int
     stopped: bool
 
 
-def train_rows(
+def train(
     model: Any,
     tokenizer: Any,
     examples: Sequence[dict[str, list[int]]],
@@ -267,13 +297,15 @@ def train_rows(
     should_stop: Callable[[], bool] | None = None,
     save_every: int = 50,
 ) -> Trained:
-    """Train the rows that ``ks_core.rows.lay_over`` put over ``model``.
+    """Train whatever takes a gradient in ``model``: rows (``ks_core.rows.lay_over``), a LoRA, all of it.
 
     ``folder`` takes checkpoints; an interrupted training found there is resumed. The seed fixes the
     order of the batches, so a run can be repeated on one device. Raises ``ModelError`` when the loss
-    stops being a number; the rows of the last checkpoint are still in ``folder`` then.
+    stops being a number, which leaves the last checkpoint in ``folder``; ``SettingsError`` when
+    ``rowwise_adam`` is to step anything but rows.
     """
     rows = model.get_input_embeddings()
+    parameters = list(trained_parameters(model).values())
     arguments = TrainingArguments(
         output_dir=str(folder), max_steps=recipe.steps, per_device_train_batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate, lr_scheduler_type=recipe.schedule, warmup_steps=recipe.warmup,
@@ -284,14 +316,16 @@ def train_rows(
         use_cpu=model.device.type == "cpu", dataloader_pin_memory=model.device.type == "cuda",
     )  # fmt: skip
     betas = (recipe.beta1, recipe.beta2)
-    if recipe.optimizer == "rowwise_adam":
-        optimizer: torch.optim.Optimizer = RowwiseAdam([rows.rows], lr=recipe.learning_rate, betas=betas)
+    if recipe.optimizer == "adam":
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate, betas=betas)
+    elif isinstance(rows, RowEmbedding) and len(parameters) == 1:
+        optimizer = RowwiseAdam(parameters, lr=recipe.learning_rate, betas=betas)
     else:
-        optimizer = torch.optim.Adam([rows.rows], lr=recipe.learning_rate, betas=betas)
+        raise SettingsError("rowwise_adam steps embedding rows alone. Choose adam for LoRA and full tuning.")
     watcher = _Watcher(progress, should_stop)
     collator = Collator(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
     order = batch_order([len(e["input_ids"]) for e in examples], recipe.batch_size, recipe.steps, recipe.seed)
-    trainer = RowTrainer(
+    trainer = TargetTrainer(
         model=model,
         args=arguments,
         train_dataset=[examples[i] for i in order],
@@ -307,7 +341,11 @@ def train_rows(
             f"The loss became {watcher.losses[-1][1]} at step {watcher.losses[-1][0]}. "
             "Lower the learning rate; what was trained before is kept."
         )
-    return Trained(watcher.losses, float(outcome.metrics["train_runtime"]), watcher.stopped)
+    losses = [(int(e["step"]), float(e["loss"])) for e in trainer.state.log_history if "loss" in e]
+    now = trainer.state.global_step
+    met = order[(now - len(watcher.losses)) * recipe.batch_size : now * recipe.batch_size]
+    tokens = sum(len(examples[i]["input_ids"]) for i in met)
+    return Trained(losses, float(outcome.metrics["train_runtime"]), tokens, watcher.stopped)
 
 
 def _printer() -> Any:

@@ -87,6 +87,12 @@ class Vocabulary:
             return f"(id {token_id})"
         return readable(self.piece_bytes(token_id))
 
+    def ids_of(self, text: str) -> list[int]:
+        """Every id that stands for exactly this text, which may also be written as ``readable`` writes it."""
+        wanted = text.encode()
+        found = [i for i, token in enumerate(self.tokens) if token and self.piece_bytes(i) == wanted]
+        return found or [i for i, shown in enumerate(self.readable_list()) if shown == text]
+
     def readable_list(self) -> list[str]:
         """``readable`` for every id, made once."""
         return self._readable

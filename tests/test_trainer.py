@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from ks_core import trainer
 from ks_core.corpora import Corpus, SentencePair
 from ks_core.errors import CorpusError, ModelError, SettingsError
 from ks_core.rows import lay_over
@@ -17,7 +18,6 @@ from ks_core.trainer import (
     batch_order,
     count_tokens,
     encode,
-    train_rows,
 )
 
 PROMPT = "w3 {source} w4"
@@ -67,7 +67,7 @@ def test_a_pair_longer_than_the_model_is_explained(tiny_tokenizer):
 def train(tiny_model, tiny_tokenizer, examples, folder, recipe, **options):
     model = copy.deepcopy(tiny_model)
     rows = lay_over(model, sorted(count_tokens(examples)))
-    trained = train_rows(model, tiny_tokenizer, examples, recipe, folder, **options)
+    trained = trainer.train(model, tiny_tokenizer, examples, recipe, folder, **options)
     return rows, trained
 
 
@@ -136,7 +136,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tiny_tokenizer, exam
     with torch.no_grad():
         rows.rows[0] = float("nan")
     with pytest.raises(ModelError, match="Lower the learning rate"):
-        train_rows(model, tiny_tokenizer, examples, RECIPE, tmp_path)
+        trainer.train(model, tiny_tokenizer, examples, RECIPE, tmp_path)
 
 
 def test_rowwise_adam_leaves_rows_without_gradient_alone():
