@@ -31,6 +31,10 @@ page = st.navigation(
             st.Page("pages/drift_map.py", title="Drift map", icon=":material/scatter_plot:",
                     help="Where the changed rows went, as PCA or UMAP of the embedding rows."),
         ],
+        "Tickets at work": [
+            st.Page("pages/fine_tune.py", title="Fine-tune", icon=":material/science:",
+                    help="Train the ticket, controls and references in the background; compare them by BLEU and chrF."),
+        ],
     }
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ks_core.errors import SettingsError, TicketError
-from ks_core.trainer import Recipe
+from ks_core.recipes import Recipe
 
 #: Kind of arm -> its name, and what it is.
 KINDS = {

@@ -190,10 +190,11 @@ def build(run: Run, report: Report = lambda done, total, message: None, folder: 
     from ks_core import corpora
     from ks_core.adapters import write_trainable_tokens
     from ks_core.models import load_model
+    from ks_core.recipes import Recipe
     from ks_core.rows import lay_over
     from ks_core.scores import evaluate
     from ks_core.signature import versions
-    from ks_core.trainer import Recipe, count_tokens, encode, train
+    from ks_core.trainer import count_tokens, encode, train
     from ks_core.translation import format_prompt, generate
 
     prepare_base(report)

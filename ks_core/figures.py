@@ -49,7 +49,7 @@ def pvalue_histogram(pvalues: np.ndarray, changed: np.ndarray, alpha: float, *, 
     shown = pvalues[changed]
     wins = shown < alpha
     values, mark, edges = shown, alpha, np.linspace(0, 1, 41)
-    figure = _figure("Rows (log scale)", "p-value (log scale)" if log else "p-value")
+    figure = sheet("Rows (log scale)", "p-value (log scale)" if log else "p-value")
     if log:
         values, mark = _log10(shown), math.log10(alpha)
         low = min(math.floor(values.min()) if len(values) else -2, math.floor(mark) - 1)
@@ -58,7 +58,7 @@ def pvalue_histogram(pvalues: np.ndarray, changed: np.ndarray, alpha: float, *, 
         figure.update_xaxes(tickvals=list(marks), ticktext=[f"1e{m}" if m else "1" for m in marks])
     _histogram(figure, values, wins, np.union1d(edges, mark), "below alpha", "not below")
     _mark(figure, mark, f"alpha = {alpha:g}: {wins.sum():,} rows below", left=mark > edges.mean())
-    _say(figure, f"p-values of {len(shown):,} changed rows",
+    labelled(figure, f"p-values of {len(shown):,} changed rows",
          f"Histogram of p-values: {wins.sum():,} of {len(shown):,} changed rows are below alpha {alpha:g}. "
          f"{len(pvalues) - len(shown):,} rows did not change, have p = 1 and are not drawn.")  # fmt: skip
     return figure
@@ -77,7 +77,7 @@ def statistic_histogram(
     top = max(int(k.max(initial=dim // 10)), border)
     step = max(1, math.ceil(top / 45))
     edges = (np.arange(border % step - step, top + 2 * step, step) - 0.5) / dim
-    figure = _figure("Rows (log scale)", "KS statistic D")
+    figure = sheet("Rows (log scale)", "KS statistic D")
     _histogram(figure, k / dim, wins, edges, "critical or above", "below")
     figure.update_xaxes(range=[-0.5 / dim, edges[-1]])
     if reachable:
@@ -86,7 +86,7 @@ def statistic_histogram(
     said = f"With {dim} values a row, no D can have p below {alpha:g}."
     if reachable:
         said = f"{wins.sum():,} of them reach the critical value {critical:.4f} for alpha {alpha:g}."
-    _say(figure, f"D of {len(k):,} changed rows", f"Histogram of D for {len(k):,} changed rows. {said}")
+    labelled(figure, f"D of {len(k):,} changed rows", f"Histogram of D for {len(k):,} changed rows. {said}")
     return figure
 
 
@@ -96,7 +96,7 @@ def ticket_size_curve(alphas: np.ndarray, sizes: np.ndarray, alpha: float, size:
     ``alphas`` ascending; ``sizes`` (as ``tickets.sizes`` gives them) for each.
     """
     shown = sizes > 0
-    figure = _figure("Winning rows (log scale)", "alpha (log scale)")
+    figure = sheet("Winning rows (log scale)", "alpha (log scale)")
     figure.add_scatter(x=alphas[shown].astype(np.float32), y=sizes[shown].astype(np.float32), mode="lines",
                        line={"color": WINNING, "width": 2, "shape": "hv"}, name="size",
                        hovertemplate="alpha %{x:.3g}: %{y:,} rows<extra></extra>")  # fmt: skip
@@ -110,7 +110,7 @@ def ticket_size_curve(alphas: np.ndarray, sizes: np.ndarray, alpha: float, size:
     figure.update_layout(showlegend=False)
     if not shown.any():
         _nothing(figure, "No row wins at any of these alphas")
-    _say(figure, "Ticket size against alpha",
+    labelled(figure, "Ticket size against alpha",
          f"Curve of the ticket's size: {size:,} rows at alpha {alpha:g}, "
          f"between {sizes.min(initial=0):,} and {sizes.max(initial=0):,} over the alphas shown.")  # fmt: skip
     return figure
@@ -123,7 +123,7 @@ def cdfs(before: np.ndarray, after: np.ndarray, token: str) -> go.Figure:
     first, second = (np.searchsorted(x, values, side="right") / len(x) for x in (before, after))
     at = int(np.abs(first - second).argmax())
     gap = abs(first[at] - second[at])
-    figure = _figure("Share of values at or below", "Value in the embedding row")
+    figure = sheet("Share of values at or below", "Value in the embedding row")
     for x, name, colour in ((before, "base", BASE), (after, "tuned", TUNED)):
         # Both curves run over the whole range, from 0 to 1.
         places = np.concatenate([values[:1], x, values[-1:]]).astype(np.float32)
@@ -147,13 +147,13 @@ def cdfs(before: np.ndarray, after: np.ndarray, token: str) -> go.Figure:
             "values than of the base row's lie at or below it."
         )
     words = f"Two empirical CDFs of the token {token}: {said}"
-    _say(figure, f"Values of {_text(token)} before and after", words)
+    labelled(figure, f"Values of {_text(token)} before and after", words)
     return figure
 
 
 def shift_scatter(l2: np.ndarray, statistic: np.ndarray, winning: np.ndarray, tokens: Sequence[str]) -> go.Figure:
     """D against the length of the shift, (n,) each, for the rows given (changed ones)."""
-    figure = _figure("KS statistic D", "Length of the shift (L2)")
+    figure = sheet("KS statistic D", "Length of the shift (L2)")
     for name, colour, part in (("not winning", MUTED, ~winning), ("winning", WINNING, winning)):
         figure.add_scattergl(x=l2[part].astype(np.float32), y=statistic[part].astype(np.float32),
                              mode="markers", name=name, marker={"color": colour, "size": 5, "opacity": 0.6},
@@ -161,7 +161,7 @@ def shift_scatter(l2: np.ndarray, statistic: np.ndarray, winning: np.ndarray, to
                              hovertemplate="%{text}<br>D %{y:.4f}, L2 %{x:.4g}<extra></extra>")  # fmt: skip
     if not len(l2):
         _nothing(figure)
-    _say(figure, "D against the length of the shift",
+    labelled(figure, "D against the length of the shift",
          f"Scatter of D against L2 shift for {len(l2):,} changed rows, "
          f"{winning.sum():,} of them winning.")  # fmt: skip
     return figure
@@ -192,7 +192,7 @@ def drift_map(
     """
     name = "Principal component" if found.settings.method == "pca" else "UMAP"
     shares = [f" ({share:.1%} of the variance)" for share in found.explained or ()] or ["", ""]
-    figure = _figure(f"{name} 2{shares[1]}", f"{name} 1{shares[0]}", height=640)
+    figure = sheet(f"{name} 2{shares[1]}", f"{name} 1{shares[0]}", height=640)
     c, wins = found.changed, winning[found.changed]
     room = max(0, limit - len(c) - int(wins.sum()))
     drawn = np.linspace(0, len(found.background) - 1, min(room, len(found.background))).astype(np.int64)
@@ -246,7 +246,7 @@ def drift_map(
         "reversescale": colour == "p-value (log10)", "showscale": len(c) > 0})  # fmt: skip
     # One unit is as long in either direction: only then is the angle of an arrow, and of its head, the map's.
     figure.update_yaxes(scaleanchor="x")
-    _say(figure, f"{len(c):,} changed tokens at their new place, {len(b):,} others in grey",
+    labelled(figure, f"{len(c):,} changed tokens at their new place, {len(b):,} others in grey",
          f"Map of embedding rows by {found.settings.method.upper()}: {len(c):,} changed tokens, "
          f"{wins.sum():,} of them winning, among {len(b):,} others; {len(arrowed):,} arrows from base "
          f"to tuned, colour by {colour}.")  # fmt: skip
@@ -271,7 +271,7 @@ def layer_map(tensors: pd.DataFrame, measure: str) -> go.Figure:
     outside = tensors[tensors.layer.isna()]
     modules = [*dict.fromkeys(outside.module), *dict.fromkeys(inside.module)]
     order = ["outside"] * bool(len(outside)) + [str(i) for i in sorted({int(i) for i in inside.layer})]
-    figure = _figure("", "Layer", height=max(320, 34 * len(modules) + 150))
+    figure = sheet("", "Layer", height=max(320, 34 * len(modules) + 150))
     changed = tensors.changed > 0
     scale = {
         "colorscale": SCALE, "cmin": 0, "cmax": max(float(tensors[measure].max()), 1e-9),
@@ -293,7 +293,7 @@ def layer_map(tensors: pd.DataFrame, measure: str) -> go.Figure:
         )
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=modules[::-1])
-    _say(
+    labelled(
         figure,
         MEASURES[measure],
         f"{int(changed.sum())} of {len(tensors)} tensors changed; a square for each by module and layer.",
@@ -303,7 +303,7 @@ def layer_map(tensors: pd.DataFrame, measure: str) -> go.Figure:
 
 def tensor_histogram(found: TensorResult, critical: float) -> go.Figure:
     """How many rows of one tensor have which D."""
-    figure = _figure("Rows (log scale)", "KS statistic D")
+    figure = sheet("Rows (log scale)", "KS statistic D")
     values = found.k / found.dim
     for name, colour, part in (
         ("critical or above", WINNING, values >= critical),
@@ -318,7 +318,7 @@ def tensor_histogram(found: TensorResult, critical: float) -> go.Figure:
             hovertemplate="D %{x:.4f}: %{y:,} rows<extra></extra>",
         )
     figure.update_yaxes(type="log", dtick=1)
-    _say(
+    labelled(
         figure,
         f"D over {found.rows:,} rows of {_text(found.name)}",
         f"Histogram of D of the tensor {found.name}.",
@@ -326,7 +326,8 @@ def tensor_histogram(found: TensorResult, critical: float) -> go.Figure:
     return figure
 
 
-def _figure(y: str, x: str, height: int = HEIGHT) -> go.Figure:
+def sheet(y: str, x: str, height: int = HEIGHT) -> go.Figure:
+    """An empty figure in the house's style, with the names of its axes: every figure begins with it."""
     figure = go.Figure()
     figure.update_layout(height=height, margin={"l": 10, "r": 10, "t": 64, "b": 10}, bargap=0.03,
                          barmode="stack", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
@@ -371,8 +372,9 @@ def _nothing(figure: go.Figure, words: str = "No row changed") -> None:
     figure.add_annotation(text=words, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
 
 
-def _say(figure: go.Figure, title: str, words: str) -> None:
-    figure.update_layout(title={"text": title, "x": 0, "font": {"size": 15}}, meta={"alt": words})
+def labelled(figure: go.Figure, title: str, words: str) -> go.Figure:
+    """The figure with its title, and with the sentence for those who cannot see it."""
+    return figure.update_layout(title={"text": title, "x": 0, "font": {"size": 15}}, meta={"alt": words})
 
 
 def _decades(x: np.ndarray) -> int:

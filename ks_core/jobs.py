@@ -46,7 +46,11 @@ KINDS = {
     "layers": "ks_core.layers:run_layers",
     "demo": "ks_core.demo:run_prepare",
     "tune": "ks_core.tuning:run_tune",
+    "estimate": "ks_core.estimates:run_estimate",
 }
+
+#: Kinds that take seconds: they do not wait behind a training. Each lane runs one job at a time.
+SHORT, SHORT_LANE = ("scan", "drift", "layers", "demo"), "short"
 
 FINAL = ("done", "failed", "cancelled")
 
@@ -189,7 +193,7 @@ def submit(kind: str, parameters: Mapping[str, Any], *, label: str = "", device:
     """Start a job, or find the one that already does exactly this.
 
     ``parameters`` are plain JSON values. Jobs of one ``device`` run one after the other, in the order
-    in which they were submitted. Raises ``JobError`` for an unknown kind or a folder that cannot be written.
+    in which they were submitted; those of ``SHORT`` kinds have a lane of their own beside them. Raises ``JobError`` for an unknown kind or a folder that cannot be written.
     """
     if kind not in KINDS:
         raise JobError(f"{kind!r} is no kind of job. Expected one of: {', '.join(KINDS)}.")
@@ -208,7 +212,7 @@ def submit(kind: str, parameters: Mapping[str, Any], *, label: str = "", device:
                     "kind": kind,
                     "parameters": dict(parameters),
                     "label": label or kind,
-                    "device": device,
+                    "device": SHORT_LANE if kind in SHORT else device,
                     "created": time.time(),
                 },
             )

@@ -74,7 +74,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def plan_of(options: argparse.Namespace) -> Any:
     """The ``Plan`` that the options describe."""
     from ks_core.arms import parse_arm
-    from ks_core.tuning import Plan
+    from ks_core.plans import Plan
 
     recipe = {
         name: value
@@ -91,7 +91,7 @@ def plan_of(options: argparse.Namespace) -> Any:
         corpus=_corpus(options), prompt=options.prompt.replace("\\n", "\n"),
         arms=tuple(parse_arm(text, rows, **recipe) for text in options.arms.split(",") if text.strip()),
         sentences=options.sentences, max_new_tokens=options.max_new_tokens, beams=options.beams, sweep=sweep,
-        device=_device(options.device),
+        device=options.device,
     )  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def tune(options: argparse.Namespace) -> int:
     else:
         plan = plan_of(options)
         label = f"{len(plan.arms)} arms on {plan.corpus.name}"
-        job = jobs.submit("tune", plan.as_dict(), label=label, device=plan.device)
+        job = jobs.submit("tune", plan.as_dict(), label=label, device=_device(plan.device))
     print(f"run {job.id}", flush=True)
     if options.background:
         print(
@@ -255,7 +255,7 @@ def evaluate(options: argparse.Namespace, line: Callable[[float, float, str], No
 
 
 def _corpus(options: argparse.Namespace) -> Any:
-    from ks_core.tuning import CorpusChoice
+    from ks_core.plans import CorpusChoice
 
     pairs = {}
     for name in ("fields", "languages"):

@@ -23,24 +23,24 @@ import gc
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ks_core import corpora, demo, workspace
-from ks_core.arms import KINDS, NEED_TICKET, NEED_TUNED_ROWS, Arm, Material, choose_rows
+from ks_core import demo, devices, workspace
+from ks_core.arms import NEED_TICKET, NEED_TUNED_ROWS, Arm, Material, choose_rows
 from ks_core.checkpoints import Checkpoint, open_checkpoint
 from ks_core.corpora import Corpus
 from ks_core.errors import Cancelled, CorpusError, ModelError, SettingsError, TicketError
 from ks_core.evaluation import HeldOut, answers_from_dicts, evaluate_model, held_out
+from ks_core.plans import Plan
 from ks_core.scores import compare, why_no_spbleu
 from ks_core.signature import Signature, versions
-from ks_core.study import Study, check_alpha, readable
+from ks_core.study import Study, readable
 from ks_core.tickets import TICKET_FILE, Ticket, select, ticket_of
-from ks_core.trainer import Trained, count_tokens, encode, train
 from ks_core.translation import format_prompt, template
 
 if TYPE_CHECKING:
@@ -51,96 +51,6 @@ class Report(Protocol):
     """How far a run is; raises ``Cancelled`` when it is to stop. ``Running.progress`` is one."""
 
     def __call__(self, done: float, total: float, message: str = "", *, unit: str = "", stage: str = "") -> None: ...
-
-
-@dataclass(frozen=True)
-class CorpusChoice:
-    """Which parallel text: the arguments of ``corpora.load``."""
-
-    name: str = "pack:fr-FR"
-    shortest: int = 3
-    longest: int = 16
-    source_field: str = "source"
-    target_field: str = "target"
-    source_language: str = ""
-    target_language: str = ""
-
-    def load(self) -> Corpus:
-        """The corpus. Raises ``CorpusError``."""
-        values = asdict(self)
-        return corpora.load(values.pop("name"), **values)
-
-
-#: What the page offers first: a comparison that two CPU cores finish in under six minutes on the demo.
-DEFAULT_ARMS = (Arm("base"), Arm("tuned"), Arm("transfer"), Arm("partial"), Arm("matched"))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that decides a run.
-
-    ``tuned`` is the checkpoint whose ticket is used; empty: the run's own Embed Tuning. The ticket is chosen
-    by ``rule`` with ``alpha`` or ``k`` (``tickets.select``). ``sentences`` held-out pairs are scored (0: all).
-    ``sweep`` lists alphas at which Partial Transfer is scored too. Raises ``SettingsError`` for what cannot be.
-    """
-
-    base: str = demo.BASE
-    tuned: str = demo.TUNED
-    rule: str = "alpha"
-    alpha: float = 0.05
-    k: int = 18
-    corpus: CorpusChoice = field(default_factory=CorpusChoice)
-    prompt: str = "short"
-    arms: tuple[Arm, ...] = DEFAULT_ARMS
-    sentences: int = 64
-    max_new_tokens: int = 48
-    beams: int = 1
-    sweep: tuple[float, ...] = ()
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        check_alpha(self.alpha)
-        for alpha in self.sweep:
-            check_alpha(alpha)
-        template(self.prompt)
-        if not self.arms:
-            raise SettingsError("The run has no arm. Choose at least one, such as base and partial.")
-        kinds = [arm.kind for arm in self.arms]
-        if not self.has_ticket:
-            wanting = [KINDS[k][0] for k in kinds if k in NEED_TICKET or k == "tuned"]
-            if wanting or self.sweep:
-                raise SettingsError(
-                    f"{wanting[0] if wanting else 'The sweep'} needs a ticket, and there is neither a tuned checkpoint "
-                    "nor an arm that makes one. Name a tuned checkpoint, or add the arm embed."
-                )
-        if not self.tuned and "tuned" in kinds:
-            raise SettingsError(
-                "The arm tuned scores a given checkpoint, and none is named. Name one, or drop the arm."
-            )
-        if not self.tuned:  # the ticket comes out of that arm
-            first = [a for a in self.arms if a.kind in ("base", "embed")]
-            object.__setattr__(self, "arms", (*first, *(a for a in self.arms if a not in first)))
-
-    @property
-    def has_ticket(self) -> bool:
-        """Whether there is a ticket: of a given checkpoint, or of an Embed Tuning of this run."""
-        return bool(self.tuned) or any(arm.kind == "embed" for arm in self.arms)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: ``from_dict`` takes them back."""
-        return json.loads(json.dumps(asdict(self)))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
-        """From what ``as_dict`` gave. Raises ``SettingsError`` for a field that is not known."""
-        unknown = set(values) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise SettingsError(f"A plan has no field {', '.join(sorted(unknown))}.")
-        known = dict(values)
-        known["corpus"] = CorpusChoice(**known.get("corpus", {}))
-        known["arms"] = tuple(Arm.from_dict(a) for a in known.get("arms", [a.as_dict() for a in DEFAULT_ARMS]))
-        known["sweep"] = tuple(known.get("sweep", ()))
-        return cls(**known)
 
 
 def run(
@@ -192,6 +102,7 @@ class Bench:
         event: Callable[..., None],
         should_stop: Callable[[], bool],
     ) -> None:
+        self.device = devices.select(plan.device).removeprefix("torch:")
         self.plan, self.folder, self.report, self.event, self.should_stop = plan, folder, report, event, should_stop
 
     @cached_property
@@ -199,7 +110,7 @@ class Bench:
         from ks_core.models import load_model
 
         self.report(0, 1, "loading the model", stage="load")
-        return load_model(self.plan.base, self.plan.device)
+        return load_model(self.plan.base, self.device)
 
     @property
     def model(self) -> Any:
@@ -227,12 +138,16 @@ class Bench:
 
     @cached_property
     def examples(self) -> list[dict[str, list[int]]]:
+        from ks_core.trainer import encode
+
         longest = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
         return encode(self.corpus, self.tokenizer, self.plan.prompt, longest)
 
     @cached_property
     def material(self) -> Material:
         """Counts, prompt tokens and vocabulary; the ticket is added where an arm needs it."""
+        from ks_core.trainer import count_tokens
+
         empty = format_prompt(self.plan.prompt, "", self.corpus.source_language, self.corpus.target_language)
         return Material(
             counts=count_tokens(self.examples),
@@ -271,7 +186,7 @@ class Bench:
             "tuned": f"{self.study.tuned.label}@{self.study.tuned.content_hash[:12]}" if plan.tuned else "this run's",
             "ticket": f"{plan.rule} {plan.k if plan.rule == 'count' else plan.alpha}",
             **self.held_out.settings(),
-            "decoding": "greedy" if plan.beams == 1 else f"{plan.beams} beams", "device": plan.device,
+            "decoding": "greedy" if plan.beams == 1 else f"{plan.beams} beams", "device": self.device,
             **versions("torch", "transformers", "peft", "accelerate", "sacrebleu"),
         })  # fmt: skip
 
@@ -347,7 +262,7 @@ def _prepared(bench: Bench, arm: Arm, place: Path, title: str) -> Iterator[tuple
         from ks_core.models import load_model
 
         bench.report(0, 1, f"{title}: loading", stage=f"{place.name} load")
-        yield load_model(bench.plan.tuned, bench.plan.device)[0], {"trainable": 0}
+        yield load_model(bench.plan.tuned, bench.device)[0], {"trainable": 0}
     elif arm.kind == "lora":
         from ks_core.lora import with_lora
 
@@ -406,7 +321,7 @@ def random_delta(before: np.ndarray, after: np.ndarray, seed: int) -> np.ndarray
 
 def _trained(bench: Bench, arm: Arm, model: Any, place: Path, title: str, save: Callable[[], Any]) -> dict[str, Any]:
     """Train what takes a gradient, save it, and say how it went. Finds a finished training again."""
-    from ks_core.trainer import load_trained, save_trained, trained_parameters
+    from ks_core.trainer import load_trained, save_trained, train, trained_parameters
 
     facts: dict[str, Any] = {"trainable": sum(p.numel() for p in trained_parameters(model).values())}
     record = place / "training.json"
@@ -423,7 +338,7 @@ def _trained(bench: Bench, arm: Arm, model: Any, place: Path, title: str, save: 
                 step, steps, f"{title}: training, loss {loss:.3f}", unit="steps", stage=f"{place.name} training"
             )
 
-    outcome: Trained = train(
+    outcome = train(
         model, bench.tokenizer, bench.examples, recipe, place / "checkpoints", progress=progress,
         should_stop=bench.should_stop, save_every=25 if arm.kind != "full" else 200,
     )  # fmt: skip
@@ -482,18 +397,17 @@ def _whole(bench: Bench) -> Iterator[Any]:
     """A second copy of the model with every weight trainable, untied; refused where it would not fit."""
     import torch
 
-    from ks_core.devices import free_memory
     from ks_core.models import load_model
 
     count = sum(p.numel() for p in bench.model.parameters())
-    needed, free = 20 * count, free_memory(bench.plan.device)
+    needed, free = 20 * count, devices.free_memory(bench.device)
     if needed > free:
         raise SettingsError(
             f"Full tuning of {count / 1e6:,.0f} million weights takes about {needed / 1e9:,.1f} GB (weights, gradients and "
             f"two moments in float32, and a quarter more); {free / 1e9:,.1f} GB are free. Leave this arm out, or use a "
             "machine with more memory."
         )
-    model, _ = load_model(bench.plan.base, bench.plan.device)
+    model, _ = load_model(bench.plan.base, bench.device)
     try:
         if bench.checkpoint.tied:
             model.lm_head.weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
@@ -568,7 +482,11 @@ def _sweep(bench: Bench, folder: Path) -> list[dict[str, Any]]:
 
 def run_tune(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     """The job ``tune``: a plan, carried out in the job's folder."""
+    from ks_core import estimates
+
     plan = Plan.from_dict(parameters)
     if any(source.startswith("demo") for source in (plan.base, plan.tuned)):
         demo.prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
-    return run(plan, running.folder, running.progress, event=running.event, should_stop=running.should_stop)
+    summary = run(plan, running.folder, running.progress, event=running.event, should_stop=running.should_stop)
+    estimates.learn(plan, summary)
+    return summary

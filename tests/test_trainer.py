@@ -9,11 +9,11 @@ from torch import nn
 from ks_core import trainer
 from ks_core.corpora import Corpus, SentencePair
 from ks_core.errors import CorpusError, ModelError, SettingsError
+from ks_core.recipes import Recipe
 from ks_core.rows import lay_over
 from ks_core.trainer import (
     IGNORED,
     Collator,
-    Recipe,
     RowwiseAdam,
     batch_order,
     count_tokens,

@@ -1,0 +1,143 @@
+"""How long a run will take, from what this machine was measured to do.
+
+Measured are seconds per training token and per generated token of a batch, on the very model; everything
+else is arithmetic. Estimates are upper bounds where a model does not end its answers, and a machine that
+does other work is slower: the figure is shown as "about", and every run puts its own measure in its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ks_core import workspace
+from ks_core.arms import TRAINED, Arm
+from ks_core.corpora import Corpus
+from ks_core.plans import Plan
+from ks_core.translation import format_prompt
+from ks_core.tuning import run
+
+if TYPE_CHECKING:
+    from ks_core.jobs import Running
+
+#: A step of full tuning computes the weights' gradients too.
+FULL_FACTOR = 1.6
+#: Sentences in a batch of generation, and steps and sentences of the measurement.
+BATCH, STEPS, SENTENCES, TOKENS = 32, 4, 16, 12
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What was measured: seconds per training token, per token of a generated batch, per model load; characters per
+    token of this text; when (seconds since 1970)."""
+
+    train: float
+    generate: float
+    load: float
+    characters: float
+    when: float
+
+
+def _path(plan: Plan) -> Path:
+    name = hashlib.sha256(f"{plan.base}|{plan.device}".encode()).hexdigest()[:16]
+    return workspace.home() / "rates" / f"{name}.json"
+
+
+def known(plan: Plan) -> Rates | None:
+    """The rates of this machine for a plan's model and device; ``None`` before they were measured."""
+    try:
+        return Rates(**json.loads(_path(plan).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def keep(plan: Plan, rates: Rates) -> None:
+    """Keep rates for the next estimate."""
+    workspace.write_json(_path(plan), asdict(rates))
+
+
+def seconds(plan: Plan, corpus: Corpus, rates: Rates) -> list[tuple[str, float]]:
+    """Seconds per arm, and for loading and the sweep: (name, seconds) in the order of the run."""
+    texts = [
+        len(format_prompt(plan.prompt, p.source, corpus.source_language, corpus.target_language)) + len(p.target)
+        for p in corpus.train
+    ]
+    tokens = sum(texts) / len(texts) / rates.characters
+    held_out = min(plan.sentences or len(corpus.held_out), len(corpus.held_out))
+    translating = math.ceil(held_out / BATCH) * plan.max_new_tokens * plan.beams * rates.generate
+    found = [("loading", rates.load)]
+    for arm in plan.arms:
+        own = translating + (rates.load if arm.kind in ("tuned", "full") else 0)
+        if arm.kind in TRAINED and arm.recipe:
+            factor = FULL_FACTOR if arm.kind == "full" else 1.0
+            own += arm.recipe.steps * arm.recipe.batch_size * tokens * rates.train * factor
+        found.append((arm.name, own))
+    if plan.sweep:
+        found.append(("sweep over alpha", len(set(plan.sweep)) * translating))
+    return found
+
+
+def measure(plan: Plan, running: Running) -> Rates:
+    """Measure by doing: a few steps of training and a few tokens of translation of the plan's own text."""
+    arm = Arm("frequent", k=8)
+    assert arm.recipe is not None
+    small = replace(
+        plan, tuned="", sweep=(), sentences=SENTENCES, max_new_tokens=TOKENS, beams=1,
+        arms=(replace(arm, recipe=replace(arm.recipe, steps=STEPS)),),
+    )  # fmt: skip
+    corpus = plan.corpus.load()
+    started = time.perf_counter()
+    marks: list[tuple[str, float]] = []
+
+    def report(done: float, total: float, message: str = "", *, unit: str = "", stage: str = "") -> None:
+        marks.append((stage, time.perf_counter()))
+        running.progress(len(marks), 2 + STEPS + 1, "measuring this machine", stage="measure")
+
+    with tempfile.TemporaryDirectory() as folder:
+        summary = run(small, Path(folder), report, should_stop=running.should_stop)
+    arm_found = summary["arms"][0]
+    training = [at for stage, at in marks if stage.endswith("training")]
+    # The first step warms up; the others are taken by their median.
+    steps = sorted(b - a for a, b in itertools.pairwise(training))
+    per_step = arm_found["training_tokens"] / STEPS
+    texts = sum(
+        len(format_prompt(plan.prompt, p.source, corpus.source_language, corpus.target_language)) + len(p.target)
+        for p in corpus.train[:200]
+    )
+    rates = Rates(
+        train=steps[len(steps) // 2] / per_step,
+        generate=arm_found["translating_seconds"] / TOKENS * (BATCH / SENTENCES) ** 0.5,
+        load=max(training[0] - started - steps[len(steps) // 2], 0.0),
+        characters=texts / min(len(corpus.train), 200) / (per_step / arm.recipe.batch_size),
+        when=time.time(),
+    )
+    keep(plan, rates)
+    return rates
+
+
+def learn(plan: Plan, summary: dict[str, Any]) -> None:
+    """Put what a finished run took in the place of the measurement."""
+    rates = known(plan)
+    trained = [a for a in summary["arms"] if a.get("training_tokens") and a["kind"] not in ("full", "lora")]
+    if rates is None or not trained:
+        return
+    tokens, spent = sum(a["training_tokens"] for a in trained), sum(a["training_seconds"] for a in trained)
+    if spent > 0:
+        keep(plan, replace(rates, train=spent / tokens, when=time.time()))
+
+
+def run_estimate(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
+    """The job ``estimate``: measure this machine for a plan's model."""
+    from ks_core import demo
+
+    plan = Plan.from_dict(parameters)
+    if plan.base.startswith("demo"):
+        demo.prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
+    return asdict(measure(plan, running))

@@ -1,0 +1,105 @@
+"""A plan: everything that decides a run. Choosing one loads no model and no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ks_core import corpora, demo
+from ks_core.arms import KINDS, NEED_TICKET, Arm
+from ks_core.corpora import Corpus
+from ks_core.errors import SettingsError
+from ks_core.study import check_alpha
+from ks_core.translation import template
+
+
+@dataclass(frozen=True)
+class CorpusChoice:
+    """Which parallel text: the arguments of ``corpora.load``."""
+
+    name: str = "pack:fr-FR"
+    shortest: int = 3
+    longest: int = 16
+    source_field: str = "source"
+    target_field: str = "target"
+    source_language: str = ""
+    target_language: str = ""
+
+    def load(self) -> Corpus:
+        """The corpus. Raises ``CorpusError``."""
+        values = asdict(self)
+        return corpora.load(values.pop("name"), **values)
+
+
+#: What the page offers first: a comparison that two CPU cores finish in under six minutes on the demo.
+DEFAULT_ARMS = (Arm("base"), Arm("tuned"), Arm("transfer"), Arm("partial"), Arm("matched"))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a run.
+
+    ``tuned`` is the checkpoint whose ticket is used; empty: the run's own Embed Tuning. The ticket is chosen
+    by ``rule`` with ``alpha`` or ``k`` (``tickets.select``). ``sentences`` held-out pairs are scored (0: all).
+    ``sweep`` lists alphas at which Partial Transfer is scored too. Raises ``SettingsError`` for what cannot be.
+    """
+
+    base: str = demo.BASE
+    tuned: str = demo.TUNED
+    rule: str = "alpha"
+    alpha: float = 0.05
+    k: int = 18
+    corpus: CorpusChoice = field(default_factory=CorpusChoice)
+    prompt: str = "short"
+    arms: tuple[Arm, ...] = DEFAULT_ARMS
+    sentences: int = 64
+    max_new_tokens: int = 48
+    beams: int = 1
+    sweep: tuple[float, ...] = ()
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        for alpha in self.sweep:
+            check_alpha(alpha)
+        template(self.prompt)
+        if not self.arms:
+            raise SettingsError("The run has no arm. Choose at least one, such as base and partial.")
+        kinds = [arm.kind for arm in self.arms]
+        if not self.has_ticket:
+            wanting = [KINDS[k][0] for k in kinds if k in NEED_TICKET or k == "tuned"]
+            if wanting or self.sweep:
+                raise SettingsError(
+                    f"{wanting[0] if wanting else 'The sweep'} needs a ticket, and there is neither a tuned checkpoint "
+                    "nor an arm that makes one. Name a tuned checkpoint, or add the arm embed."
+                )
+        if not self.tuned and "tuned" in kinds:
+            raise SettingsError(
+                "The arm tuned scores a given checkpoint, and none is named. Name one, or drop the arm."
+            )
+        if not self.tuned:  # the ticket comes out of that arm
+            first = [a for a in self.arms if a.kind in ("base", "embed")]
+            object.__setattr__(self, "arms", (*first, *(a for a in self.arms if a not in first)))
+
+    @property
+    def has_ticket(self) -> bool:
+        """Whether there is a ticket: of a given checkpoint, or of an Embed Tuning of this run."""
+        return bool(self.tuned) or any(arm.kind == "embed" for arm in self.arms)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: ``from_dict`` takes them back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+        """From what ``as_dict`` gave. Raises ``SettingsError`` for a field that is not known."""
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise SettingsError(f"A plan has no field {', '.join(sorted(unknown))}.")
+        known = dict(values)
+        known["corpus"] = CorpusChoice(**known.get("corpus", {}))
+        known["arms"] = tuple(Arm.from_dict(a) for a in known.get("arms", [a.as_dict() for a in DEFAULT_ARMS]))
+        known["sweep"] = tuple(known.get("sweep", ()))
+        return cls(**known)

@@ -1,0 +1,91 @@
+"""Figures of a run: losses, score against what was trained, and the sweep over alpha."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+
+from ks_core.figures import BASE, CONTROL, MUTED, TUNED, WINNING, labelled, sheet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: One colour per kind of arm: base, tuned, ticket and control mean what they mean in every other figure.
+KIND_COLOURS = {
+    "base": BASE, "tuned": TUNED, "embed": TUNED, "partial": WINNING, "transfer": WINNING, "lora": MUTED, "full": MUTED,
+}  # fmt: skip
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "pentagon", "cross")
+DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+def loss_curves(losses: pd.DataFrame, kinds: Mapping[str, str]) -> go.Figure:
+    """Training loss of every arm against the step, smoothed over ten steps with the raw values faint behind it.
+
+    ``losses`` has the columns arm, step, loss; ``kinds`` maps an arm's name to its kind.
+    """
+    figure = sheet("Loss (nats a target token)", "Step")
+    for n, (arm, part) in enumerate(losses.groupby("arm", sort=False)):
+        colour, dash = KIND_COLOURS.get(kinds.get(str(arm), ""), CONTROL), DASHES[n % len(DASHES)]
+        figure.add_scatter(x=part.step, y=part.loss, mode="lines", line={"color": colour, "width": 1}, opacity=0.25,
+                           showlegend=False, hoverinfo="skip")  # fmt: skip
+        figure.add_scatter(x=part.step, y=part.loss.rolling(10, min_periods=1).mean(), mode="lines", name=str(arm),
+                           line={"color": colour, "width": 2, "dash": dash},
+                           hovertemplate=f"{arm}: step %{{x}}, loss %{{y:.3f}}<extra></extra>")  # fmt: skip
+    last = losses.groupby("arm", sort=False).tail(1)
+    said = "; ".join(f"{row.arm} is at step {row.step} with loss {row.loss:.2f}" for row in last.itertuples())
+    return labelled(figure, "Training loss", f"Loss against training step. {said or 'No step yet'}.")
+
+
+def score_chart(frame: pd.DataFrame, metric: str, rule: str) -> go.Figure:
+    """Score of every arm against how many values it trains (log scale; 0 stands at the left edge).
+
+    ``frame`` is ``comparison.table``'s; ``metric`` is ``bleu`` or ``chrf``, with its 95% bootstrap interval.
+    """
+    figure = sheet(f"{_NAMES[metric]} ({rule.replace('_', ' ')})", "Trained values (log scale)")
+    floor = max(1.0, frame.trainable[frame.trainable > 0].min(initial=576) / 10) if len(frame) else 1.0
+    seen: dict[float, int] = {}
+    for n, row in enumerate(frame.itertuples(index=False)):
+        record = row._asdict()
+        value, low, high = (float(record[f"{metric}{part}_{rule}"]) for part in ("", "_low", "_high"))
+        x = float(row.trainable or floor)
+        seen[x] = seen.get(x, 0) + 1
+        x *= 1.12 ** (seen[x] - 1)  # arms that train nothing would lie on one another
+        figure.add_scatter(
+            x=[x], y=[value], mode="markers", name=str(row.arm),
+            error_y={"type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low], "thickness": 1},
+            marker={"color": KIND_COLOURS.get(str(row.kind), CONTROL), "size": 12, "symbol": SYMBOLS[n % len(SYMBOLS)]},
+            hovertemplate=f"{row.arm}: {value:.2f} [{low:.2f}, {high:.2f}], {int(row.trainable):,} trained values<extra></extra>",
+        )  # fmt: skip
+    trained = frame.trainable[frame.trainable > 0] if len(frame) else []
+    ticks = [floor, *(10.0**e for e in range(2, 10) if any(10.0**e <= 10 * t for t in trained) and 10.0**e > 2 * floor)]
+    figure.update_xaxes(type="log", tickvals=ticks, ticktext=["none", *(f"{t:,.0f}" for t in ticks[1:])])
+    figure.update_layout(height=460)
+    best = frame.loc[frame[f"{metric}_{rule}"].idxmax()].arm if len(frame) else "none"
+    return labelled(figure, f"{_NAMES[metric]} against what was trained",
+                    f"{len(frame)} arms, {_NAMES[metric]} under the rule {rule} against the number of trained values. "
+                    f"The highest is {best}. Bars are 95% bootstrap intervals.")  # fmt: skip
+
+
+def sweep_chart(points: Sequence[Mapping[str, Any]], metric: str, rule: str) -> go.Figure:
+    """Partial Transfer at several alphas: the score (left axis) and the ticket's size (right axis, log scale)."""
+    figure = sheet(f"{_NAMES[metric]} ({rule.replace('_', ' ')})", "alpha (log scale)")
+    alphas = [p["alpha"] for p in points]
+    scores = [p["evaluation"]["scores"][rule][metric] for p in points]
+    figure.add_scatter(x=alphas, y=[s["value"] for s in scores], mode="lines+markers", name=_NAMES[metric],
+                       line={"color": WINNING, "width": 2}, marker={"size": 9},
+                       error_y={"type": "data", "symmetric": False, "array": [s["high"] - s["value"] for s in scores],
+                                "arrayminus": [s["value"] - s["low"] for s in scores], "thickness": 1},
+                       hovertemplate="alpha %{x:.3g}: %{y:.2f}<extra></extra>")  # fmt: skip
+    figure.add_scatter(x=alphas, y=[p["rows"] for p in points], mode="lines+markers", name="rows in the ticket", yaxis="y2",
+                       line={"color": MUTED, "width": 2, "dash": "dot"}, marker={"symbol": "square"},
+                       hovertemplate="alpha %{x:.3g}: %{y:,} rows<extra></extra>")  # fmt: skip
+    figure.update_xaxes(type="log", exponentformat="power", dtick=1)
+    figure.update_layout(yaxis2={"title": "Rows in the ticket", "overlaying": "y", "side": "right", "rangemode": "tozero",
+                                 "showgrid": False})  # fmt: skip
+    return labelled(figure, "Partial Transfer against alpha",
+                    f"Score and ticket size at {len(points)} alphas, from {points[0]['rows']:,} to {points[-1]['rows']:,} rows.")  # fmt: skip
+
+
+_NAMES = {"bleu": "BLEU", "chrf": "chrF"}

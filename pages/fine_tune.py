@@ -1,0 +1,93 @@
+"""Fine-tune: choose what to compare, start it, watch it, and read the comparison."""
+
+import streamlit as st
+
+from ks_core import estimates
+from ks_core.corpora import Corpus
+from ks_core.devices import select
+from ks_core.errors import KSLotteryError
+from ks_core.jobs import Job, all_jobs, submit
+from ks_core.plans import Plan
+from pages.parts import job, pair, tuning_form, tuning_results
+
+st.title("Fine-tune")
+st.write(
+    "Does the ticket translate as well as the model it came from, and would other rows have done as well? Every arm below "
+    "starts from the same base, sees the same sentences and is scored on the same held-out ones."
+)
+study = pair.study()
+runs = all_jobs("tune")
+active = next((r for r in runs if r.state in ("queued", "running")), None)
+
+VIEWS = ["New run", "Results"]
+if st.session_state.pop("tune_go_to_results", False):
+    st.session_state.view = "Results"
+view = st.segmented_control(
+    "View", VIEWS, key="view", default="Results" if active or "run" in st.query_params else "New run", required=True,
+    label_visibility="collapsed", bind="query-params",
+)  # fmt: skip
+
+
+def estimate(plan: Plan, corpus: Corpus) -> None:
+    """How long the plan will take here, by what was measured; a button measures where nothing was."""
+    rates = estimates.known(plan)
+    if rates is None:
+        found = job.latest("estimate", plan.as_dict())
+        if found and found.state in ("queued", "running"):
+            job.follow(found)
+            return
+        if found and found.state == "failed":
+            st.error(found.error, icon=":material/error:")
+        if st.button("Measure how long this takes here", icon=":material/timer:"):
+            submit("estimate", plan.as_dict(), label="Measuring", device=select(plan.device))
+            st.rerun()
+        st.caption("Four steps of training and a few translations, half a minute; kept for later runs.")
+        return
+    parts = estimates.seconds(plan, corpus, rates)
+    st.write(f"**About {job.duration(sum(s for _, s in parts))}** on this machine, which was measured for this model.")
+    st.caption("; ".join(f"{name} {job.duration(seconds)}" for name, seconds in parts if seconds >= 1))
+
+
+def start(plan: Plan) -> None:
+    """Submit the run and go to where it can be watched."""
+    started = submit(
+        "tune", plan.as_dict(), label=f"{len(plan.arms)} arms on {plan.corpus.name}", device=select(plan.device)
+    )
+    st.session_state.run = started.id
+    st.session_state.tune_go_to_results = True
+    st.rerun()
+
+
+def show(found: Job) -> None:
+    """One run: its progress while it is going on, its results so far, and how it ended."""
+    state = found.state
+    if state in ("queued", "running"):
+        job.follow(found)
+        tuning_results.live(found)
+        return
+    if state == "failed":
+        st.error(found.error, icon=":material/error:")
+    elif state == "cancelled":
+        st.info("This run was cancelled. The arms that were finished are below.", icon=":material/cancel:")
+    if state != "done":
+        tuning_results.resume_button(found)
+    tuning_results.results(found)
+
+
+try:
+    if view == "New run":
+        chosen = tuning_form.form(study, pair.alpha())
+        if chosen:
+            plan, corpus = chosen
+            with st.container(border=True):
+                estimate(plan, corpus)
+                if active:
+                    st.caption("A run is going on; a new one waits until it is over.")
+                if st.button("Start the run", type="primary", icon=":material/play_arrow:"):
+                    start(plan)
+    elif not runs:
+        st.info("There is no run yet. Choose the arms under *New run* and start one.", icon=":material/science:")
+    else:
+        show(tuning_results.choose(runs))
+except KSLotteryError as error:
+    st.error(str(error), icon=":material/error:")

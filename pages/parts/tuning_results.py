@@ -1,0 +1,242 @@
+"""What a run gave: table, chart, translations, losses, files."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from ks_core import comparison, figures, tuning_figures
+from ks_core.errors import KSLotteryError
+from ks_core.jobs import Job, resume
+from ks_core.translation import RULES, extract
+from pages.parts import downloads
+from pages.parts.job import duration
+
+RULE_HELP = (
+    "raw: the whole continuation. first_line: up to the first newline. prompt_restart: up to where the model begins a field "
+    "of the prompt again. What a model that never stops writes after its answer counts against it under raw alone."
+)
+
+
+def choose(runs: list[Job]) -> Job:
+    """The run that is looked at: chosen from all, kept in the URL."""
+    names = {r.id: r for r in runs}
+    if st.session_state.get("run") not in names:
+        asked = st.query_params.get("run")
+        if asked and asked not in names:
+            st.warning(
+                f"The run {asked} of the link is not in this workspace. The newest is shown.",
+                icon=":material/link_off:",
+            )
+        st.session_state.run = runs[0].id
+    chosen = st.selectbox("Run", list(names), key="run", bind="query-params", format_func=lambda i: _title(names[i]))
+    return names[chosen]
+
+
+def _title(run: Job) -> str:
+    made = pd.Timestamp(run.request.get("created", 0), unit="s").strftime("%Y-%m-%d %H:%M")
+    return f"{made} UTC, {run.request.get('label', '')} ({run.state})"
+
+
+def resume_button(run: Job) -> None:
+    """Go on with an interrupted run."""
+    if st.button("Go on with this run", type="primary", icon=":material/resume:"):
+        resume(run)
+        st.rerun()
+    st.caption("Finished arms are kept; the interrupted one goes on from its last checkpoint.")
+
+
+def live(run: Job) -> None:
+    """Loss curves and finished arms of a run that is going on, looked at again every few seconds."""
+
+    @st.fragment(run_every=3.0)
+    def view() -> None:
+        arms = _names(run)
+        found = comparison.losses(list(arms), run.events())
+        if len(found):
+            figure = tuning_figures.loss_curves(found, arms)
+            st.plotly_chart(figure, key="live-losses", alt=figures.alt(figure))
+        summary = _partial(run)
+        if summary["arms"]:
+            _table(comparison.table(summary))
+
+    view()
+
+
+def results(run: Job) -> None:
+    """Everything a finished run gave, or what an interrupted one has so far."""
+    summary = run.result if run.state == "done" else _partial(run)
+    for arm in summary["arms"]:
+        if arm["error"]:
+            st.warning(f"**{arm['name']}**: {arm['error']}", icon=":material/warning:")
+    frame = comparison.table(summary)
+    if not len(frame):
+        st.info("No arm was finished.", icon=":material/hourglass_empty:")
+        return
+    for note in summary["notes"]:
+        st.info(note, icon=":material/info:")
+    _table(frame)
+    with st.container(horizontal=True):
+        rule = str(st.segmented_control("Extraction rule", RULES, default="first_line", required=True, key="tune_rule_shown",
+                                    help=RULE_HELP))  # fmt: skip
+        metric = st.segmented_control("Metric", ["chrf", "bleu"], default="chrf", required=True, key="tune_metric",
+                                      format_func=lambda name: {"chrf": "chrF", "bleu": "BLEU"}[name])  # fmt: skip
+    figure = tuning_figures.score_chart(frame, metric, rule)
+    st.plotly_chart(figure, key="scores", alt=figures.alt(figure))
+    if summary["sweep"]:
+        figure = tuning_figures.sweep_chart(summary["sweep"], metric, rule)
+        st.plotly_chart(figure, key="sweep", alt=figures.alt(figure))
+    _translations(run, summary, rule)
+    with st.expander("Training loss", icon=":material/show_chart:"):
+        figure = tuning_figures.loss_curves(comparison.losses(list(_names(run)), run.events()), _names(run))
+        st.plotly_chart(figure, key="losses", alt=figures.alt(figure))
+    with st.expander("Settings of this run", icon=":material/tune:"):
+        st.json(run.request["parameters"], expanded=1)
+    _files(run, summary, frame)
+    downloads.signature(summary["signature"])
+
+
+def _table(frame: pd.DataFrame) -> None:
+    shown = pd.DataFrame({
+        "Arm": frame.arm, "Rows": frame.rows.where(frame.rows > 0), "Trained values": frame.trainable,
+        **{f"BLEU {rule.replace('_', ' ')}": [
+            f"{v:.2f} [{a:.1f}, {b:.1f}]" for v, a, b in zip(
+                frame[f"bleu_{rule}"], frame[f"bleu_low_{rule}"], frame[f"bleu_high_{rule}"], strict=True)
+        ] for rule in RULES},
+        "chrF raw": frame.chrf_raw, "chrF first line": frame.chrf_first_line, "Stops": 100 * frame.stop_rate,
+        "Length": frame.mean_length, "Time": [duration(s) for s in frame.training_seconds + frame.translating_seconds],
+        **{name.replace("p against", "p, against"): frame[name] for name in frame if name.startswith("p against")},
+    })  # fmt: skip
+    st.dataframe(
+        shown, hide_index=True, alt="Scores of every arm",
+        column_config={
+            "Trained values": st.column_config.NumberColumn(format="localized", help="Numbers that had a gradient."),
+            "chrF raw": st.column_config.NumberColumn(format="%.1f"),
+            "chrF first line": st.column_config.NumberColumn(format="%.1f"),
+            "Stops": st.column_config.NumberColumn(format="%.0f%%", help="Answers that the model ended by itself."),
+            "Length": st.column_config.NumberColumn(format="%.0f", help="Mean length of the raw answer, in characters."),
+            "Time": st.column_config.TextColumn(help="Training and translating, on the machine that ran it."),
+            **{c: st.column_config.NumberColumn(format="%.3g", help="Paired bootstrap of BLEU under first_line.")
+               for c in shown if c.startswith("p, against")},
+        },
+    )  # fmt: skip
+    st.caption(
+        "BLEU with its 95% bootstrap interval under each extraction rule; the references are never looked at to cut."
+    )
+
+
+def _translations(run: Job, summary: dict[str, Any], rule: str) -> None:
+    from ks_core.plans import Plan
+
+    with st.expander("Translations side by side", icon=":material/translate:", expanded=True):
+        plan = Plan.from_dict(run.request["parameters"])
+        try:
+            pairs = plan.corpus.load().held_out
+        except KSLotteryError as error:
+            st.error(f"The text of this run cannot be read any more. {error}", icon=":material/error:")
+            return
+        answers = {
+            arm["name"]: json.loads((run.folder / "arms" / arm["folder"] / "answers.json").read_text(encoding="utf-8"))
+            for arm in summary["arms"] if not arm["error"]
+        }  # fmt: skip
+        count = min(len(next(iter(answers.values()))), len(pairs))
+        number = int(st.number_input(f"Sentence (of {count})", 1, count, 1, key="tune_sentence")) - 1
+        st.markdown(f"**Source** {plain(pairs[number].source)}  \n**Reference** {plain(pairs[number].target)}")
+        rows = ["| Arm | Answer | |", "|---|---|---|"]
+        for name, given in answers.items():
+            answer = given[number]
+            text = extract(answer["text"], rule, answer["prompt"])
+            words = " ".join(
+                f":green-background[{plain(part)}]" if same else plain(part)
+                for part, same in comparison.marked(text[:600], pairs[number].target)
+            )
+            rest = len(extract(answer["text"], "raw", answer["prompt"])) - len(text)
+            ended = "ended" if answer["stopped"] else "ran on to the limit"
+            cut = f", {rest:,} characters cut" if rest > 0 else ""
+            rows.append(f"| {plain(name)} | {words or '*nothing*'} | *{ended}{cut}* |")
+        st.markdown("\n".join(rows))
+        st.caption("Green: words that the reference has in the same order.")
+
+
+def plain(text: str) -> str:
+    """Text as text inside Markdown, on one line.
+
+    >>> plain("a *b*")
+    'a \\\\*b\\\\*'
+    """
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])", r"\\\1", " ".join(text.split()))
+
+
+def _files(run: Job, summary: dict[str, Any], frame: pd.DataFrame) -> None:
+    st.subheader("Take it away")
+    downloads.table(frame, f"run-{run.id}", summary["signature"])
+    with st.container(horizontal=True):
+        for arm in summary["arms"]:
+            folder = run.folder / "arms" / arm["folder"] / "adapter"
+            if arm["error"] or not folder.is_dir():
+                continue
+            st.download_button(
+                f"{arm['name']} as a peft adapter", data=partial(_zip, folder, arm["folder"]), file_name=f"{arm['folder']}.zip",
+                mime="application/zip", icon=":material/confirmation_number:", on_click="ignore", key=f"zip-{arm['folder']}",
+            )  # fmt: skip
+        st.download_button(
+            "The whole run", data=partial(_zip, run.folder, run.id), file_name=f"{run.id}.zip", mime="application/zip",
+            icon=":material/folder_zip:", on_click="ignore", key="zip-run",
+            help="Plan, results, every translation, losses, adapters; not the weights of full tuning.",
+        )  # fmt: skip
+    folders = {
+        arm["name"]: str(run.folder / "arms" / arm["folder"] / "adapter")
+        for arm in summary["arms"] if (run.folder / "arms" / arm["folder"] / "adapter" / "ticket.json").is_file()
+    }  # fmt: skip
+    if folders:
+
+        def open_it() -> None:
+            st.session_state.tuned = folders[st.session_state.tune_open]
+
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.selectbox("Look at an arm's rows in this app", list(folders), key="tune_open")
+            st.button("Open as the tuned checkpoint", on_click=open_it, icon=":material/open_in_new:")
+
+
+def _zip(folder: Path, name: str) -> bytes:
+    """A folder as a zip, without checkpoints and whole models."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            inner = path.relative_to(folder)
+            if (
+                path.is_file()
+                and not {"checkpoints", "model"} & set(inner.parts)
+                and inner.name != "trained.safetensors"
+            ):
+                archive.write(path, Path(name) / inner)
+    return made.getvalue()
+
+
+def _names(run: Job) -> dict[str, str]:
+    """The arms of a run: name -> kind, in order."""
+    from ks_core.plans import Plan
+
+    return {arm.name: arm.kind for arm in Plan.from_dict(run.request["parameters"]).arms}
+
+
+def _partial(run: Job) -> dict[str, Any]:
+    """The results of an unfinished run so far."""
+    found = []
+    for path in sorted((run.folder / "arms").glob("*/result.json")):
+        try:
+            found.append(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue
+    return {
+        "arms": found, "significance": {}, "sweep": [], "notes": [],
+        "signature": found[0]["signature"] if found else "",
+    }  # fmt: skip
