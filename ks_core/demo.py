@@ -178,8 +178,18 @@ class Run:
     seed: int = 0
 
 
-#: ``en-fr`` is what the app opens; ``python -m ks_core demo build NAME`` makes any of them.
-RUNS = {run.name: run for run in (Run("en-fr"),)}
+#: ``en-fr`` is what the app opens; the others differ from it in one thing each, so that the audit can tell what
+#: moves a ticket. ``python -m ks_core demo build NAME`` makes any of them.
+RUNS = {
+    run.name: run
+    for run in (
+        Run("en-fr"),
+        Run("en-fr-seed1", seed=1),
+        Run("en-fr-paper", prompt="paper"),
+        Run("en-de", corpus="pack:de-DE"),
+        Run("en-fr-adam", optimizer="adam"),
+    )
+}
 
 
 def build(run: Run, report: Report = lambda done, total, message: None, folder: Path | None = None) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""A run's table, its figures, and what is marked in a translation."""
+
+import doctest
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ks_core import comparison, figures, tuning_figures
+from ks_core.scores import compare, evaluate
+from ks_core.translation import RULES, Generation
+
+REFERENCES = ["le chat noir est sur la table", "bonjour tout le monde ici", "ouvrir un nouveau fichier"]
+ENDLESS = [Generation("English: x\nFrench:", f" {r}\nEnglish: more\nFrench: encore", False, 20) for r in REFERENCES]
+ENDED = [Generation("English: x\nFrench:", f" {r}", True, 8) for r in REFERENCES]
+
+
+def arm(name, kind, answers, trainable):
+    return {
+        "name": name, "kind": kind, "folder": kind, "error": "", "rows": [1] * trainable, "trainable": trainable,
+        "evaluation": evaluate(answers, REFERENCES, "French", resamples=50).as_dict(), "translating_seconds": 2.0,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def summary():
+    answers = {"Base": ENDLESS, "Ticket": ENDED}
+    return {
+        "arms": [arm("Base", "base", ENDLESS, 0), arm("Ticket", "partial", ENDED, 576),
+                 {"name": "Broken", "kind": "full", "error": "no memory"}],
+        "significance": {"Base": compare(answers, REFERENCES, "French", "Base", resamples=50)},
+        "sweep": [], "notes": [], "signature": "s",
+    }  # fmt: skip
+
+
+def test_the_table_shows_that_the_gain_was_stopping(summary):
+    frame = comparison.table(summary).set_index("arm")
+    assert list(frame.index) == ["Base", "Ticket"], "an arm that failed has no scores"
+    assert frame.bleu_raw["Ticket"] > frame.bleu_raw["Base"] + 20
+    assert frame.bleu_first_line["Ticket"] == frame.bleu_first_line["Base"] == pytest.approx(100)
+    assert frame.bleu_prompt_restart["Base"] == pytest.approx(100)
+    assert (frame.stop_rate["Base"], frame.stop_rate["Ticket"]) == (0, 1)
+    assert frame["p against Base"].isna()["Base"] and frame["p against Base"]["Ticket"] > 0.5
+
+
+def test_losses_of_a_resumed_run_count_once():
+    events = [{"arm": 1, "step": s, "loss": loss} for s, loss in ((1, 5.0), (2, 4.0), (1, 6.0))]
+    found = comparison.losses(["a", "b"], [*events, {"arm": 1, "finished": True}, {"arm": 9, "step": 1, "loss": 1.0}])
+    assert found.to_dict("list") == {"arm": ["b", "b"], "step": [1, 2], "loss": [6.0, 4.0]}
+
+
+@given(st.text(st.sampled_from("ab ,é"), max_size=40), st.text(st.sampled_from("ab ,é"), max_size=40))
+def test_marking_keeps_every_word_in_order(answer, reference):
+    stretches = comparison.marked(answer, reference)
+    assert " ".join(words for words, _ in stretches).split() == answer.split()
+    if answer.split() == reference.split():
+        assert all(same for _, same in stretches)
+
+
+def test_doctests():
+    assert doctest.testmod(comparison).failed == 0
+
+
+def test_figures_say_what_they_show(summary):
+    frame = comparison.table(summary)
+    for rule in RULES:
+        for metric in ("bleu", "chrf"):
+            figure = tuning_figures.score_chart(frame, metric, rule)
+            assert [t.name for t in figure.data] == ["Base", "Ticket"]
+            assert figure.data[1].y[0] == frame[f"{metric}_{rule}"][1]
+            assert figure.data[0].x[0] < figure.data[1].x[0] and "2 arms" in figures.alt(figure)
+    points = [{"alpha": a, "rows": n, "evaluation": summary["arms"][1]["evaluation"]} for a, n in ((0.01, 3), (0.1, 9))]
+    figure = tuning_figures.sweep_chart(points, "chrf", "raw")
+    assert list(figure.data[1].y) == [3, 9]
+    losses = comparison.losses(["Ticket"], [{"arm": 0, "step": s, "loss": 9.0 - s} for s in range(1, 6)])
+    figure = tuning_figures.loss_curves(losses, {"Ticket": "partial"})
+    assert figure.data[1].line.color == figures.WINNING and "loss 4.00" in figures.alt(figure)
+    assert "No step yet" in figures.alt(tuning_figures.loss_curves(losses[:0], {}))
