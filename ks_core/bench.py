@@ -2,6 +2,8 @@
 
     python -m ks_core bench --rows 32000 --dim 4096 --dtype bfloat16
 
+    python -m ks_core bench --training      # training a ticket instead: ks_core.bench_training
+
 Ways that would take minutes run on a sample of the rows and are extrapolated; the table says so.
 Seconds are the best of ``--repeat`` runs for every way alike, first calls and compilation not counted.
 """
@@ -45,10 +47,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=FLOATS, default="float32", help="how they are stored (default float32)")
     parser.add_argument("--sample", type=int, default=400, help="rows for the slow ways, extrapolated (default 400)")
     parser.add_argument("--repeat", type=int, default=3, help="runs, of which the best counts (default 3)")
+    parser.add_argument("--training", action="store_true", help="time the training of the demo's ticket instead")
+    parser.add_argument("--steps", type=int, default=30, help="with --training: steps of each training (default 30)")
+    parser.add_argument("--rounds", type=int, default=3, help="with --training: trainings by each way (default 3)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print a Markdown table. Returns 0, or 1 when any way's integers differ from scipy's."""
+    """Measure and print a Markdown table. Returns 0, or 1 when any way's integers differ from scipy's.
+
+    With ``--training`` it is the training that is measured, and 1 means that the losses differ.
+    """
+    if args.training:
+        from ks_core import bench_training
+
+        return bench_training.run(args.steps, args.rounds)
     for name in ("rows", "dim", "sample", "repeat"):
         if getattr(args, name) < 1:
             raise SettingsError(f"--{name} is {getattr(args, name)}. Expected at least 1.")

@@ -144,7 +144,10 @@ def compare(
         columns: list[Any] = [results[key] for key in results if key != "System"]
         for metric, (start, *compared) in zip(chosen, columns, strict=True):
             for name, result in zip(others, compared, strict=True):
-                found[rule][name][metric] = {"difference": result.score - start.score, "pvalue": float(result.p_value)}
+                difference = float(result.score - start.score)
+                # sacrebleu counts resamples strictly beyond the difference: none is, where two systems are equal.
+                pvalue = float(result.p_value) if difference else 1.0
+                found[rule][name][metric] = {"difference": difference, "pvalue": pvalue}
     return found
 
 

@@ -44,7 +44,7 @@ def score_chart(frame: pd.DataFrame, metric: str, rule: str) -> go.Figure:
     ``frame`` is ``comparison.table``'s; ``metric`` is ``bleu`` or ``chrf``, with its 95% bootstrap interval.
     """
     figure = sheet(f"{_NAMES[metric]} ({rule.replace('_', ' ')})", "Trained values (log scale)")
-    floor = max(1.0, frame.trainable[frame.trainable > 0].min(initial=576) / 10) if len(frame) else 1.0
+    floor = max(1.0, min(frame.trainable[frame.trainable > 0], default=576) / 10) if len(frame) else 1.0
     seen: dict[float, int] = {}
     for n, row in enumerate(frame.itertuples(index=False)):
         record = row._asdict()
