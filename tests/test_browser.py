@@ -151,3 +151,60 @@ def test_a_link_to_a_page_of_a_fresh_server(server, browser, keep, scheme):
     assert page.get_by_role("link", name="Checkpoints").first.is_visible(), "the router's navigation is there"
     assert page.get_by_label("alpha", exact=True).input_value() == "0.01"
     picture(page, f"drift-map-{scheme}", keep)
+
+
+def test_a_run_is_started_seen_after_a_reload_and_cancelled(server, browser, keep, demo_home):
+    from ks_core import jobs
+
+    page = browser.new_context(viewport={"width": 1280, "height": 1500}).new_page()
+    page.goto(f"{server}/fine_tune")
+    page.get_by_role("button", name="Start the run").wait_for(timeout=60_000)
+    settle(page)
+    picture(page, "fine-tune", keep)
+    page.get_by_role("button", name="Start the run").click()
+    page.get_by_role("button", name="Cancel").wait_for(timeout=60_000)
+    job = jobs.all_jobs("tune")[0]
+    page.reload()
+    page.get_by_role("button", name="Cancel").wait_for(timeout=60_000)
+    assert job.state in ("queued", "running") and len(jobs.all_jobs("tune")) == 1
+    assert f"run={job.id}" in page.url, "the link leads to this run"
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("This run was cancelled").wait_for(timeout=120_000)
+    assert job.state == "cancelled" and not job.is_alive()
+    assert page.get_by_role("button", name="Go on with this run").is_visible()
+    assert page.locator("[data-testid=stException]").count() == 0
+
+
+def test_a_tiny_run_goes_to_its_table(server, browser, demo_home, tmp_path, tiny_folder):
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    from ks_core import jobs
+
+    tuned = tmp_path / "tuned"
+    shutil.copytree(tiny_folder, tuned)
+    weights = load_file(tuned / "model.safetensors")
+    weights["model.embed_tokens.weight"][3:9] += np.float32(3)
+    save_file(weights, tuned / "model.safetensors", metadata={"format": "pt"})
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("\n".join(f"w{5 + i % 30} w{5 + i // 30} w{5 + i % 7}\tw{20 + i % 40}" for i in range(120)))
+    page = browser.new_context(viewport={"width": 1280, "height": 1500}, accept_downloads=True).new_page()
+    page.goto(
+        f"{server}/fine_tune?base={tiny_folder}&tuned={tuned}&tune_corpus=A TSV or JSONL file&tune_where={pairs}&tune_from=A&tune_to=B"
+        "&tune_rows=w9"
+    )
+    page.get_by_role("button", name="Start the run").wait_for(timeout=60_000)
+    settle(page)
+    page.get_by_role("button", name="Start the run").click()
+    page.get_by_text("Translations side by side").wait_for(timeout=240_000)
+    settle(page)
+    job = jobs.all_jobs("tune")[0]
+    assert job.state == "done" and not [a["error"] for a in job.result["arms"] if a["error"]]
+    assert page.get_by_text("Take it away").is_visible()
+    with page.expect_download(timeout=30_000) as download:
+        page.get_by_role("button", name="CSV", exact=True).click()
+    download.value.save_as(tmp_path / "run.csv")
+    frame = pd.read_csv(tmp_path / "run.csv")
+    assert set(frame.kind) == {"base", "tuned", "transfer", "partial", "matched", "rows"}
+    assert frame.signature[0] == job.result["signature"]
+    assert page.locator("[data-testid=stException]").count() == 0

@@ -67,21 +67,27 @@ def _corpus() -> tuple[CorpusChoice, Corpus] | None:
     packs = [f"pack:{code}" for code in corpora.installed_packs()]
     names = {name: f"English to {language_name(name[5:])} (menus and messages of JupyterLab)" for name in packs} | OWN
     kind = st.selectbox(
-        "Parallel text", list(names), format_func=lambda name: names[name], key="tune_corpus",
+        "Parallel text", list(names), format_func=lambda name: names[name], key="tune_corpus", bind="query-params",
         index=packs.index("pack:fr-FR") if "pack:fr-FR" in packs else 0,
         help="Other languages: pip install jupyterlab-language-pack-de-DE, and so on.",
     )  # fmt: skip
     settings: dict[str, Any] = {"name": kind}
     if kind in OWN:
         what = {"file": "pairs.tsv or pairs.jsonl", "flores": "folder#eng,cat", "hub": "org/name#source,target"}[kind]
-        where = st.text_input("Where", placeholder=what, key="tune_where").strip()
+        where = st.text_input("Where", placeholder=what, key="tune_where", bind="query-params").strip()
         settings["name"] = f"{kind}:{where}"
         with st.container(horizontal=True):
             if kind == "file":
-                settings["source_field"] = st.text_input("Source field (JSONL)", "source", key="tune_source_field")
-                settings["target_field"] = st.text_input("Target field (JSONL)", "target", key="tune_target_field")
-            settings["source_language"] = st.text_input("From", placeholder="English", key="tune_from")
-            settings["target_language"] = st.text_input("To", placeholder="French", key="tune_to")
+                settings["source_field"] = st.text_input(
+                    "Source field (JSONL)", "source", key="tune_source_field", bind="query-params"
+                )
+                settings["target_field"] = st.text_input(
+                    "Target field (JSONL)", "target", key="tune_target_field", bind="query-params"
+                )
+            settings["source_language"] = st.text_input(
+                "From", placeholder="English", key="tune_from", bind="query-params"
+            )
+            settings["target_language"] = st.text_input("To", placeholder="French", key="tune_to", bind="query-params")
         if not where:
             st.caption(f"Expected: {what}.")
             return None
@@ -133,7 +139,9 @@ def _ticket(study: Study, alpha: float) -> tuple[bool, str, int]:
             "Whose ticket", [True, False], key="tune_given", horizontal=True,
             format_func=lambda given: f"{study.tuned.label}'s" if given else "a new Embed Tuning's, trained in this run",
         )  # fmt: skip
-        rule = st.selectbox("Rule", list(RULES), format_func=lambda name: RULES[name], key="tune_rule")
+        rule = st.selectbox(
+            "Rule", list(RULES), format_func=lambda name: RULES[name], key="tune_rule", bind="query-params"
+        )
         k = st.number_input("k", 1, 100_000, 18, disabled=rule != "count", key="tune_k")
     if given:
         scan = pair.scan(study)
@@ -155,7 +163,7 @@ def _arms(study: Study, given: bool) -> tuple[Arm, ...] | None:
             help="Each seed is an arm of its own, so that chance is seen as chance.",
         )  # fmt: skip
         words = st.text_input(
-            "Tokens of the arm Chosen rows", "⏎", key="tune_rows", disabled="rows" not in chosen,
+            "Tokens of the arm Chosen rows", "⏎", key="tune_rows", bind="query-params", disabled="rows" not in chosen,
             help="Tokens as the page Winning tokens shows them, or ids, with spaces between. ⏎ is the newline: one row "
             "of the prompt's frame, which in the replication gave nearly all of the gain.",
         )  # fmt: skip

@@ -30,14 +30,16 @@ def choose(runs: list[Job]) -> Job:
     """The run that is looked at: chosen from all, kept in the URL."""
     names = {r.id: r for r in runs}
     if st.session_state.get("run") not in names:
-        asked = st.query_params.get("run")
-        if asked and asked not in names:
+        asked = st.query_params.get("run", runs[0].id)
+        if asked not in names:
             st.warning(
                 f"The run {asked} of the link is not in this workspace. The newest is shown.",
                 icon=":material/link_off:",
             )
-        st.session_state.run = runs[0].id
-    chosen = st.selectbox("Run", list(names), key="run", bind="query-params", format_func=lambda i: _title(names[i]))
+        st.session_state.run = asked if asked in names else runs[0].id
+    chosen = st.selectbox("Run", list(names), key="run", format_func=lambda i: _title(names[i]))
+    # Not bound: a binding leaves the default out, and the newest run is another one tomorrow.
+    st.query_params["run"] = chosen
     return names[chosen]
 
 
