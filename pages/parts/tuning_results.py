@@ -83,9 +83,9 @@ def results(run: Job) -> None:
     if not len(frame):
         st.info("No arm was finished.", icon=":material/hourglass_empty:")
         return
-    for note in summary["notes"]:
-        st.info(note, icon=":material/info:")
     _table(frame)
+    for note in summary["notes"]:
+        st.caption(note)
     with st.container(horizontal=True):
         rule = str(st.segmented_control("Extraction rule", RULES, default="first_line", required=True, key="tune_rule_shown",
                                     help=RULE_HELP))  # fmt: skip
@@ -108,7 +108,7 @@ def results(run: Job) -> None:
 
 def _table(frame: pd.DataFrame) -> None:
     shown = pd.DataFrame({
-        "Arm": frame.arm, "Rows": frame.rows.where(frame.rows > 0), "Trained values": frame.trainable,
+        "Arm": frame.arm, "Rows": [f"{n:,}" if n else "–" for n in frame.rows], "Trained values": frame.trainable,
         **{f"BLEU {rule.replace('_', ' ')}": [
             f"{v:.2f} [{a:.1f}, {b:.1f}]" for v, a, b in zip(
                 frame[f"bleu_{rule}"], frame[f"bleu_low_{rule}"], frame[f"bleu_high_{rule}"], strict=True)
