@@ -34,6 +34,8 @@ page = st.navigation(
         "Tickets at work": [
             st.Page("pages/fine_tune.py", title="Fine-tune", icon=":material/science:",
                     help="Train the ticket, controls and references in the background; compare them by BLEU and chrF."),
+            st.Page("pages/audit.py", title="Audit", icon=":material/gavel:",
+                    help="Is the ticket real? What stopping explains, what other rows give, where and when it acts."),
         ],
     }
 )  # fmt: skip

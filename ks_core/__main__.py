@@ -92,6 +92,17 @@ def parser() -> argparse.ArgumentParser:
     tune_command.add_tune_arguments(tune)
     tune_command.add_evaluate_arguments(evaluate)
 
+    audit = _command(
+        commands,
+        "audit",
+        _run_audit,
+        "ask whether a ticket is real: controls, position gating, other prompts, strength, calibration, stability",
+        "python -m ks_core audit demo:base demo:en-fr --budget small",
+    )
+    from ks_core import audit_command
+
+    audit_command.add_arguments(audit)
+
     cache = _command(
         commands,
         "cache",
@@ -319,6 +330,12 @@ def _run_evaluate(options: argparse.Namespace) -> int:
     from ks_core import tune_command
 
     return tune_command.evaluate(options, Line("sentences"))
+
+
+def _run_audit(options: argparse.Namespace) -> int:
+    from ks_core import audit_command
+
+    return audit_command.run(options, Line(""))
 
 
 def _run_bench(options: argparse.Namespace) -> int:

@@ -76,6 +76,12 @@ def recipe(run: str = "en-fr") -> dict[str, Any]:
     return json.loads((ASSETS / run / "recipe.json").read_text(encoding="utf-8"))
 
 
+def facets(source: str) -> dict[str, Any]:
+    """How a demo run was made: ``seed``, ``prompt``, ``language`` and ``optimizer``, for the comparison of tickets."""
+    run = recipe(source.partition(":")[2])["run"]
+    return {"seed": run["seed"], "prompt": run["prompt"], "language": run["corpus"], "optimizer": run["optimizer"]}
+
+
 def training_counts(source: str) -> dict[int, int] | None:
     """How often each token id occurs in a demo run's training text; ``None`` for any other source."""
     if source == BASE or source not in names():

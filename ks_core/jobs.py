@@ -47,10 +47,12 @@ KINDS = {
     "demo": "ks_core.demo:run_prepare",
     "tune": "ks_core.tuning:run_tune",
     "estimate": "ks_core.estimates:run_estimate",
+    "audit": "ks_core.audit:run_audit",
+    "calibration": "ks_core.calibration:run_calibration",
 }
 
 #: Kinds that take seconds: they do not wait behind a training. Each lane runs one job at a time.
-SHORT, SHORT_LANE = ("scan", "drift", "layers", "demo"), "short"
+SHORT, SHORT_LANE = ("scan", "drift", "layers", "demo", "calibration"), "short"
 
 FINAL = ("done", "failed", "cancelled")
 

@@ -24,8 +24,8 @@ ARM_HELP = (
 )
 
 
-def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is translated, under which prompt."""
+def add_corpus_arguments(parser: argparse.ArgumentParser, *, scoring: bool = True) -> None:
+    """What is translated, under which prompt; with ``scoring`` how many sentences and how they are searched."""
     parser.add_argument("--corpus", default="pack:fr-FR", help="pack:fr-FR, file:pairs.tsv, file:pairs.jsonl, "
                         "flores:folder#eng,cat or hub:org/name#source,target (default pack:fr-FR)")  # fmt: skip
     parser.add_argument("--fields", default="source,target", help="names of the two fields of a JSONL corpus")
@@ -35,9 +35,13 @@ def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--longest", type=int, default=16, help="most words of a source sentence (default 16)")
     parser.add_argument("--prompt", default="short", help="a template's name (short, paper, source_target, "
                         "input_output) or its text with {source}")  # fmt: skip
-    parser.add_argument("--sentences", type=int, default=64, help="held-out sentences to score, 0 for all (default 64)")
+    if scoring:
+        parser.add_argument(
+            "--sentences", type=int, default=64, help="held-out sentences to score, 0 for all (default 64)"
+        )
     parser.add_argument("--max-new-tokens", type=int, default=48, help="most tokens of an answer (default 48)")
-    parser.add_argument("--beams", type=int, default=1, help="beams of the search; 1 is greedy (default)")
+    if scoring:
+        parser.add_argument("--beams", type=int, default=1, help="beams of the search; 1 is greedy (default)")
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu (default auto)")
 
 
@@ -88,7 +92,7 @@ def plan_of(options: argparse.Namespace) -> Any:
         raise SettingsError(f"--sweep is {options.sweep!r}. Expected numbers, such as 0.001,0.01,0.1.") from None
     return Plan(
         base=options.base, tuned=options.tuned, rule=options.rule, alpha=options.alpha, k=options.k,
-        corpus=_corpus(options), prompt=options.prompt.replace("\\n", "\n"),
+        corpus=corpus_of(options), prompt=options.prompt.replace("\\n", "\n"),
         arms=tuple(parse_arm(text, rows, **recipe) for text in options.arms.split(",") if text.strip()),
         sentences=options.sentences, max_new_tokens=options.max_new_tokens, beams=options.beams, sweep=sweep,
         device=options.device,
@@ -125,7 +129,7 @@ def tune(options: argparse.Namespace) -> int:
     else:
         plan = plan_of(options)
         label = f"{len(plan.arms)} arms on {plan.corpus.name}"
-        job = jobs.submit("tune", plan.as_dict(), label=label, device=_device(plan.device))
+        job = jobs.submit("tune", plan.as_dict(), label=label, device=device_of(plan.device))
     print(f"run {job.id}", flush=True)
     if options.background:
         print(
@@ -133,7 +137,7 @@ def tune(options: argparse.Namespace) -> int:
         )
         return 0
     try:
-        state = _follow(job)
+        state = follow(job)
     except KeyboardInterrupt:
         job.cancel()
         print("\nstopping; what was finished is kept", file=sys.stderr)
@@ -149,7 +153,7 @@ def tune(options: argparse.Namespace) -> int:
     return 0
 
 
-def _follow(job: jobs.Job) -> str:
+def follow(job: jobs.Job) -> str:
     """Show a job's progress until it is over; a line per stage where nobody watches a terminal."""
     shown = ""
     while (state := job.state) not in jobs.FINAL:
@@ -211,9 +215,9 @@ def evaluate(options: argparse.Namespace, line: Callable[[float, float, str], No
 
     if options.output and Path(options.output).suffix != ".json":
         raise SettingsError(f"{options.output} does not end in .json. Name a .json file.")
-    device = _device(options.device)
+    device = device_of(options.device)
     questions = held_out(
-        _corpus(options).load(), options.prompt.replace("\\n", "\n"), options.sentences,
+        corpus_of(options).load(), options.prompt.replace("\\n", "\n"), options.sentences,
         max_new_tokens=options.max_new_tokens, beams=options.beams,
     )  # fmt: skip
     if any(source.startswith("demo") for source in options.checkpoints):
@@ -254,7 +258,8 @@ def evaluate(options: argparse.Namespace, line: Callable[[float, float, str], No
     return 0
 
 
-def _corpus(options: argparse.Namespace) -> Any:
+def corpus_of(options: argparse.Namespace) -> Any:
+    """The ``CorpusChoice`` that the options describe."""
     from ks_core.plans import CorpusChoice
 
     pairs = {}
@@ -268,7 +273,8 @@ def _corpus(options: argparse.Namespace) -> Any:
     )  # fmt: skip
 
 
-def _device(name: str) -> str:
+def device_of(name: str) -> str:
+    """The device behind a wish such as auto."""
     from ks_core.devices import select
 
     return select(name).removeprefix("torch:")

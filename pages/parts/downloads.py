@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -48,6 +50,19 @@ def ticket(make: Callable[[], Ticket], name: str) -> None:
         key=f"{name}-zip",
         help="A folder with the tuned rows and ticket.json. peft loads it onto the base, and this program opens "
         "it as a tuned checkpoint.",
+    )
+
+
+def panel(found: Mapping[str, Any], name: str) -> None:
+    """A panel's figures and texts as JSON; the signature is in it."""
+    st.download_button(
+        "JSON",
+        icon=":material/download:",
+        data=lambda: json.dumps(found, ensure_ascii=False, indent=1).encode(),
+        file_name=f"{name}.json",
+        mime="application/json",
+        key=f"{name}-json",
+        on_click="ignore",
     )
 
 

@@ -34,9 +34,9 @@ def form(study: Study, alpha: float) -> tuple[Plan, Corpus] | None:
     """The plan that the widgets describe, and its text; ``None`` while something is missing, which it says."""
     left, right = st.columns(2)
     with left, st.container(border=True, height="stretch"):
-        corpus = _corpus()
+        found = corpus()
     with right, st.container(border=True, height="stretch"):
-        prompt = _prompt(corpus[1] if corpus else None)
+        template = prompt(found[1] if found else None)
     with st.container(border=True):
         given, rule, k = _ticket(study, alpha)
         arms = _arms(study, given)
@@ -52,17 +52,18 @@ def form(study: Study, alpha: float) -> tuple[Plan, Corpus] | None:
             "Sweep over alpha", key="tune_sweep",
             help="Partial Transfer at a dozen alphas, from 0.5 to 0.00001: no training, one translation per ticket size.",
         )  # fmt: skip
-    if not corpus or arms is None:
+    if not found or arms is None:
         return None
     plan = Plan(
-        base=study.base_source, tuned=study.tuned_source if given else "", rule=rule, alpha=alpha, k=k, corpus=corpus[0],
-        prompt=prompt, arms=arms, sentences=int(sentences), max_new_tokens=int(limit), beams=int(beams),
+        base=study.base_source, tuned=study.tuned_source if given else "", rule=rule, alpha=alpha, k=k, corpus=found[0],
+        prompt=template, arms=arms, sentences=int(sentences), max_new_tokens=int(limit), beams=int(beams),
         sweep=SWEEP if sweep else (), device=device,
     )  # fmt: skip
-    return plan, corpus[1]
+    return plan, found[1]
 
 
-def _corpus() -> tuple[CorpusChoice, Corpus] | None:
+def corpus() -> tuple[CorpusChoice, Corpus] | None:
+    """The chosen text, read; ``None`` while it is not named or cannot be read, which is said."""
     st.subheader("Text")
     packs = [f"pack:{code}" for code in corpora.installed_packs()]
     names = {name: f"English to {language_name(name[5:])} (menus and messages of JupyterLab)" for name in packs} | OWN
@@ -111,7 +112,8 @@ def _corpus() -> tuple[CorpusChoice, Corpus] | None:
     return choice, found
 
 
-def _prompt(corpus: Corpus | None) -> str:
+def prompt(text: Corpus | None) -> str:
+    """The chosen prompt: a template's name, or the user's own text. Shown on the first held-out sentence."""
     st.subheader("Prompt")
     name = st.selectbox(
         "Template",
@@ -119,16 +121,16 @@ def _prompt(corpus: Corpus | None) -> str:
         key="tune_prompt",
         help="A ticket is keyed to the prompt that it was trained with.",
     )
-    text = st.text_area(
+    own = st.text_area(
         "Text", TEMPLATES.get(name, TEMPLATES["short"]), disabled=name != "own", key=f"tune_prompt_{name}", height=118,
         help="{source} is the sentence; {source_language} and {target_language} are the languages' names.",
     )  # fmt: skip
-    prompt = text if name == "own" else name
-    if corpus:
-        example = format_prompt(prompt, corpus.held_out[0].source, corpus.source_language, corpus.target_language)
+    chosen = own if name == "own" else name
+    if text:
+        example = format_prompt(chosen, text.held_out[0].source, text.source_language, text.target_language)
         st.caption("The model reads, and its answer begins where this ends:")
         st.code(example, language=None, wrap_lines=True)
-    return prompt
+    return chosen
 
 
 def _ticket(study: Study, alpha: float) -> tuple[bool, str, int]:

@@ -1,0 +1,267 @@
+"""The audit: is the ticket real? What is asked, what has been answered, and the work that answers it.
+
+Eight panels, each a question. Three need the model (``gating``, ``transfer``, ``strength``) and are made by the job
+``audit``, one after the other, each kept when it is finished. ``controls`` is a run of the page Fine-tune with the arms
+that doubt the ticket. ``calibration`` is a job of its own; ``stability`` and ``ranking`` are there at once.
+
+    workspace/audits/<pair, ticket, text and prompt>/gating.json ...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ks_core import demo, workspace
+from ks_core.arms import Arm
+from ks_core.errors import TicketError
+from ks_core.matrices import take, to_floats
+from ks_core.plans import CorpusChoice, Plan
+from ks_core.recipes import Recipe
+from ks_core.signature import Signature, versions
+from ks_core.stability import Run, compare, is_llama, published_runs
+from ks_core.study import Scan, Study
+from ks_core.tickets import select
+
+if TYPE_CHECKING:
+    from ks_core.jobs import Job, Running
+    from ks_core.ranking import Ranking
+    from ks_core.stability import Stability
+
+#: What the job makes, in this order, and what each answers.
+PANELS = {
+    "gating": "Where in the prompt does the ticket act?",
+    "transfer": "Does it work under another prompt?",
+    "strength": "How does the effect grow with the size of the change?",
+}
+#: How much is spent: held-out sentences, training steps of a control, seeds of the random ones.
+BUDGETS = {"small": (24, 40, 1), "standard": (64, 80, 2), "large": (200, 150, 3)}
+#: Raised when a panel could come out differently than before.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What is audited: a pair, its ticket, and the text and prompt that it is asked about.
+
+    ``budget`` is one of ``BUDGETS``. Raises what ``Plan`` raises for settings that cannot be.
+    """
+
+    base: str = demo.BASE
+    tuned: str = demo.TUNED
+    rule: str = "alpha"
+    alpha: float = 0.05
+    k: int = 18
+    corpus: CorpusChoice = field(default_factory=CorpusChoice)
+    prompt: str = "short"
+    budget: str = "standard"
+    max_new_tokens: int = 48
+    device: str = "auto"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: ``from_dict`` takes them back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Audit:
+        """From what ``as_dict`` gave."""
+        return cls(**{**values, "corpus": CorpusChoice(**values["corpus"])})
+
+    @cached_property
+    def study(self) -> Study:
+        return Study(self.base, self.tuned)
+
+    @property
+    def sentences(self) -> int:
+        return BUDGETS[self.budget][0]
+
+    def positions(self, scan: Scan) -> np.ndarray:
+        """The ticket, as positions in the scan. Raises ``TicketError`` when it is empty."""
+        found = select(scan, rule=self.rule, alpha=self.alpha, k=self.k)
+        if not len(found):
+            raise TicketError(
+                "The ticket is empty: no row passes the rule, so there is nothing to audit. Raise alpha, or choose the "
+                "ticket by count."
+            )
+        return found
+
+    def controls(self, rows: tuple[int, ...]) -> Plan:
+        """The run whose arms doubt the ticket: given, copied, trained, one structural row, and random ones.
+
+        ``rows`` is the structural row (the newline, where the vocabulary has it).
+        """
+        sentences, steps, seeds = BUDGETS[self.budget]
+        recipe = Recipe(steps=steps, learning_rate=1e-2, schedule="linear")
+        arms = [Arm("base"), Arm("tuned"), Arm("transfer"), Arm("partial", recipe=recipe)]
+        if rows:
+            arms.append(Arm("rows", tokens=rows, recipe=recipe, label="One structural row"))
+        arms += [Arm("matched", seed=s, recipe=replace(recipe, seed=s)) for s in range(seeds)]
+        arms += [Arm("random", seed=s, recipe=replace(recipe, seed=s)) for s in range(seeds)]
+        arms += [Arm("frequent", recipe=recipe), Arm("prompt", recipe=recipe), Arm("noise")]
+        return Plan(
+            base=self.base, tuned=self.tuned, rule=self.rule, alpha=self.alpha, k=self.k, corpus=self.corpus,
+            prompt=self.prompt, arms=tuple(arms), sentences=sentences, max_new_tokens=self.max_new_tokens,
+            device=self.device,
+        )  # fmt: skip
+
+    def folder(self) -> Path:
+        """Where the panels are kept: by content, so that a changed checkpoint has none."""
+        key = {
+            **self.study.key, "rule": self.rule, "alpha": self.alpha, "k": self.k, "corpus": asdict(self.corpus),
+            "prompt": self.prompt, "sentences": self.sentences, "max_new_tokens": self.max_new_tokens, "audit": VERSION,
+        }  # fmt: skip
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+        return workspace.home() / "audits" / name
+
+    def panel(self, name: str) -> dict[str, Any] | None:
+        """A finished panel as plain values; ``None`` when it was not made."""
+        try:
+            found = json.loads((self.folder() / f"{name}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def run(self) -> Job | None:
+        """The newest finished run of Fine-tune on this pair, ticket, text and prompt that has the ticket and the base, and
+        that scored at least as many sentences as the budget asks for."""
+        from ks_core.jobs import all_jobs
+
+        pair = f"base:{self.study.base.label}@{self.study.base.content_hash[:12]}"
+        given = f"tuned:{self.study.tuned.label}@{self.study.tuned.content_hash[:12]}"
+        for job in all_jobs("tune"):
+            if job.state != "done":
+                continue
+            plan, summary = Plan.from_dict(job.request["parameters"]), job.result
+            kinds = {a["kind"] for a in summary["arms"] if not a["error"]}
+            same = (plan.rule, plan.prompt, plan.corpus) == (self.rule, self.prompt, self.corpus)
+            chosen = plan.k == self.k if self.rule == "count" else plan.alpha == self.alpha
+            is_pair = all(part in summary["signature"].split("|") for part in (pair, given))
+            enough = plan.sentences == 0 or plan.sentences >= self.sentences
+            if same and chosen and enough and is_pair and {"base"} < kinds and kinds & {"partial", "transfer"}:
+                return job
+        return None
+
+    @property
+    def signature(self) -> Signature:
+        """From what the panels of the job come."""
+        return self.study.signature.with_fields(
+            rule=self.rule, alpha=self.alpha if self.rule != "count" else "-", k=self.k if self.rule == "count" else "-",
+            corpus=self.corpus.name, prompt=self.prompt, sentences=self.sentences, max_new_tokens=self.max_new_tokens,
+            **versions("torch", "transformers", "sacrebleu"),
+        )  # fmt: skip
+
+
+def stability(audit: Audit, scan: Scan) -> Stability | None:
+    """The ticket beside those of the demo's other runs; beside the published ones where the vocabulary is LLaMA's.
+
+    ``None`` for a pair that has nothing to be compared with. For the demo k is the ticket's own size, at least 18.
+    """
+    names = [name for name in demo.names() if name != demo.BASE]
+    if audit.base == demo.BASE and audit.tuned in names:
+        runs = []
+        for name in names:
+            other = scan if name == audit.tuned else Study(demo.BASE, name).scan()
+            positions = select(other, rule=audit.rule, alpha=audit.alpha, k=audit.k)
+            runs.append(Run.from_scan(name.partition(":")[2], other, positions, demo.facets(name)))
+        return compare(runs)
+    if is_llama(audit.study.base.vocabulary):
+        own = Run.from_scan("this pair", scan, audit.positions(scan), {})
+        return compare([own, *published_runs(audit.study.base.vocabulary)])
+    return None
+
+
+def ranking(audit: Audit, scan: Scan) -> Ranking | None:
+    """What explains D, where it is known how often each token was trained (the demo's runs); ``None`` elsewhere."""
+    from ks_core.ranking import explain
+
+    counts = demo.training_counts(audit.tuned)
+    if counts is None:
+        return None
+    examples = demo.recipe(audit.tuned.partition(":")[2])["corpus"]["train"]
+    # The prompt's own tokens are those that every example holds.
+    prompt = [token for token, n in counts.items() if n >= examples]
+    return explain(audit.study, scan, counts, prompt_ids=prompt)
+
+
+def structural_row(audit: Audit) -> tuple[int, ...]:
+    """The newline's id, or the colon's: a row of the prompt's frame. Empty where the vocabulary has neither."""
+    vocabulary = audit.study.base.vocabulary
+    for text in ("\n", ":") if vocabulary else ():
+        found = vocabulary.ids_of(text)  # type: ignore[union-attr]
+        if found:
+            return (found[0],)
+    return ()
+
+
+def run_audit(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
+    """The job ``audit``: the panels that need the model, each kept as soon as it is made."""
+    audit = Audit.from_dict(parameters)
+    if any(source.startswith("demo") for source in (audit.base, audit.tuned)):
+        demo.prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
+    scan = audit.study.scan(
+        lambda done, total: running.progress(done, total, "testing rows", unit="rows", stage="scan")
+    )
+    audit.positions(scan)
+    missing = [name for name in PANELS if audit.panel(name) is None]
+    if missing:
+        make_panels(audit, scan, missing, running)
+    return {"panels": list(PANELS), "signature": str(audit.signature)}
+
+
+def make_panels(audit: Audit, scan: Scan, names: list[str], running: Running) -> None:
+    """Make some panels and keep each. ``running.progress`` may raise ``Cancelled``; what was kept stays."""
+    from ks_core import devices
+    from ks_core.evaluation import check_length, held_out
+    from ks_core.gating import position_gating
+    from ks_core.models import load_model, put_rows
+    from ks_core.prompt_transfer import prompt_transfer
+    from ks_core.rows import lay_over
+    from ks_core.strength import sweep
+
+    corpus = audit.corpus.load()
+    asked = held_out(corpus, audit.prompt, audit.sentences, max_new_tokens=audit.max_new_tokens)
+    running.progress(0, 1, "loading the model", stage="load")
+    model, tokenizer = load_model(audit.base, devices.select(audit.device).removeprefix("torch:"))
+    check_length(model, tokenizer, asked)
+    # All changed rows are laid over the base, by the pair's own matching: an adapter and a whole model go one way.
+    changed = np.nonzero(scan.changed)[0]
+    ids = scan.token_ids[changed]
+    order = np.argsort(ids)
+    after = audit.study.pair.after
+    put_rows(lay_over(model, ids.tolist()), to_floats(take(after, changed[order]), after.dtype))
+    ticket = scan.token_ids[audit.positions(scan)].tolist()
+    options: dict[str, Any] = {"max_new_tokens": audit.max_new_tokens}
+
+    def made(name: str, found: Any) -> None:
+        workspace.write_json(audit.folder() / f"{name}.json", {**found.as_dict(), "signature": str(audit.signature)})
+        running.event(panel=name)
+
+    def report(name: str) -> Any:
+        return lambda done, total, message: running.progress(
+            done, total, f"{names.index(name) + 1} of {len(names)}: {message}", unit="sentences", stage=name
+        )
+
+    audit.folder().mkdir(parents=True, exist_ok=True)
+    if "gating" in names:
+        made("gating", position_gating(
+            model, tokenizer, asked.prompts, asked.sources, asked.references, template=asked.template,
+            target_language=asked.target_language, ids=ticket, report=report("gating"), **options,
+        ))  # fmt: skip
+    if "transfer" in names:
+        made("transfer", prompt_transfer(
+            model, tokenizer, asked.sources, asked.references, trained=asked.template, ids=ticket,
+            source_language=corpus.source_language, target_language=corpus.target_language, report=report("transfer"),
+            **options,
+        ))  # fmt: skip
+    if "strength" in names:
+        made("strength", sweep(
+            model, tokenizer, asked.prompts, asked.references, target_language=asked.target_language,
+            rows={"ticket": ticket, "all changed rows": None}, report=report("strength"), **options,
+        ))  # fmt: skip

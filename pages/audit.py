@@ -1,0 +1,132 @@
+"""Audit: is the ticket real? The verdict first, then the panel behind each of its sentences."""
+
+import streamlit as st
+
+from ks_core import audit_figures, figures, panel_figures, verdict
+from ks_core.arms import KINDS
+from ks_core.audit import BUDGETS, PANELS, Audit, ranking, stability, structural_row
+from ks_core.calibration import Settings, cached, critical_sentence, critical_values
+from ks_core.devices import select as device
+from ks_core.errors import KSLotteryError
+from ks_core.jobs import submit
+from ks_core.tickets import RULES
+from pages.parts import audit_panels, downloads, job, pair, tuning_form
+
+st.title("Audit")
+st.write(
+    "A ticket that scores well may have learned little more than to stop. Each panel asks one question that could make "
+    "the claim smaller; the verdict above them says only what was run."
+)
+study = pair.study()
+scan = pair.scan(study)
+
+with st.expander("What is audited", icon=":material/tune:"):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        rule = st.selectbox("Ticket", list(RULES), format_func=lambda name: RULES[name], key="audit_rule")
+        k = st.number_input("k", 1, 100_000, 18, disabled=rule != "count", key="audit_k")
+        budget = st.selectbox(
+            "Budget", list(BUDGETS), index=1, key="audit_budget",
+            format_func=lambda b: "{}: {} sentences, {} steps an arm, {} seeds".format(b, *BUDGETS[b]),
+        )  # fmt: skip
+    left, right = st.columns(2)
+    with left:
+        corpus = tuning_form.corpus()
+    with right:
+        prompt = tuning_form.prompt(corpus[1] if corpus else None)
+if not corpus:
+    st.stop()
+try:
+    asked = Audit(
+        base=study.base_source, tuned=study.tuned_source, rule=rule, alpha=pair.alpha(), k=int(k), corpus=corpus[0],
+        prompt=prompt, budget=budget,
+    )  # fmt: skip
+    ticket = asked.positions(scan)
+    run = asked.run()
+    gains = verdict.gains(run) if run else None
+    panels = {name: asked.panel(name) for name in PANELS}
+    stable, explained = stability(asked, scan), ranking(asked, scan)
+    said, missing = verdict.findings(gains, panels, stable, explained)
+except KSLotteryError as error:
+    st.error(str(error), icon=":material/error:")
+    st.stop()
+
+
+def controls_button() -> None:
+    """Start the run of the controls, or follow it."""
+    plan = asked.controls(structural_row(asked))
+    found = job.latest("tune", plan.as_dict())
+    if found and found.state in ("queued", "running"):
+        job.follow(found)
+    elif st.button("Run the controls", icon=":material/play_arrow:", type="primary"):
+        submit("tune", plan.as_dict(), label=f"Controls: {len(plan.arms)} arms", device=device(plan.device))
+        st.rerun()
+    st.caption(f"{len(plan.arms)} arms: {', '.join(dict.fromkeys(KINDS[a.kind][0] for a in plan.arms))}.")
+
+
+def panels_button() -> None:
+    """Start the panels that need the model, or follow them."""
+    found = job.latest("audit", asked.as_dict())
+    if found and found.state in ("queued", "running"):
+        job.follow(found)
+        return
+    if found and found.state == "failed":
+        st.error(found.error, icon=":material/error:")
+    if st.button("Run gating, transfer and strength", icon=":material/play_arrow:", type="primary"):
+        submit("audit", asked.as_dict(), label="Audit", device=device(asked.device))
+        st.rerun()
+
+
+audit_panels.card(said, missing, f"{len(ticket):,} rows, {RULES[rule]}", str(asked.signature))
+names = ["Termination", "Controls", "Gating", "Prompts", "Strength", "Calibration", "Stability", "Ranking"]
+tabs = dict(zip(names, st.tabs(names), strict=True))
+with tabs["Termination"]:
+    if run and gains:
+        audit_panels.termination(run, gains)
+    else:
+        controls_button()
+with tabs["Controls"]:
+    if run and gains:
+        audit_panels.controls(gains, run)
+    else:
+        controls_button()
+for tab, name, draw in (
+    ("Gating", "gating", panel_figures.recovery_bars),
+    ("Prompts", "transfer", panel_figures.transfer_bars),
+    ("Strength", "strength", panel_figures.strength_curves),
+):
+    with tabs[tab]:
+        st.write(f"**{PANELS[name]}**")
+        panel = panels[name]
+        if panel:
+            figure = draw(panel)
+            st.plotly_chart(figure, key=f"audit-{name}", alt=figures.alt(figure))
+            st.write(next(f.sentence for f in said if f.panel == name))
+            audit_panels.explain(name)
+            downloads.panel(panel, f"audit-{name}")
+        elif name == next(n for n in PANELS if not panels[n]):
+            panels_button()
+        else:
+            st.caption("This panel is made together with the one before it.")
+with tabs["Calibration"]:
+    found = cached(study, Settings(alpha=pair.alpha()))
+    if found is None:
+        audit_panels.calibration_button(study, pair.alpha())
+    else:
+        audit_panels.calibration(found, critical_values(scan), critical_sentence(critical_values(scan)))
+with tabs["Stability"]:
+    if stable:
+        measure = st.segmented_control("Measure", list(audit_figures.MEASURES), default="jaccard", required=True,
+                                       key="audit_measure")  # fmt: skip
+        audit_panels.figure(audit_figures.overlap_heatmap(stable, str(measure)), "overlap")
+        audit_panels.figure(audit_figures.top_curves(stable), "top")
+        st.write(stable.sentence)
+    else:
+        st.info("There is nothing to compare this ticket with: the demo brings a second seed, prompt, language and "
+                "optimizer, your own pair would need a second training.", icon=":material/info:")  # fmt: skip
+with tabs["Ranking"]:
+    if explained:
+        audit_panels.ranking(explained, study)
+    else:
+        st.info("How often each token was trained is not known for this checkpoint. Open a run of the page Fine-tune or "
+                "the demo, where it is.", icon=":material/info:")  # fmt: skip
+downloads.signature(str(asked.signature))

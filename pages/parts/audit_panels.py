@@ -1,0 +1,123 @@
+"""The audit's panels as they stand on its page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from ks_core import audit_figures, figures, panel_figures, verdict
+from ks_core.calibration import Calibration, Critical, Settings
+from ks_core.jobs import Job, submit
+from ks_core.ranking import Ranking, table
+from ks_core.study import Study, readable
+from ks_core.translation import RULES
+from pages.parts import downloads, job
+from pages.parts.tuning_results import plain
+
+EXPLANATIONS = {
+    "gating": "One trained change, nothing trained anew: the ticket's rows act only at the tokens of one part of the sequence. "
+    "The diamonds say how many tokens there have an acting row: where none has, no effect is no opportunity.",
+    "transfer": "The ticket's rows copied into the base, under prompts that it was not trained with, with the base beside it.",
+    "strength": "base + a × change: 0 is the base, 1 the ticket as trained, bit for bit.",
+}
+
+
+def card(said: Sequence[verdict.Finding], missing: Sequence[str], ticket: str, signature: str) -> None:
+    """The verdict card: what was found, what is missing, and from what it comes."""
+    with st.container(border=True):
+        st.subheader("Verdict", anchor=False)
+        st.caption(f"Ticket: {plain(ticket)}")
+        for finding in said:
+            st.markdown(f"- {plain(finding.sentence)} *({finding.panel})*")
+        if not said:
+            st.write("Nothing has been run for this pair yet.")
+        if missing:
+            st.markdown(
+                "Not known, because it was not run: " + ", ".join(verdict.NEEDS[name] for name in missing) + "."
+            )
+        text = "\n".join(["Verdict of KS-Lottery Explorer", ticket, ""] + [f"- {f.sentence} ({f.panel})" for f in said]
+                         + ([f"- not run: {', '.join(missing)}"] if missing else []) + ["", signature])  # fmt: skip
+        st.download_button("Verdict as text", text, "verdict.txt", icon=":material/download:", on_click="ignore")
+
+
+def figure(made: go.Figure, key: str) -> None:
+    """A figure with its alternative text."""
+    st.plotly_chart(made, key=f"audit-{key}", alt=figures.alt(made))
+
+
+def termination(run: Job, gains: Sequence[verdict.Gain]) -> None:
+    """What stopping explains of each arm's gain, and answers in which the rule matters."""
+    st.write("**How much of the gain is the model learning to stop?**")
+    rows = []
+    for gain in gains:
+        found = gain.stopping["bleu"]
+        bounded = found.value is not None and found.low is not None
+        rows.append({
+            "Arm": gain.name,
+            "Gain in BLEU, first line": f"{found.gain:+.2f} [{found.gain_low:+.1f}, {found.gain_high:+.1f}]",
+            "Share of the raw gain that remains": f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}]" if bounded
+            else "no clear raw gain",
+            "Ends by itself": f"{gain.stop_rate:.0%}", "Mean length": f"{gain.mean_length:.0f} characters",
+        })  # fmt: skip
+    st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Gains under raw and first line")
+    st.caption("Paired bootstrap over sentences, 95%. 100% means that nothing of the gain was stopping.")
+    rule = st.segmented_control("Where does this rule cut?", [r for r in RULES if r != "raw"], default="first_line",
+                                required=True, key="audit_cut_rule")  # fmt: skip
+    for cut in verdict.cuts(run, str(rule)):
+        st.markdown(f"**{plain(cut.arm)}** · {plain(cut.source)}  \n{plain(cut.kept) or '*nothing*'} "
+                    f":red-background[{plain(cut.dropped[:220])}]")  # fmt: skip
+
+
+def controls(gains: Sequence[verdict.Gain], run: Job) -> None:
+    """Every arm's gain, so that the ticket stands beside what any rows give."""
+    st.write("**Would other rows have done as well?**")
+    figure(panel_figures.gain_points(gains), "gains")
+    st.caption(f"95% paired bootstrap. The whole comparison is on the page Fine-tune, run {run.id}.")
+
+
+def explain(name: str) -> None:
+    """What a panel does, in small print."""
+    st.caption(EXPLANATIONS[name])
+
+
+def calibration_button(study: Study, alpha: float) -> None:
+    """Start the calibration, or follow it."""
+    parameters = {"base": study.base_source, "tuned": study.tuned_source, "settings": asdict(Settings(alpha=alpha))}
+    found = job.latest("calibration", parameters)
+    if found and found.state in ("queued", "running"):
+        job.follow(found)
+    elif st.button("Run the calibration", icon=":material/play_arrow:", type="primary"):
+        submit("calibration", parameters, label="Calibration")
+        st.rerun()
+    st.caption("Some seconds: what p is when nothing happened, when noise was added, and for independent samples.")
+
+
+def calibration(found: Calibration, critical: Sequence[Critical], words: str) -> None:
+    """What p means here."""
+    st.write("**What does p mean for rows that started as one another?**")
+    figure(audit_figures.pvalue_cases(found), "cases")
+    st.write(found.pvalue_sentence)
+    figure(audit_figures.critical_values(critical, found.dim), "critical")
+    st.write(words)
+    figure(audit_figures.power_curves(found), "power")
+    st.write(found.power_sentence)
+
+
+def ranking(found: Ranking, study: Study) -> None:
+    """What explains D."""
+    st.write("**Does D say more than how often a token was trained?**")
+    strings = study.token_strings()
+    figure(audit_figures.count_scatter(found, [readable(strings, int(i)) for i in found.token_ids]), "counts")
+    st.write(found.count_sentence)
+    figure(audit_figures.coefficients(found), "coefficients")
+    st.write(found.effect_sentence)
+    st.write(found.adjusted_sentence)
+    for note in found.notes:
+        st.caption(note)
+    frame = table(found, strings)
+    st.dataframe(frame.head(200), hide_index=True, alt="Tokens by D and by D adjusted for what explains it")
+    downloads.table(frame, "ranking", str(found.signature))
