@@ -22,6 +22,7 @@ import numpy as np
 from ks_core import demo, workspace
 from ks_core.arms import Arm
 from ks_core.errors import TicketError
+from ks_core.ks import exact_pvalue
 from ks_core.matrices import take, to_floats
 from ks_core.plans import CorpusChoice, Plan
 from ks_core.recipes import Recipe
@@ -170,11 +171,48 @@ def stability(audit: Audit, scan: Scan) -> Stability | None:
             other = scan if name == audit.tuned else Study(demo.BASE, name).scan()
             positions = select(other, rule=audit.rule, alpha=audit.alpha, k=audit.k)
             runs.append(Run.from_scan(name.partition(":")[2], other, positions, demo.facets(name)))
+        runs += [_kept(audit, name, test) for name, test in demo.kept_tests().items()]
         return compare(runs)
     if is_llama(audit.study.base.vocabulary):
         own = Run.from_scan("this pair", scan, audit.positions(scan), {})
         return compare([own, *published_runs(audit.study.base.vocabulary)])
     return None
+
+
+def _kept(audit: Audit, name: str, test: demo.KeptTest) -> Run:
+    """A run of which only the test is kept, with the ticket of p < alpha, or of its k largest D."""
+    order = np.lexsort((test.token_ids, -test.l2, -test.statistic))
+    size = audit.k
+    if audit.rule != "count":
+        size = int((exact_pvalue(test.statistic, test.dim) < audit.alpha).sum())
+    base = f"{audit.study.base.label}@{audit.study.base.content_hash[:12]}"
+    return Run(
+        name, tuple(test.token_ids[order[:size]].tolist()), test.token_ids, test.statistic, test.l2,
+        np.ones(len(order), bool), demo.facets(f"demo:{name}"), base,
+    )  # fmt: skip
+
+
+def optimizer_sentence(audit: Audit, scan: Scan) -> str:
+    """What dense Adam does to the list, on the demo's own pair of runs; empty for any other pair."""
+    from ks_core.ranking import spearman
+
+    counts, test = demo.training_counts(demo.TUNED), demo.kept_tests().get("en-fr-adam")
+    if (audit.base, audit.tuned) != (demo.BASE, demo.TUNED) or counts is None or test is None:
+        return ""
+    said = []
+    changed = np.nonzero(scan.changed)[0]
+    for name, ids, statistic, shift in (
+        ("row-wise Adam", scan.token_ids[changed], scan.statistic[changed], scan.l2[changed]),
+        ("dense Adam", test.token_ids, test.statistic, test.l2),
+    ):
+        often = np.array([counts.get(int(i), 0) for i in ids])
+        top = np.lexsort((ids, -shift, -statistic))[:18]
+        rho, _ = spearman(statistic, often)
+        said.append(f"with {name} rank correlation {rho:.2f}, median count {np.median(often[top]):.0f}")
+    return (
+        f"The same training with another optimizer, D against training count and how often the 18 rows of largest D were "
+        f"trained: {'; '.join(said)}. Dense Adam goes on moving rows that were seen a few times, and they fill the top."
+    )
 
 
 def ranking(audit: Audit, scan: Scan) -> Ranking | None:

@@ -4,7 +4,7 @@ import streamlit as st
 
 from ks_core import audit_figures, figures, panel_figures, verdict
 from ks_core.arms import KINDS
-from ks_core.audit import BUDGETS, PANELS, Audit, ranking, stability, structural_row
+from ks_core.audit import BUDGETS, PANELS, Audit, optimizer_sentence, ranking, stability, structural_row
 from ks_core.calibration import Settings, cached, critical_sentence, critical_values
 from ks_core.devices import select as device
 from ks_core.errors import KSLotteryError
@@ -88,7 +88,7 @@ with tabs["Controls"]:
     if run and gains:
         audit_panels.controls(gains, run)
     else:
-        controls_button()
+        st.caption("This panel is made by the run that the panel Termination starts.")
 for tab, name, draw in (
     ("Gating", "gating", panel_figures.recovery_bars),
     ("Prompts", "transfer", panel_figures.transfer_bars),
@@ -126,6 +126,7 @@ with tabs["Stability"]:
 with tabs["Ranking"]:
     if explained:
         audit_panels.ranking(explained, study)
+        st.write(optimizer_sentence(asked, scan))
     else:
         st.info("How often each token was trained is not known for this checkpoint. Open a run of the page Fine-tune or "
                 "the demo, where it is.", icon=":material/info:")  # fmt: skip
