@@ -170,7 +170,7 @@ def test_a_run_is_started_seen_after_a_reload_and_cancelled(server, browser, kee
     assert f"run={job.id}" in page.url, "the link leads to this run"
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("This run was cancelled").wait_for(timeout=120_000)
-    assert job.state == "cancelled" and not job.is_alive()
+    assert job.state == "cancelled"
     assert page.get_by_role("button", name="Go on with this run").is_visible()
     assert page.locator("[data-testid=stException]").count() == 0
 

@@ -1,0 +1,101 @@
+"""A run whose processes are killed: its state is true afterwards, and it goes on from its last checkpoint."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ks_core import jobs
+from ks_core.arms import parse_arm
+from ks_core.plans import CorpusChoice, Plan
+
+
+@pytest.fixture
+def plan(tmp_path, tiny_folder):
+    path = tmp_path / "pairs.tsv"
+    path.write_text("\n".join(f"w{5 + i % 30} w{5 + i // 30} w{5 + i % 7}\tw{20 + i % 40}" for i in range(120)))
+    corpus = CorpusChoice(f"file:{path}", source_language="A", target_language="B")
+    arms = ("base", "prompt:steps=20:batch_size=2", "frequent:k=8:steps=700:batch_size=2")
+    return Plan(
+        base=str(tiny_folder), tuned="", arms=tuple(map(parse_arm, arms)), corpus=corpus, prompt="w3 {source} w4",
+        sentences=4, max_new_tokens=4, device="cpu",
+    )  # fmt: skip
+
+
+def steps(job, arm=2):
+    return [e["step"] for e in job.events() if e.get("arm") == arm and "step" in e]
+
+
+def until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in time")
+
+
+def test_a_killed_training_goes_on_from_its_last_checkpoint(plan):
+    job = jobs.submit("tune", plan.as_dict())
+    until(lambda: len(steps(job)) >= 60)
+    os.killpg(json.loads((job.folder / "process.json").read_text())["pid"], signal.SIGKILL)
+    until(lambda: not job.is_alive())
+    assert job.state == "failed" and "killed" in job.error
+    kept = {p.parent.name: p.read_text() for p in job.folder.glob("arms/*/result.json")}
+    assert set(kept) == {"00-base", "01-prompt"}
+    before = len(job.events())
+    assert jobs.resume(job).wait(300) == "done", job.log_tail()
+    after = [e["step"] for e in job.events()[before:] if e.get("arm") == 2 and "step" in e]
+    assert after[0] > 25 and after[-1] == 700, "it began at its last checkpoint, not anew"
+    for name, text in kept.items():
+        assert (job.folder / "arms" / name / "result.json").read_text() == text
+    result = job.result["arms"][2]
+    assert [s for s, _ in result["losses"]] == list(range(1, 701)) and not result["error"]
+
+
+def test_the_end_of_the_program_that_started_it_does_not_touch_a_run(plan):
+    program = (
+        "import json, sys, time\nfrom ks_core import jobs\n"
+        "print(jobs.submit('tune', json.loads(sys.argv[1])).id, flush=True)\ntime.sleep(600)"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-c", program, json.dumps(plan.as_dict())], stdout=subprocess.PIPE, text=True,
+        cwd=os.path.dirname(os.path.dirname(jobs.__file__)),
+    )  # fmt: skip
+    assert server.stdout is not None
+    job = jobs.find(server.stdout.readline().strip())
+    until(lambda: len(steps(job, 1)) >= 2)
+    server.kill()
+    server.wait()
+    assert job.state == "running"
+    job.cancel()
+    assert job.wait(120) == "cancelled"
+    until(lambda: not job.is_alive())
+
+
+def test_both_killed_at_once(plan):
+    job = jobs.submit("tune", plan.as_dict())
+    until(lambda: len(steps(job)) >= 5)
+    os.killpg(json.loads((job.folder / "process.json").read_text())["pid"], signal.SIGKILL)
+    # A new program finds the folder and nothing else.
+    code = "import sys\nfrom ks_core import jobs\nj = jobs.find(sys.argv[1])\nprint(j.state, '|', j.error)"
+    until(lambda: not job.is_alive())
+    said = subprocess.run(
+        [sys.executable, "-c", code, job.id], capture_output=True, text=True, cwd=os.path.dirname(os.path.dirname(jobs.__file__))
+    ).stdout  # fmt: skip
+    assert said.startswith("failed | ") and "go" in said
+
+
+def test_a_loss_that_is_no_number_and_a_full_disk_are_said(plan, tmp_path):
+    from dataclasses import replace
+
+    wild = replace(plan, arms=(parse_arm("base"), parse_arm("prompt:steps=5:learning_rate=3e38")))
+    job = jobs.submit("tune", wild.as_dict())
+    assert job.wait(120) == "done"
+    assert "Lower the learning rate" in job.result["arms"][1]["error"] and not job.result["arms"][0]["error"]
+    assert "disk is full" in jobs._sentence(OSError(28, "No space left on device"))
+    assert "memory" in jobs._sentence(RuntimeError("CUDA out of memory. Tried to allocate"))
