@@ -9,9 +9,10 @@ steps (``train_runtime``), without loading and setting up. Every way logs its lo
 also writes its last checkpoint in that time, the peer writes none. Where others use the machine too, CPU
 time tells more than the clock; with OMP_NUM_THREADS=1 no thread is counted that waits for another.
 
-Equal training means equal losses but for rounding: the ways add up the same numbers in another order. How
-much that may be is not guessed: two of the ways are the peer itself, with padded batches and with
-transformers' own collator without padding, and what those two differ by is rounding.
+Equal training means equal losses but for rounding: the ways add up the same numbers in another order. That
+is some 1e-7 in the first step, and grows: Adam divides a gradient by its own size, so where it is nearly
+zero its rounding decides where a value moves. How much this may be is not guessed: two of the ways are the
+peer itself, its batches padded and, by transformers' own collator, not, and those two differ by rounding alone.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ PEER = "transformers' Trainer, peft TrainableTokens"
 PADDING_FREE = "the same, with transformers' collator without padding"
 MIXED = "peft TrainableTokens, this program's batches and loss"
 PARTS = ("embedding", "layers", "output layer and loss", "optimizer")
-#: The largest difference of two losses (nats per token) that is still called equal, see ``run``.
-TOLERANCE = 1e-3
+#: Losses (nats per token) are equal up to so many times what the peer's two layouts differ by, or up to ``TOLERANCE``.
+TIMES_ROUNDING, TOLERANCE = 3.0, 1e-4
 
 
 @dataclass
@@ -200,11 +201,11 @@ def run(steps: int, rounds: int) -> int:
     losses = {r.way: r.losses for r in found}
     apart, rounding = (largest_difference(losses[way], losses[PEER]) for way in (OURS, PADDING_FREE))
     verdict = (
-        f"Largest difference of the losses in any step: {apart:.1e} between this program and the peer, "
-        f"{rounding:.1e} between the peer padded and not."
+        f"Largest difference of the losses in any step: {apart:.1e} between this program and the peer, {rounding:.1e} "
+        f"between the peer padded and not. In the first step: {abs(losses[OURS][0] - losses[PEER][0]):.1e}."
     )
     print("\n".join(["", *table(found, tokens), "", verdict, "", *breakdown(found)]))
-    return 0 if apart <= TOLERANCE else 1
+    return 0 if apart <= max(TOLERANCE, TIMES_ROUNDING * rounding) else 1
 
 
 def table(found: Sequence[Round], tokens: int) -> list[str]:

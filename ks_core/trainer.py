@@ -3,7 +3,8 @@
 Every arm of a run is trained here, whatever it trains: rows, a LoRA, the whole model. The loop, the
 schedule, checkpoints and resuming are transformers'. Changed are: what is saved (what is
 trained, not the model), the loss (computed where there is a target and nowhere else, so the output
-layer is not run over the prompt), and the optimizer.
+layer is not run over the prompt), and the optimizer. Batches are packed where a model's attention
+allows it: no padding, and the words that every prompt begins with once per batch.
 """
 
 from __future__ import annotations
@@ -136,6 +137,110 @@ class Collator:
         }
 
 
+@dataclass(frozen=True)
+class Packer:
+    """Examples to a batch of one row without padding: what all begin with once, then the rest of each.
+
+    A prompt's fixed words are thus run through the model once per batch. Every token sees the shared
+    beginning and its own example and has the position it has there, so the losses are those of a padded
+    batch but for rounding. ``labels`` are, after an ignored one, the tokens to be predicted alone, and
+    ``predictors`` the places in the row that predict them. Attention is computed for the whole row and
+    masked afterwards, so a batch that is cheaper padded (little padding, long texts) goes to ``padded``.
+    """
+
+    padded: Collator
+    hidden_size: int  # of the model: the wider it is, the less attention weighs
+
+    def __call__(self, examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        lengths = [len(e["input_ids"]) for e in examples]
+        batch = self.pack(examples)
+        cheaper = self._cost(1, batch["input_ids"].shape[1]) < self._cost(len(lengths), max(lengths))
+        return batch if cheaper else self.padded(examples)
+
+    def _cost(self, rows: int, width: int) -> float:
+        # In tokens, of a layer with linear maps of 11 d^2 weights, forward and backward, as in a Llama.
+        return rows * width * (1 + width / (3 * self.hidden_size))
+
+    def pack(self, examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        """The batch of one row, whatever it costs."""
+        texts = [e["input_ids"] for e in examples]
+        end = min(next(n for n, label in enumerate(e["labels"]) if label != IGNORED) for e in examples)
+        shared = next((n for n in range(end) if len({text[n] for text in texts}) > 1), end)
+        ids, places, owners = texts[0][:shared], list(range(shared)), [-1] * shared
+        labels: list[int] = []
+        predictors: list[int] = []
+        for owner, example in enumerate(examples):
+            offset = len(ids) - shared  # from a token's place in its example to its place in the row
+            for place, label in enumerate(example["labels"]):
+                if label != IGNORED:
+                    labels.append(label)
+                    predictors.append(place - 1 if place <= shared else offset + place - 1)
+            ids = ids + example["input_ids"][shared:]
+            places += range(shared, len(example["input_ids"]))
+            owners += [owner] * (len(example["input_ids"]) - shared)
+        of = torch.tensor(owners)
+        seen = ((of[:, None] == of) | (of == -1)).tril()
+        return {
+            "input_ids": torch.tensor([ids]),
+            "attention_mask": torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[None, None],
+            "labels": torch.tensor([[IGNORED, *labels]]),  # transformers counts from the second on
+            "position_ids": torch.tensor([places]),
+            "predictors": torch.tensor(predictors),
+        }
+
+
+def can_pack(model: Any, packer: Packer, examples: Sequence[dict[str, list[int]]]) -> bool:
+    """Whether a model's loss on packed examples is that on padded ones: found out by trying the first two.
+
+    It is for a decoder whose attention takes any mask. It is not where the mask is not heeded, or a token's
+    vector depends on what went before in another way (state space layers). Attention that sees a window only
+    is right as long as no example is longer than that.
+    """
+    config = model.config.get_text_config()
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    if any(window and max(len(e["input_ids"]) for e in examples) > window for window in windows):
+        return False
+    if config._attn_implementation not in ("eager", "sdpa") or model.dtype != torch.float32:
+        return False
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            packed, padded = (
+                target_loss(model, {name: values.to(model.device) for name, values in batch.items()}).item()
+                for batch in (packer.pack(examples[:2]), packer.padded(examples[:2]))
+            )
+    except (ValueError, RuntimeError, TypeError, IndexError):
+        return False
+    finally:
+        model.train(was_training)
+    return math.isclose(packed, padded, rel_tol=1e-5)
+
+
+def target_loss(model: Any, inputs: dict[str, Any], count: torch.Tensor | int | None = None) -> torch.Tensor:
+    """Cross entropy of a batch's labels per token (or summed and divided by ``count``).
+
+    The output layer is run over the places that predict a label: exactly those of a packed batch, and of
+    a padded one the last few, since its targets end at the right edge.
+    """
+    labels, predictors = inputs["labels"], inputs.get("predictors")
+    first = 1 if predictors is not None else int((labels != IGNORED).any(dim=0).nonzero()[0])
+    labels = labels[:, first:]
+    if predictors is None:
+        predictors = torch.arange(first - 1, first - 1 + labels.shape[1], device=labels.device)
+    logits = model(
+        input_ids=inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        position_ids=inputs["position_ids"],
+        use_cache=False,
+        logits_to_keep=predictors,
+    ).logits
+    loss = F.cross_entropy(
+        logits.float().reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORED, reduction="sum"
+    )
+    return loss / ((labels != IGNORED).sum() if count is None else count)
+
+
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """What an arm trains, by name: every parameter that takes a gradient."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -158,24 +263,8 @@ class TargetTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        labels = inputs["labels"]
-        # Targets end at the right edge, so the output layer is run over the last few positions only.
-        first = int((labels != IGNORED).any(dim=0).nonzero()[0])
-        kept = labels.shape[1] - first + 1
-        outputs = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            position_ids=inputs["position_ids"],
-            use_cache=False,
-            logits_to_keep=kept,
-        )
-        logits = outputs.logits[:, -kept:-1].float()
-        wanted = labels[:, first:]
-        loss = F.cross_entropy(
-            logits.reshape(-1, logits.shape[-1]), wanted.reshape(-1), ignore_index=IGNORED, reduction="sum"
-        )
-        loss = loss / (num_items_in_batch if num_items_in_batch is not None else (wanted != IGNORED).sum())
-        return (loss, outputs) if return_outputs else loss
+        loss = target_loss(model, inputs, num_items_in_batch)
+        return (loss, {"loss": loss}) if return_outputs else loss
 
     def _unwrapped(self) -> nn.Module:
         return self.accelerator.unwrap_model(self.model)
@@ -280,13 +369,14 @@ def train(
     else:
         raise SettingsError("rowwise_adam steps embedding rows alone. Choose adam for LoRA and full tuning.")
     watcher = _Watcher(progress, should_stop)
-    collator = Collator(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    packer = Packer(Collator(pad), rows.weight.shape[1])
     order = batch_order([len(e["input_ids"]) for e in examples], recipe.batch_size, recipe.steps, recipe.seed)
     trainer = TargetTrainer(
         model=model,
         args=arguments,
         train_dataset=[examples[i] for i in order],
-        data_collator=collator,
+        data_collator=packer if can_pack(model, packer, examples) else packer.padded,
         optimizers=(optimizer, None),
         callbacks=[watcher],
     )

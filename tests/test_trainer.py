@@ -14,10 +14,13 @@ from ks_core.rows import lay_over
 from ks_core.trainer import (
     IGNORED,
     Collator,
+    Packer,
     RowwiseAdam,
     batch_order,
+    can_pack,
     count_tokens,
     encode,
+    target_loss,
 )
 
 PROMPT = "w3 {source} w4"
@@ -49,6 +52,67 @@ def test_padding_is_on_the_left_and_not_learned(examples):
     assert batch["labels"][1].tolist() == [IGNORED] * 5 + [2]
     assert batch["attention_mask"][1].tolist() == [0, 0, 0, 0, 1, 1]
     assert batch["position_ids"][1].tolist() == [0, 0, 0, 0, 0, 1]
+
+
+def test_what_examples_begin_with_is_in_a_pack_once():
+    given = [
+        {"input_ids": [3, 4, 5, 6, 2], "labels": [IGNORED] * 3 + [6, 2]},
+        {"input_ids": [3, 4, 7, 2], "labels": [IGNORED] * 2 + [7, 2]},
+    ]
+    batch = Packer(Collator(pad=0), 16).pack(given)
+    assert batch["input_ids"].tolist() == [[3, 4, 5, 6, 2, 7, 2]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 2, 3]]
+    assert batch["labels"].tolist() == [[IGNORED, 6, 2, 7, 2]]
+    assert batch["predictors"].tolist() == [2, 3, 1, 5]  # w7 follows on what is shared
+    sees = (batch["attention_mask"][0, 0] == 0).int().tolist()
+    assert sees[4] == [1, 1, 1, 1, 1, 0, 0] and sees[6] == [1, 1, 0, 0, 0, 1, 1] and sees[0] == [1] + [0] * 6
+
+
+def test_a_batch_is_packed_where_that_is_cheaper():
+    def examples(*lengths):
+        return [
+            {"input_ids": [n] * length, "labels": [IGNORED] + [n] * (length - 1)} for n, length in enumerate(lengths)
+        ]
+
+    packer = Packer(Collator(pad=0), 16)
+    assert len(packer(examples(4, 40))["input_ids"]) == 1  # padding would nearly double it
+    assert len(packer(examples(40, 40))["input_ids"]) == 2  # nothing to save, and attention would double
+    assert len(Packer(Collator(pad=0), 4096)(examples(30, 40))["input_ids"]) == 1  # a wide model hardly notices it
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_packed_and_padded_give_the_same_loss_and_gradient(tiny_model, tiny_tokenizer, examples, attention):
+    model = copy.deepcopy(tiny_model)
+    model.set_attn_implementation(attention)
+    rows = lay_over(model, sorted(count_tokens(examples)))
+    packer = Packer(Collator(tiny_tokenizer.pad_token_id), 16)
+    uneven = [*examples[:3], {"input_ids": [3, 5, 6, 7, 8, 9, 4, 25, 26, 2], "labels": [IGNORED] * 7 + [25, 26, 2]}]
+    found = []
+    for batch in (packer.padded(uneven), packer.pack(uneven)):
+        rows.rows.grad = None
+        loss = target_loss(model, batch)
+        loss.backward()
+        found.append((loss.detach(), rows.rows.grad.clone()))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-7)
+    assert can_pack(model, packer, uneven)
+
+
+def test_a_model_whose_loss_differs_when_packed_is_given_padded_batches(tiny_model, tiny_tokenizer, examples):
+    model = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        for parameter in model.model.layers.parameters():
+            parameter *= 5  # fresh as it is, its attention hardly matters
+    packer = Packer(Collator(tiny_tokenizer.pad_token_id), 16)
+
+    def deaf(module, args, kwargs):
+        return args, {**kwargs, "attention_mask": None, "position_ids": None}
+
+    handle = model.model.register_forward_pre_hook(deaf, with_kwargs=True)
+    assert not can_pack(model, packer, examples)
+    handle.remove()
+    assert can_pack(model, packer, examples)
+    model.config.sliding_window = 3  # shorter than an example
+    assert not can_pack(model, packer, examples)
 
 
 def test_each_pass_meets_every_example_once():
