@@ -36,6 +36,8 @@ page = st.navigation(
                     help="Train the ticket, controls and references in the background; compare them by BLEU and chrF."),
             st.Page("pages/audit.py", title="Audit", icon=":material/gavel:",
                     help="Is the ticket real? What stopping explains, what other rows give, where and when it acts."),
+            st.Page("pages/certificate.py", title="Certificate", icon=":material/verified:",
+                    help="Does the ticket model predict what the embed-tuned one does, where the margin says it should?"),
         ],
     }
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """The audit: is the ticket real? What is asked, what has been answered, and the work that answers it.
 
-Eight panels, each a question. Three need the model (``gating``, ``transfer``, ``strength``) and are made by the job
-``audit``, one after the other, each kept when it is finished. ``controls`` is a run of the page Fine-tune with the arms
+Each panel is a question. Those of ``PANELS`` need the model and are made by the job ``audit``, one after the other, each
+kept when it is finished. ``controls`` is a run of the page Fine-tune with the arms
 that doubt the ticket. ``calibration`` is a job of its own; ``stability`` and ``ranking`` are there at once.
 
     workspace/audits/<pair, ticket, text and prompt>/gating.json ...
@@ -41,6 +41,7 @@ PANELS = {
     "gating": "Where in the prompt does the ticket act?",
     "transfer": "Does it work under another prompt?",
     "strength": "How does the effect grow with the size of the change?",
+    "certificate": "Does the ticket model predict what the embed-tuned one does?",
 }
 #: How much is spent: held-out sentences, training steps of a control, seeds of the random ones.
 BUDGETS = {"small": (24, 40, 1), "standard": (64, 80, 2), "large": (200, 150, 3)}
@@ -256,12 +257,14 @@ def run_audit(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
 def make_panels(audit: Audit, scan: Scan, names: list[str], running: Running) -> None:
     """Make some panels and keep each. ``running.progress`` may raise ``Cancelled``; what was kept stays."""
     from ks_core import devices
+    from ks_core.certificate import predict
     from ks_core.evaluation import check_length, held_out
     from ks_core.gating import position_gating
     from ks_core.models import load_model, put_rows
     from ks_core.prompt_transfer import prompt_transfer
     from ks_core.rows import lay_over
     from ks_core.strength import sweep
+    from ks_core.trainer import encode
 
     corpus = audit.corpus.load()
     asked = held_out(corpus, audit.prompt, audit.sentences, max_new_tokens=audit.max_new_tokens)
@@ -302,4 +305,13 @@ def make_panels(audit: Audit, scan: Scan, names: list[str], running: Running) ->
         made("strength", sweep(
             model, tokenizer, asked.prompts, asked.references, target_language=asked.target_language,
             rows={"ticket": ticket, "all changed rows": None}, report=report("strength"), **options,
+        ))  # fmt: skip
+    if "certificate" in names:
+        asked_pairs = replace(corpus, train=corpus.held_out[: audit.sentences])
+        examples = encode(
+            asked_pairs, tokenizer, audit.prompt, getattr(model.config, "max_position_embeddings", 1 << 30)
+        )
+        statistic = dict(zip(ids.tolist(), scan.statistic[changed].tolist(), strict=True))
+        made("certificate", predict(
+            model, examples, pad=tokenizer.pad_token_id, ticket=ticket, statistic=statistic, report=report("certificate"),
         ))  # fmt: skip

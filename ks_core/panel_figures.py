@@ -114,3 +114,37 @@ def gain_points(rows: Sequence[Any], metric: str = "chrf") -> go.Figure:
     figure.add_vline(x=0, line={"color": MUTED, "dash": "dash"})
     said = "; ".join(f"{r.name} {r.of_ticket[metric].gain:+.1f}" for r in rows)
     return labelled(figure, "What other rows give", f"Gain over the base under the first-line rule: {said}.")
+
+
+def agreement_curve(bins: Sequence[tuple[float, float, int, int]], left_out: float) -> go.Figure:
+    """Certificate: agreement of ticket and embed-tuned model against the margin, with the distance that it must exceed.
+
+    ``bins`` are ``certificate.by_margin``'s; ``left_out`` is the largest D outside the ticket.
+    """
+    from ks_core.certificate import clopper_pearson
+
+    figure = sheet("Tokens on which both models agree", "Margin (p_A - p_B) / 2", height=400)
+    shown = [(low, high, n, k) for low, high, n, k in bins if n]
+    x = [(low + high) / 2 for low, high, _, _ in shown]
+    y = [k / n for _, _, n, k in shown]
+    bounds = [clopper_pearson(k, n) for _, _, n, k in shown]
+    figure.add_scatter(
+        x=x, y=y, mode="lines+markers", name="agreement", line={"color": WINNING}, marker={"size": 9},
+        error_y={"type": "data", "symmetric": False, "thickness": 1,
+                 "array": [b[1] - v for b, v in zip(bounds, y, strict=True)],
+                 "arrayminus": [v - b[0] for b, v in zip(bounds, y, strict=True)]},
+        hovertemplate="margin %{x:.2f}: %{y:.1%}<extra></extra>",
+    )  # fmt: skip
+    figure.add_bar(x=x, y=[n for _, _, n, _ in shown], name="tokens", yaxis="y2", opacity=0.35, marker={"color": MUTED},
+                   hovertemplate="%{y:,} tokens<extra></extra>")  # fmt: skip
+    figure.add_vline(x=left_out, line={"color": TUNED, "dash": "dash"})
+    figure.add_annotation(x=left_out, y=1, yref="paper", text=f"largest D left out: {left_out:.3f}", showarrow=False,
+                          yanchor="bottom", xanchor="left")  # fmt: skip
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
+    figure.update_layout(
+        yaxis2={"title": "Tokens", "overlaying": "y", "side": "right", "showgrid": False, "tickformat": ",d"}
+    )
+    said = "; ".join(f"{v:.0%} at {m:.2f}" for m, v in zip(x, y, strict=True))
+    return labelled(
+        figure, "Agreement against the margin", f"Share of tokens on which both models agree, by margin: {said}."
+    )

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ks_core.certificate import Predictions, outcome
 from ks_core.evaluation import answers_from_dicts
 from ks_core.plans import Plan
 from ks_core.shares import Bootstrap, Share, share
@@ -27,6 +28,7 @@ NEEDS = {
     "gating": "position gating",
     "transfer": "prompt transfer",
     "strength": "the sweep over strength",
+    "certificate": "the certificate",
     "stability": "other runs of the same training to compare with",
     "ranking": "how often each token was trained",
 }
@@ -126,6 +128,9 @@ def findings(
         said.append(Finding("transfer", _transfer(transfer)))
     if strength := panels.get("strength"):
         said.append(Finding("strength", _strength(strength)))
+    if certificate := panels.get("certificate"):
+        known = Predictions(**{k: v for k, v in certificate.items() if k in Predictions.__dataclass_fields__})
+        said.append(Finding("certificate", outcome(known, "vocabulary").sentence))
     if stable:
         said.append(Finding("stability", stable.sentence))
     if explained:

@@ -4,13 +4,13 @@ import streamlit as st
 
 from ks_core import audit_figures, figures, panel_figures, verdict
 from ks_core.arms import KINDS
-from ks_core.audit import BUDGETS, PANELS, Audit, optimizer_sentence, ranking, stability, structural_row
+from ks_core.audit import PANELS, optimizer_sentence, ranking, stability, structural_row
 from ks_core.calibration import Settings, cached, critical_sentence, critical_values
 from ks_core.devices import select as device
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import submit
 from ks_core.tickets import RULES
-from pages.parts import audit_panels, downloads, job, pair, tuning_form
+from pages.parts import audit_panels, audited, downloads, job, pair
 
 st.title("Audit")
 st.write(
@@ -20,26 +20,8 @@ st.write(
 study = pair.study()
 scan = pair.scan(study)
 
-with st.expander("What is audited", icon=":material/tune:"):
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        rule = st.selectbox("Ticket", list(RULES), format_func=lambda name: RULES[name], key="audit_rule")
-        k = st.number_input("k", 1, 100_000, 18, disabled=rule != "count", key="audit_k")
-        budget = st.selectbox(
-            "Budget", list(BUDGETS), index=1, key="audit_budget",
-            format_func=lambda b: "{}: {} sentences, {} steps an arm, {} seeds".format(b, *BUDGETS[b]),
-        )  # fmt: skip
-    left, right = st.columns(2)
-    with left:
-        corpus = tuning_form.corpus()
-    with right:
-        prompt = tuning_form.prompt(corpus[1] if corpus else None)
-if not corpus:
-    st.stop()
+asked = audited.choose(study)
 try:
-    asked = Audit(
-        base=study.base_source, tuned=study.tuned_source, rule=rule, alpha=pair.alpha(), k=int(k), corpus=corpus[0],
-        prompt=prompt, budget=budget,
-    )  # fmt: skip
     ticket = asked.positions(scan)
     run = asked.run()
     gains = verdict.gains(run) if run else None
@@ -63,20 +45,7 @@ def controls_button() -> None:
     st.caption(f"{len(plan.arms)} arms: {', '.join(dict.fromkeys(KINDS[a.kind][0] for a in plan.arms))}.")
 
 
-def panels_button() -> None:
-    """Start the panels that need the model, or follow them."""
-    found = job.latest("audit", asked.as_dict())
-    if found and found.state in ("queued", "running"):
-        job.follow(found)
-        return
-    if found and found.state == "failed":
-        st.error(found.error, icon=":material/error:")
-    if st.button("Run gating, transfer and strength", icon=":material/play_arrow:", type="primary"):
-        submit("audit", asked.as_dict(), label="Audit", device=device(asked.device))
-        st.rerun()
-
-
-audit_panels.card(said, missing, f"{len(ticket):,} rows, {RULES[rule]}", str(asked.signature))
+audit_panels.card(said, missing, f"{len(ticket):,} rows, {RULES[asked.rule]}", str(asked.signature))
 names = ["Termination", "Controls", "Gating", "Prompts", "Strength", "Calibration", "Stability", "Ranking"]
 tabs = dict(zip(names, st.tabs(names), strict=True))
 with tabs["Termination"]:
@@ -104,7 +73,7 @@ for tab, name, draw in (
             audit_panels.explain(name)
             downloads.panel(panel, f"audit-{name}")
         elif name == next(n for n in PANELS if not panels[n]):
-            panels_button()
+            audited.panels_button(asked)
         else:
             st.caption("This panel is made together with the one before it.")
 with tabs["Calibration"]:

@@ -10,7 +10,17 @@ from streamlit.testing.v1 import AppTest
 from ks_core import demo, jobs
 from ks_core.study import Study
 
-PAGES = ["overview", "checkpoints", "ks_test", "winning_tokens", "layers", "drift_map", "fine_tune"]
+PAGES = [
+    "overview",
+    "checkpoints",
+    "ks_test",
+    "winning_tokens",
+    "layers",
+    "drift_map",
+    "fine_tune",
+    "audit",
+    "certificate",
+]
 
 
 @pytest.fixture

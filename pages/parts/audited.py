@@ -1,0 +1,50 @@
+"""What is audited: the choices that the pages Audit and Certificate share, and the button that runs the panels."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from ks_core.audit import BUDGETS, Audit
+from ks_core.devices import select as device
+from ks_core.jobs import submit
+from ks_core.study import Study
+from ks_core.tickets import RULES
+from pages.parts import job, pair, tuning_form
+
+
+def choose(study: Study) -> Audit:
+    """The audit that the widgets describe. Ends the page while its text is missing."""
+    with st.expander("What is audited", icon=":material/tune:"):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            rule = st.selectbox("Ticket", list(RULES), format_func=lambda name: RULES[name], key="audit_rule")
+            k = st.number_input("k", 1, 100_000, 18, disabled=rule != "count", key="audit_k")
+            budget = st.selectbox(
+                "Budget", list(BUDGETS), key="audit_budget", bind="query-params",
+                format_func=lambda b: "{}: {} sentences, {} steps an arm, {} of each random arm".format(b, *BUDGETS[b]),
+            )  # fmt: skip
+        left, right = st.columns(2)
+        with left:
+            corpus = tuning_form.corpus()
+        with right:
+            prompt = tuning_form.prompt(corpus[1] if corpus else None)
+    if not corpus:
+        st.info("Name the parallel text under *What is audited*.", icon=":material/info:")
+        st.stop()
+    return Audit(
+        base=study.base_source, tuned=study.tuned_source, rule=rule, alpha=pair.alpha(), k=int(k), corpus=corpus[0],
+        prompt=prompt, budget=budget,
+    )  # fmt: skip
+
+
+def panels_button(asked: Audit) -> None:
+    """Start the panels that need the model, or follow them."""
+    found = job.latest("audit", asked.as_dict())
+    if found and found.state in ("queued", "running"):
+        job.follow(found)
+        return
+    if found and found.state == "failed":
+        st.error(found.error, icon=":material/error:")
+    if st.button("Run gating, prompts, strength and certificate", icon=":material/play_arrow:", type="primary"):
+        submit("audit", asked.as_dict(), label="Audit", device=device(asked.device))
+        st.rerun()
+    st.caption("One job for these panels; each appears when it is finished, and stays.")
