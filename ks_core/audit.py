@@ -254,29 +254,39 @@ def run_audit(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     return {"panels": list(PANELS), "signature": str(audit.signature)}
 
 
+def delta_model(audit: Audit, scan: Scan) -> tuple[Any, Any]:
+    """The base with every changed row laid over it (``ks_core.rows``), and its tokenizer.
+
+    The rows come through the pair's own matching, so that an adapter and a whole model go one way; what else a
+    tuned model changed is not in it, and is not the ticket's.
+    """
+    from ks_core import devices
+    from ks_core.models import load_model, put_rows
+    from ks_core.rows import lay_over
+
+    model, tokenizer = load_model(audit.base, devices.select(audit.device).removeprefix("torch:"))
+    changed = np.nonzero(scan.changed)[0]
+    order = np.argsort(scan.token_ids[changed])
+    after = audit.study.pair.after
+    rows = lay_over(model, scan.token_ids[changed].tolist())
+    put_rows(rows, to_floats(take(after, changed[order]), after.dtype))
+    return model, tokenizer
+
+
 def make_panels(audit: Audit, scan: Scan, names: list[str], running: Running) -> None:
     """Make some panels and keep each. ``running.progress`` may raise ``Cancelled``; what was kept stays."""
-    from ks_core import devices
     from ks_core.certificate import predict
     from ks_core.evaluation import check_length, held_out
     from ks_core.gating import position_gating
-    from ks_core.models import load_model, put_rows
     from ks_core.prompt_transfer import prompt_transfer
-    from ks_core.rows import lay_over
     from ks_core.strength import sweep
     from ks_core.trainer import encode
 
     corpus = audit.corpus.load()
     asked = held_out(corpus, audit.prompt, audit.sentences, max_new_tokens=audit.max_new_tokens)
     running.progress(0, 1, "loading the model", stage="load")
-    model, tokenizer = load_model(audit.base, devices.select(audit.device).removeprefix("torch:"))
+    model, tokenizer = delta_model(audit, scan)
     check_length(model, tokenizer, asked)
-    # All changed rows are laid over the base, by the pair's own matching: an adapter and a whole model go one way.
-    changed = np.nonzero(scan.changed)[0]
-    ids = scan.token_ids[changed]
-    order = np.argsort(ids)
-    after = audit.study.pair.after
-    put_rows(lay_over(model, ids.tolist()), to_floats(take(after, changed[order]), after.dtype))
     ticket = scan.token_ids[audit.positions(scan)].tolist()
     options: dict[str, Any] = {"max_new_tokens": audit.max_new_tokens}
 
@@ -311,7 +321,8 @@ def make_panels(audit: Audit, scan: Scan, names: list[str], running: Running) ->
         examples = encode(
             asked_pairs, tokenizer, audit.prompt, getattr(model.config, "max_position_embeddings", 1 << 30)
         )
-        statistic = dict(zip(ids.tolist(), scan.statistic[changed].tolist(), strict=True))
+        changed = scan.changed
+        statistic = dict(zip(scan.token_ids[changed].tolist(), scan.statistic[changed].tolist(), strict=True))
         made("certificate", predict(
             model, examples, pad=tokenizer.pad_token_id, ticket=ticket, statistic=statistic, report=report("certificate"),
         ))  # fmt: skip

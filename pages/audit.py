@@ -76,6 +76,8 @@ for tab, name, draw in (
             audited.panels_button(asked)
         else:
             st.caption("This panel is made together with the one before it.")
+with tabs["Strength"]:
+    audit_panels.slider(asked, scan, scan.token_ids[ticket].tolist())
 with tabs["Calibration"]:
     found = cached(study, Settings(alpha=pair.alpha()))
     if found is None:

@@ -318,15 +318,15 @@ def test_on_the_demo(demo_home):
     assert first == ["Trans", "late", " English", " to", " French", ".", "\n", "English", ":",
                      " Open", " the", " file", ".", "\n", "French", ":"]  # fmt: skip
     assert names(tokens[0][1]) == [SPANS[HEAD]] * 7 + [SPANS[TAIL]] * 2 + [SPANS[SOURCE]] * 4 + [SPANS[PREFILL]] * 3
-    tuned, tuned_logits = logits(model, lambda: generate(model, tokenizer, prompts, max_new_tokens=6))
+    tuned, tuned_logits = logits(model, lambda: generate(model, tokenizer, prompts, max_new_tokens=3))
     every, every_logits = logits(
-        model, lambda: gated_generate(model, tokenizer, prompts, tokens, SPANS, max_new_tokens=6)[0]
+        model, lambda: gated_generate(model, tokenizer, prompts, tokens, SPANS, max_new_tokens=3)[0]
     )
     none, none_logits = logits(
-        model, lambda: gated_generate(model, tokenizer, prompts, tokens, (), max_new_tokens=6)[0]
+        model, lambda: gated_generate(model, tokenizer, prompts, tokens, (), max_new_tokens=3)[0]
     )
     lift_off(model)
-    base, base_logits = logits(model, lambda: generate(model, tokenizer, prompts, max_new_tokens=6))
+    base, base_logits = logits(model, lambda: generate(model, tokenizer, prompts, max_new_tokens=3))
     assert every == tuned and same(every_logits, tuned_logits)
     assert none == base and same(none_logits, base_logits)
     assert not same(tuned_logits, base_logits)
