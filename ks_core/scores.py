@@ -160,11 +160,14 @@ def _scores(answers: list[str], references: Sequence[str], target_language: str,
     from sacrebleu.significance import PairedTest
 
     chosen = metrics(target_language)
-    signatures, results = PairedTest([("", answers)], chosen, [list(references)], test_type="bs", n_samples=resamples)()
+    # To PairedTest 0 samples are its default of 1,000.
+    test = PairedTest([("", answers)], chosen, [list(references)], test_type="bs", n_samples=max(resamples, 1))
+    signatures, results = test()
     found = {}
     for name, key in zip(chosen, (k for k in results if k != "System"), strict=True):
         result: Any = results[key][0]
-        half = float(result.ci) if len(answers) > 1 else float("nan")
-        mean = float(result.mean) if len(answers) > 1 else float(result.score)
+        bounded = resamples > 0 and len(answers) > 1
+        half = float(result.ci) if bounded else float("nan")
+        mean = float(result.mean) if bounded else float(result.score)
         found[name] = Score(float(result.score), mean - half, mean + half, str(signatures[key]))
     return found
