@@ -234,7 +234,7 @@ def _spoken(name: str) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{share:.0%}"
+    return "unknown" if share is None else f"{share + 0.0 if abs(share) >= 0.005 else 0:.0%}"
 
 
 _FIRST = "first_line"
