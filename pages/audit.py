@@ -7,7 +7,7 @@ from ks_core.arms import KINDS
 from ks_core.audit import PANELS, optimizer_sentence, ranking, stability, structural_row
 from ks_core.calibration import Settings, cached, critical_sentence, critical_values
 from ks_core.devices import select as device
-from ks_core.errors import KSLotteryError
+from ks_core.errors import KSLotteryError, TicketError
 from ks_core.jobs import submit
 from ks_core.tickets import RULES
 from pages.parts import audit_panels, audited, downloads, job, pair
@@ -28,6 +28,9 @@ try:
     panels = {name: asked.panel(name) for name in PANELS}
     stable, explained = stability(asked, scan), ranking(asked, scan)
     said, missing = verdict.findings(gains, panels, stable, explained)
+except TicketError as error:  # an empty ticket is an answer, not a mistake
+    st.info(str(error), icon=":material/info:")
+    st.stop()
 except KSLotteryError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()

@@ -5,7 +5,7 @@ import streamlit as st
 
 from ks_core import panel_figures
 from ks_core.certificate import READINGS, Predictions, by_margin, outcome
-from ks_core.errors import KSLotteryError
+from ks_core.errors import KSLotteryError, TicketError
 from ks_core.study import readable
 from pages.parts import audit_panels, audited, downloads, pair
 
@@ -26,6 +26,9 @@ asked = audited.choose(study)
 try:
     ticket = asked.positions(scan)
     panel = asked.panel("certificate")
+except TicketError as error:  # an empty ticket is an answer, not a mistake
+    st.info(str(error), icon=":material/info:")
+    st.stop()
 except KSLotteryError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()
