@@ -226,7 +226,14 @@ def ranking(audit: Audit, scan: Scan) -> Ranking | None:
     examples = demo.recipe(audit.tuned.partition(":")[2])["corpus"]["train"]
     # The prompt's own tokens are those that every example holds.
     prompt = [token for token, n in counts.items() if n >= examples]
-    return explain(audit.study, scan, counts, prompt_ids=prompt)
+    first, last = demo.steps_seen(audit.tuned) or (None, None)
+    return explain(audit.study, scan, counts, prompt_ids=prompt, first_step=first, last_step=last)
+
+
+def second_seed(audit: Audit) -> Study | None:
+    """The same training with another seed, where there is one: the demo's."""
+    other = demo.second_seed(audit.tuned) if audit.base == demo.BASE else None
+    return Study(audit.base, other) if other else None
 
 
 def structural_row(audit: Audit) -> tuple[int, ...]:

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, line: Callable[[float, float, str], None]) -> int:
     """Run what is missing, print the verdict."""
     from ks_core import verdict
-    from ks_core.audit import PANELS, Audit, ranking, stability, structural_row
+    from ks_core.audit import PANELS, Audit, ranking, second_seed, stability, structural_row
     from ks_core.calibration import Settings, calibrate
 
     if options.output and Path(options.output).suffix != ".json":
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, line: Callable[[float, float, str], None]) 
         found = _done(jobs.submit("tune", plan.as_dict(), label=f"Controls: {len(plan.arms)} arms", device=device))
     if any(audit.panel(name) is None for name in PANELS):
         _done(jobs.submit("audit", audit.as_dict(), label="Audit", device=device))
-    calibration = calibrate(audit.study, scan, Settings(alpha=audit.alpha), report=line)
+    calibration = calibrate(audit.study, scan, Settings(alpha=audit.alpha), second_seed(audit), report=line)
     panels = {name: audit.panel(name) for name in PANELS}
     gains = verdict.gains(found)
     said, missing = verdict.findings(gains, panels, stability(audit, scan), ranking(audit, scan))

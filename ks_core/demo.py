@@ -121,6 +121,57 @@ def training_counts(source: str) -> dict[int, int] | None:
     return {int(i): n for i, n in recipe(source.partition(":")[2])["training_counts"].items()}
 
 
+def steps_seen(source: str) -> tuple[dict[int, int], dict[int, int]] | None:
+    """The first and the last training step that met each token, of a demo run; ``None`` for any other source.
+
+    Rebuilt from the recipe (the order of the batches follows from its seed), which takes some seconds, and kept.
+    """
+    if training_counts(source) is None or not is_ready():
+        return None
+    from ks_core.cache import Cache
+
+    made = recipe(source.partition(":")[2])
+    run, settings = made["run"], made["recipe"]
+    key = {"run": run, "recipe": settings, "corpus": made["corpus"]["hash"]}
+    entry = Cache().load("steps", key)
+    if entry is None:
+        from transformers import AutoTokenizer
+
+        from ks_core import corpora
+        from ks_core.ranking import steps_seen as rebuilt
+        from ks_core.trainer import batch_order, encode
+
+        corpus = corpora.load(run["corpus"])
+        if corpus.content_hash != made["corpus"]["hash"]:  # another version of the language pack
+            return None
+        examples = encode(corpus, AutoTokenizer.from_pretrained(base_folder()), run["prompt"], 1 << 30)
+        lengths = [len(e["input_ids"]) for e in examples]
+        order = batch_order(lengths, settings["batch_size"], settings["steps"], settings["seed"])
+        first, last = rebuilt([e["input_ids"] for e in examples], order, settings["batch_size"])
+        ids = np.array(sorted(first), np.int64)
+        arrays = {
+            "ids": ids,
+            "first": np.array([first[int(i)] for i in ids]),
+            "last": np.array([last[int(i)] for i in ids]),
+        }
+        Cache().store("steps", key, arrays, {})
+    else:
+        arrays = entry.arrays
+    ids = arrays["ids"].tolist()
+    return dict(zip(ids, arrays["first"].tolist(), strict=True)), dict(zip(ids, arrays["last"].tolist(), strict=True))
+
+
+def second_seed(source: str) -> str | None:
+    """Another demo run that differs from this one in nothing but the seed, if there is one."""
+    if source not in names() or source == BASE:
+        return None
+    own = facets(source)
+    for other in names():
+        if other not in (BASE, source) and {**facets(other), "seed": own["seed"]} == own:
+            return other
+    return None
+
+
 def prepare_base(report: Report = lambda done, total, message: None) -> Path:
     """Have the base as a folder that any tool opens; a second call finds it there.
 

@@ -4,7 +4,7 @@ import streamlit as st
 
 from ks_core import audit_figures, figures, panel_figures, verdict
 from ks_core.arms import KINDS
-from ks_core.audit import PANELS, optimizer_sentence, ranking, stability, structural_row
+from ks_core.audit import PANELS, optimizer_sentence, ranking, second_seed, stability, structural_row
 from ks_core.calibration import Settings, cached, critical_sentence, critical_values
 from ks_core.devices import select as device
 from ks_core.errors import KSLotteryError, TicketError
@@ -82,9 +82,10 @@ for tab, name, draw in (
 with tabs["Strength"]:
     audit_panels.slider(asked, scan, scan.token_ids[ticket].tolist())
 with tabs["Calibration"]:
-    found = cached(study, Settings(alpha=pair.alpha()))
+    other = second_seed(asked)
+    found = cached(study, Settings(alpha=pair.alpha()), other)
     if found is None:
-        audit_panels.calibration_button(study, pair.alpha())
+        audit_panels.calibration_button(study, pair.alpha(), other)
     else:
         audit_panels.calibration(found, critical_values(scan), critical_sentence(critical_values(scan)))
 with tabs["Stability"]:

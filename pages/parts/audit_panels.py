@@ -121,9 +121,10 @@ def slider(asked: Audit, scan: Scan, ticket: Sequence[int]) -> None:
                     f"*({'ended' if answer.stopped else 'ran on to the limit'})*")  # fmt: skip
 
 
-def calibration_button(study: Study, alpha: float) -> None:
+def calibration_button(study: Study, alpha: float, other: Study | None) -> None:
     """Start the calibration, or follow it."""
-    parameters = {"base": study.base_source, "tuned": study.tuned_source, "settings": asdict(Settings(alpha=alpha))}
+    parameters = {"base": study.base_source, "tuned": study.tuned_source, "settings": asdict(Settings(alpha=alpha)),
+                  "other": other.tuned_source if other else None}  # fmt: skip
     found = job.latest("calibration", parameters)
     if found and found.state in ("queued", "running"):
         job.follow(found)
