@@ -362,7 +362,7 @@ def _turn(job: Job) -> Iterator[None]:
             if j.id != job.id
             and j.request.get("device") == request.get("device")
             and (j.request.get("created", 0), j.id) < (request["created"], job.id)
-            and j.status.get("state") in ("queued", "running")
+            and j.status.get("state", "queued") in ("queued", "running")  # none yet: its process is starting
             and j.is_alive()
         ]
         if not ahead:
