@@ -28,7 +28,9 @@ def run(parameters, running):
     running.event(started_at=start)
     for step in range(start, parameters["steps"]):
         running.progress(step, parameters["steps"], "stepping", stage="steps")
-        kept.write_text(str(step))
+        half = kept.with_suffix(".half")  # a kill may come at any moment
+        half.write_text(str(step))
+        half.replace(kept)
         time.sleep(parameters.get("pause", 0.01))
     return {"from": start}
 """
@@ -106,7 +108,7 @@ def test_a_killed_job_has_failed_and_resumes_where_it_was():
     until(lambda: job.state == "failed")
     assert "without a word" in job.error
     jobs.resume(job)
-    assert job.wait(30) == "done"
+    assert job.wait(60) == "done", job.log_tail()
     assert job.result["from"] >= 2
 
 
