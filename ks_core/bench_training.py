@@ -119,10 +119,16 @@ def train_peer(
 ) -> Round:
     """One training by transformers' Trainer as it comes, with its own loss and peft's adapter.
 
-    ``padded``: batches as our ``Collator`` pads them; otherwise as transformers' ``DataCollatorWithFlattening``
-    puts them, one example after the other.
+    ``padded``: batches as transformers' ``DataCollatorForSeq2Seq`` pads them, with their labels; otherwise as
+    its ``DataCollatorWithFlattening`` puts them, one example after the other.
     """
-    from transformers import DataCollatorWithFlattening, PrinterCallback, Trainer, TrainingArguments
+    from transformers import (
+        DataCollatorForSeq2Seq,
+        DataCollatorWithFlattening,
+        PrinterCallback,
+        Trainer,
+        TrainingArguments,
+    )
 
     wrapped, clock = _with_peft(model, ids), Clock()
     order = trainer.batch_order([len(e["input_ids"]) for e in examples], recipe.batch_size, recipe.steps, recipe.seed)
@@ -139,7 +145,7 @@ def train_peer(
             wrapped,
             arguments,
             train_dataset=[examples[i] for i in order],
-            data_collator=trainer.Collator(tokenizer.pad_token_id) if padded else DataCollatorWithFlattening(),
+            data_collator=DataCollatorForSeq2Seq(tokenizer) if padded else DataCollatorWithFlattening(),
             optimizers=(torch.optim.Adam(list(trained), lr=recipe.learning_rate, betas=betas), None),
         )
         peer.pop_callback(PrinterCallback)

@@ -124,19 +124,19 @@ def predict(
         report(start, len(examples), "comparing the two models' predictions")
         part = [dict(e) for e in examples[start : start + batch_size]]
         batch = {name: values.to(model.device) for name, values in collate(part).items()}
-        labels = batch.pop("labels")
+        labels = batch.pop("labels")[:, 1:]  # of the last columns: what each is to predict
         rows, columns = (labels != IGNORED).nonzero(as_tuple=True)
         guesses = {}
         with torch.inference_mode():
             for name, ids in (("tuned", None), ("ticket", sorted(inside))):
                 with acting(model, ids):
-                    logits = model(**batch, use_cache=False).logits[rows, columns - 1].float()
+                    logits = model(**batch, use_cache=False, logits_to_keep=labels.shape[1]).logits
+                logits = logits[rows, columns].float()
                 guesses[name] = logits.argmax(-1).tolist()
                 if name == "tuned":
                     top = logits.softmax(-1).topk(2).values.tolist()
-        width = labels.shape[1]
         for n, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
-            place = column - (width - len(part[row]["input_ids"]))  # without the padding on the left
+            place = len(part[row]["input_ids"]) - labels.shape[1] + column  # both end together
             read = part[row]["input_ids"][:place]
             found["sentence"].append(start + row)
             found["place"].append(place)

@@ -4,7 +4,10 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
+from transformers import DataCollatorForSeq2Seq
 
 from ks_core import trainer
 from ks_core.corpora import Corpus, SentencePair
@@ -16,6 +19,7 @@ from ks_core.trainer import (
     Collator,
     Packer,
     RowwiseAdam,
+    _spread,
     batch_order,
     can_pack,
     count_tokens,
@@ -48,36 +52,55 @@ def test_only_target_and_end_are_learned(examples, tiny_tokenizer):
 def test_padding_is_on_the_left_and_not_learned(examples):
     short = {"input_ids": [3, 2], "labels": [IGNORED, 2]}
     batch = Collator(pad=0)([examples[0], short])
-    assert batch["input_ids"][1].tolist() == [0, 0, 0, 0, 3, 2]
-    assert batch["labels"][1].tolist() == [IGNORED] * 5 + [2]
-    assert batch["attention_mask"][1].tolist() == [0, 0, 0, 0, 1, 1]
-    assert batch["position_ids"][1].tolist() == [0, 0, 0, 0, 0, 1]
+    assert batch["input_ids"].tolist() == [[3, 5, 6, 4, 25], [0, 0, 0, 0, 3]]  # without the end, which predicts nothing
+    assert batch["labels"].tolist() == [[IGNORED, 25, 2], [IGNORED, IGNORED, 2]]  # of the last two columns
+    assert batch["attention_mask"][1].tolist() == [0, 0, 0, 0, 1]
+    assert batch["position_ids"][0].tolist() == [0, 1, 2, 3, 4] and batch["position_ids"][1, -1] == 0
+
+
+GIVEN = [
+    {"input_ids": [3, 4, 5, 6, 2], "labels": [IGNORED] * 3 + [6, 2]},
+    {"input_ids": [3, 4, 7, 2], "labels": [IGNORED] * 2 + [7, 2]},
+]
 
 
 def test_what_examples_begin_with_is_in_a_pack_once():
-    given = [
-        {"input_ids": [3, 4, 5, 6, 2], "labels": [IGNORED] * 3 + [6, 2]},
-        {"input_ids": [3, 4, 7, 2], "labels": [IGNORED] * 2 + [7, 2]},
-    ]
-    batch = Packer(Collator(pad=0), 16).pack(given)
-    assert batch["input_ids"].tolist() == [[3, 4, 5, 6, 2, 7, 2]]
-    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 2, 3]]
+    batch = Packer(Collator(pad=0), 16).pack(GIVEN)
+    # w3 is shared. w4 is not, for it predicts a target in the second; what predicts stands at the end.
+    assert batch["input_ids"].tolist() == [[3, 4, 5, 6, 4, 7]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 1, 2]]
     assert batch["labels"].tolist() == [[IGNORED, 6, 2, 7, 2]]
-    assert batch["predictors"].tolist() == [2, 3, 1, 5]  # w7 follows on what is shared
     sees = (batch["attention_mask"][0, 0] == 0).int().tolist()
-    assert sees[4] == [1, 1, 1, 1, 1, 0, 0] and sees[6] == [1, 1, 0, 0, 0, 1, 1] and sees[0] == [1] + [0] * 6
+    assert sees[0] == [1, 0, 0, 0, 0, 0] and sees[3] == [1, 1, 1, 1, 0, 0] and sees[5] == [1, 0, 0, 0, 1, 1]
 
 
-def test_a_batch_is_packed_where_that_is_cheaper():
-    def examples(*lengths):
-        return [
+def test_rows_of_a_pack_are_padded_and_padding_is_seen_by_padding_alone():
+    batch = Packer(Collator(pad=0), 16).pack(GIVEN, rows=2)
+    assert batch["input_ids"].tolist() == [[3, 4, 5, 6], [0, 3, 4, 7]]
+    assert batch["labels"].tolist() == [[IGNORED, 6, 2], [IGNORED, 7, 2]]
+    sees = (batch["attention_mask"][1, 0] == 0).int().tolist()
+    assert sees == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0], [0, 1, 1, 1]]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=9), st.integers(1, 9))
+def test_every_example_is_in_one_row(lengths, rows):
+    spread = _spread(lengths, min(rows, len(lengths)))
+    assert sorted(i for row in spread for i in row) == list(range(len(lengths)))
+    filled = [sum(lengths[i] for i in row) for row in spread]
+    assert max(filled) - min(filled) <= max(lengths)
+
+
+def test_a_batch_is_in_the_rows_that_are_cheapest():
+    def rows(hidden, *lengths):
+        made = [
             {"input_ids": [n] * length, "labels": [IGNORED] + [n] * (length - 1)} for n, length in enumerate(lengths)
         ]
+        return len(Packer(Collator(pad=0), hidden)(made)["input_ids"])
 
-    packer = Packer(Collator(pad=0), 16)
-    assert len(packer(examples(4, 40))["input_ids"]) == 1  # padding would nearly double it
-    assert len(packer(examples(40, 40))["input_ids"]) == 2  # nothing to save, and attention would double
-    assert len(Packer(Collator(pad=0), 4096)(examples(30, 40))["input_ids"]) == 1  # a wide model hardly notices it
+    assert rows(16, 10, 40) == 1  # padding would nearly double it
+    assert rows(16, 40, 40) == 2  # nothing to save, and attention would double
+    assert rows(4096, 30, 40) == 1  # a wide model hardly notices it
+    assert rows(16, 10, 10, 10, 31) == 2  # the short ones beside the long one
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -88,12 +111,13 @@ def test_packed_and_padded_give_the_same_loss_and_gradient(tiny_model, tiny_toke
     packer = Packer(Collator(tiny_tokenizer.pad_token_id), 16)
     uneven = [*examples[:3], {"input_ids": [3, 5, 6, 7, 8, 9, 4, 25, 26, 2], "labels": [IGNORED] * 7 + [25, 26, 2]}]
     found = []
-    for batch in (packer.padded(uneven), packer.pack(uneven)):
+    for batch in (packer.padded(uneven), packer.pack(uneven), packer.pack(uneven, 2), packer.pack(uneven, 4)):
         rows.rows.grad = None
         loss = target_loss(model, batch)
         loss.backward()
         found.append((loss.detach(), rows.rows.grad.clone()))
-    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-7)
+    for packed in found[1:]:
+        torch.testing.assert_close(found[0], packed, rtol=1e-5, atol=1e-7)
     assert can_pack(model, packer, uneven)
 
 
@@ -165,7 +189,7 @@ def test_the_first_loss_is_the_models_own(tiny_model, tiny_tokenizer, examples, 
     """The loss over the last positions only equals transformers' loss over all of them."""
     recipe = Recipe(steps=1, batch_size=len(examples), learning_rate=1e-9)
     _, trained = train(tiny_model, tiny_tokenizer, examples, tmp_path, recipe)
-    batch = Collator(tiny_tokenizer.pad_token_id)(examples)
+    batch = DataCollatorForSeq2Seq(tiny_tokenizer)(examples)
     assert trained.losses[0][1] == pytest.approx(tiny_model(**batch).loss.item(), rel=1e-4)
 
 
@@ -198,7 +222,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tiny_tokenizer, exam
     model = copy.deepcopy(tiny_model)
     rows = lay_over(model, sorted(count_tokens(examples)))
     with torch.no_grad():
-        rows.rows[0] = float("nan")
+        rows.rows[1] = float("nan")  # of the first word of every prompt
     with pytest.raises(ModelError, match="Lower the learning rate"):
         trainer.train(model, tiny_tokenizer, examples, RECIPE, tmp_path)
 
