@@ -60,6 +60,12 @@ def config(folder: Path) -> dict[str, Any]:
     return found
 
 
+def changes_more(folder: Path) -> bool:
+    """Whether an adapter changes other weights than the input embedding's."""
+    rows = ("trainable_tokens_delta", "lora_embedding_A", "lora_embedding_B", "base_layer.weight", *WHOLE)
+    return any(not (n.endswith(rows) and _is_input(n)) for n in safetensors_file.tensors(_weights(folder)))
+
+
 def lay_over(folder: Path, base: Matrix) -> tuple[Matrix, np.ndarray]:
     """The base's matrix as the adapter changes it, and the ids of the rows it touches (int64).
 

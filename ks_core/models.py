@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ks_core.adapters import changes_more
 from ks_core.checkpoints import open_checkpoint
 from ks_core.errors import ModelError
 from ks_core.rows import RowEmbedding, lay_over
@@ -15,7 +16,8 @@ from ks_core.rows import RowEmbedding, lay_over
 def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
     """A causal LM in float32 with its tokenizer, from a source as ``open_checkpoint`` takes it.
 
-    An adapter or ticket is laid over its base as rows (``ks_core.rows``). Code that a checkpoint brings
+    A ticket, or any adapter that changes embedding rows alone, is laid over its base as rows
+    (``ks_core.rows``); one that changes more is merged into it by peft. Code that a checkpoint brings
     is never run. Raises ``ModelError`` when there is no whole model or no tokenizer at the source.
     """
     import torch
@@ -23,8 +25,9 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
 
     checkpoint = open_checkpoint(source)
     changed = checkpoint.changed_ids
-    root = checkpoint
+    root, laid = checkpoint, []
     while root.base is not None:
+        laid.insert(0, root.path)
         root = root.base
     where, extra = _location(root.path)
     try:
@@ -40,10 +43,28 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     model.to(device)
+    if any(changes_more(folder) for folder in laid):
+        return _merged(model, laid), tokenizer
     if changed is not None and len(changed):
         rows = np.concatenate([checkpoint.matrix.block(int(i), int(i) + 1) for i in changed])
         put_rows(lay_over(model, [int(i) for i in changed]), rows)
     return model, tokenizer
+
+
+def _merged(model: Any, laid: list[Path]) -> Any:
+    """The model with adapters merged into it by peft, the innermost first."""
+    from peft import PeftModel
+
+    for folder in laid:
+        try:
+            model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ModelError(
+                f"peft could not lay the adapter {folder.name} over its base ({first[:200]}). Merge it where it was "
+                "trained and open the merged checkpoint."
+            ) from None
+    return model
 
 
 def put_rows(embedding: RowEmbedding, rows: np.ndarray) -> None:

@@ -149,3 +149,35 @@ def test_the_revision_of_the_base_is_asked_for(tmp_path):
     source = adapter(tmp_path / "a", "no-such-org/no-such-model", {"trainable_tokens_delta": B.T.copy()}, **settings)
     with pytest.raises(CheckpointError, match=r"no-such-org/no-such-model@v1\.0"):
         open_checkpoint(source)
+
+
+def test_a_model_with_an_adapter_is_what_peft_makes_of_it(tiny_model, tiny_folder, tiny_tokenizer, tmp_path):
+    """A LoRA on the attention beside changed rows is part of the model that is loaded, and not left out silently."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import LlamaForCausalLM
+
+    from ks_core.models import load_model
+
+    untied = copy.deepcopy(tiny_model)
+    untied.config.tie_word_embeddings = False
+    untied.lm_head.weight = torch.nn.Parameter(tiny_model.lm_head.weight.detach().clone())
+    untied.save_pretrained(tmp_path / "untied")
+    tiny_tokenizer.save_pretrained(tmp_path / "untied")
+    wrapped = get_peft_model(
+        copy.deepcopy(untied), LoraConfig(r=2, target_modules=["q_proj"], trainable_token_indices=[3, 9])
+    )
+    with torch.no_grad():
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter += 0.5
+    wrapped.save_pretrained(tmp_path / "adapter")
+    put_on(tmp_path / "adapter", tmp_path / "untied")
+    ids = torch.tensor([[3, 5, 9, 20]])
+    plain = LlamaForCausalLM.from_pretrained(tmp_path / "untied")
+    ours, _ = load_model(str(tmp_path / "adapter"))
+    with torch.no_grad():
+        without = plain(ids).logits
+        expected = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()(ids).logits
+        torch.testing.assert_close(ours(ids).logits, expected, rtol=1e-4, atol=1e-5)
+        assert (expected - without).abs().max() > 0.01
+    assert type(ours.get_input_embeddings()) is torch.nn.Embedding
