@@ -102,6 +102,15 @@ def parser() -> argparse.ArgumentParser:
     from ks_core import audit_command
 
     audit_command.add_arguments(audit)
+    report = _command(
+        commands,
+        "report",
+        _run_report,
+        "write what is known of a pair as one HTML file: test, verdict, panels; starts no training",
+        "python -m ks_core report demo:base demo:en-fr --output report.html",
+    )
+    audit_command.add_audit_arguments(report)
+    report.add_argument("--output", metavar="FILE", default="report.html", help="an .html file (default report.html)")
 
     cache = _command(
         commands,
@@ -336,6 +345,12 @@ def _run_audit(options: argparse.Namespace) -> int:
     from ks_core import audit_command
 
     return audit_command.run(options, Line(""))
+
+
+def _run_report(options: argparse.Namespace) -> int:
+    from ks_core import audit_command
+
+    return audit_command.report(options, Line(""))
 
 
 def _run_bench(options: argparse.Namespace) -> int:

@@ -7,15 +7,24 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ks_core import demo, jobs
 from ks_core.errors import JobError, SettingsError
 from ks_core.tune_command import add_corpus_arguments, corpus_of, device_of, follow
 
+if TYPE_CHECKING:
+    from ks_core.audit import Audit
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``audit``."""
+    add_audit_arguments(parser)
+    parser.add_argument("--output", metavar="FILE", help="write verdict and panels to a .json file")
+
+
+def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is audited: the options that ``audit`` and ``report`` share."""
     parser.add_argument("base", nargs="?", default=demo.BASE, help="checkpoint before tuning (default demo:base)")
     parser.add_argument("tuned", nargs="?", default=demo.TUNED, help="checkpoint after tuning (default demo:en-fr)")
     parser.add_argument("--rule", default="alpha", help="alpha, bonferroni, benjamini-hochberg or count")
@@ -23,55 +32,85 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k", type=int, default=18, help="rows of the ticket, with --rule count (default 18)")
     parser.add_argument("--budget", default="standard", choices=("small", "standard", "large"),
                         help="how many sentences, training steps and seeds (default standard)")  # fmt: skip
-    parser.add_argument("--output", metavar="FILE", help="write verdict and panels to a .json file")
     add_corpus_arguments(parser, scoring=False)
 
 
 def run(options: argparse.Namespace, line: Callable[[float, float, str], None]) -> int:
     """Run what is missing, print the verdict."""
     from ks_core import verdict
-    from ks_core.audit import PANELS, Audit, ranking, second_seed, stability, structural_row
+    from ks_core.audit import PANELS, second_seed, structural_row
     from ks_core.calibration import Settings, calibrate
+    from ks_core.evidence import gather
 
     if options.output and Path(options.output).suffix != ".json":
         raise SettingsError(f"{options.output} does not end in .json. Name a .json file.")
-    audit = Audit(
-        options.base, options.tuned, options.rule, options.alpha, options.k, corpus_of(options),
-        options.prompt.replace("\\n", "\n"), options.budget, options.max_new_tokens, options.device,
-    )  # fmt: skip
+    audit = audit_of(options)
     if any(source.startswith("demo") for source in (audit.base, audit.tuned)):
         demo.prepare_base(line)
     scan = audit.study.scan(lambda done, total: line(done, total, "testing rows"))
     ticket = audit.positions(scan)
     device = device_of(audit.device)
-    found = audit.run()
-    if found is None:
+    if audit.run() is None:
         plan = audit.controls(structural_row(audit))
-        found = _done(jobs.submit("tune", plan.as_dict(), label=f"Controls: {len(plan.arms)} arms", device=device))
+        _done(jobs.submit("tune", plan.as_dict(), label=f"Controls: {len(plan.arms)} arms", device=device))
     if any(audit.panel(name) is None for name in PANELS):
         _done(jobs.submit("audit", audit.as_dict(), label="Audit", device=device))
-    calibration = calibrate(audit.study, scan, Settings(alpha=audit.alpha), second_seed(audit), report=line)
-    panels = {name: audit.panel(name) for name in PANELS}
-    gains = verdict.gains(found)
-    said, missing = verdict.findings(gains, panels, stability(audit, scan), ranking(audit, scan))
-    sentences = [asdict(f) for f in said] + [
-        {"panel": "calibration", "sentence": calibration.pvalue_sentence},
-        {"panel": "calibration", "sentence": calibration.power_sentence},
-    ]
+    calibrate(audit.study, scan, Settings(alpha=audit.alpha), second_seed(audit), report=line)
+    found = gather(audit, scan)
+    if found.run is None or found.gains is None:
+        raise JobError(
+            "The run of the controls ended without the ticket's arm. The page Fine-tune shows what each arm said."
+        )
     print(f"ticket     {len(ticket):,} rows of {audit.tuned}")
-    print(f"controls   run {found.id}")
-    for finding in sentences:
-        print(f"\n{finding['panel']:<11}{finding['sentence']}")
-    for name in missing:
-        print(f"\nnot known  {verdict.NEEDS[name]}")
+    print(f"controls   run {found.run.id}")
+    print(f"\n{'in short':<12}{found.headline}")
+    for finding in found.findings:
+        print(f"\n{finding.panel:<12}{finding.sentence}")
+    for name in found.missing:
+        print(f"\nnot known   {verdict.NEEDS[name]}")
     print(f"\nsignature  {audit.signature}")
     if options.output:
-        _write(Path(options.output), {
-            "verdict": sentences, "missing": missing, "controls": found.result, "gains": [asdict(g) for g in gains],
-            "panels": panels, "signature": str(audit.signature),
-        })  # fmt: skip
+        _save(Path(options.output), json.dumps({
+            "headline": found.headline, "verdict": [asdict(f) for f in found.findings], "missing": found.missing, "controls": found.run.result,
+            "gains": [asdict(g) for g in found.gains], "panels": found.panels, "signature": str(audit.signature),
+        }, ensure_ascii=False, indent=1))  # fmt: skip
         print(f"wrote {options.output}")
     return 0
+
+
+def report(options: argparse.Namespace, line: Callable[[float, float, str], None]) -> int:
+    """Write what is known of a pair as one HTML file. Tests the rows if need be, and starts nothing else."""
+    from ks_core import report as reports
+    from ks_core.errors import TicketError
+    from ks_core.evidence import gather
+    from ks_core.verdict import NEEDS
+
+    path = Path(options.output)
+    if path.suffix not in (".html", ".htm"):
+        raise SettingsError(f"{path} does not end in .html. Name an .html file.")
+    audit = audit_of(options)
+    if any(source.startswith("demo") for source in (audit.base, audit.tuned)):
+        demo.prepare_base(line)
+    scan = audit.study.scan(lambda done, total: line(done, total, "testing rows"))
+    try:
+        found = gather(audit, scan)
+    except TicketError:  # an empty ticket: the test alone is reported
+        found = None
+    _save(path, reports.build(audit.study, scan, audit.alpha, found))
+    print(f"wrote {path}")
+    for name in found.missing if found else []:
+        print(f"not in it: {NEEDS[name]}")
+    return 0
+
+
+def audit_of(options: argparse.Namespace) -> Audit:
+    """The audit that the options describe."""
+    from ks_core.audit import Audit
+
+    return Audit(
+        options.base, options.tuned, options.rule, options.alpha, options.k, corpus_of(options),
+        options.prompt.replace("\\n", "\n"), options.budget, options.max_new_tokens, options.device,
+    )  # fmt: skip
 
 
 def _done(job: jobs.Job) -> jobs.Job:
@@ -82,8 +121,8 @@ def _done(job: jobs.Job) -> jobs.Job:
     return job
 
 
-def _write(path: Path, found: dict[str, Any]) -> None:
+def _save(path: Path, text: str) -> None:
     try:
-        path.write_text(json.dumps(found, ensure_ascii=False, indent=1), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}. Name another file.") from None

@@ -25,7 +25,8 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
 
     checkpoint = open_checkpoint(source)
     changed = checkpoint.changed_ids
-    root, laid = checkpoint, []
+    laid: list[Path] = []
+    root = checkpoint
     while root.base is not None:
         laid.insert(0, root.path)
         root = root.base

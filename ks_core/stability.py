@@ -139,6 +139,15 @@ class Stability:
         return found
 
     @property
+    def across_seeds(self) -> tuple[float, int] | None:
+        """How many of the k rows of largest D stay across seeds, and k; ``None`` where no seed was compared."""
+        seed = self.group("seed")
+        if seed is None or not np.isfinite(seed.curve).any():
+            return None
+        k = min(QUOTED, int(np.isfinite(seed.curve).sum()))
+        return float(k * seed.curve[k - 1]), k
+
+    @property
     def sentence(self) -> str:
         """What follows from the groups, at k = ``QUOTED`` where the runs were tested that far."""
         seed = self.group("seed")
@@ -150,15 +159,24 @@ class Stability:
             return f"No two tested runs differ in the seed alone: without that ceiling no other overlap can be judged.{aside}"
         k = min(QUOTED, int(np.isfinite(seed.curve).sum()))
         ceiling = seed.curve[k - 1]
-        said = f"Of the {k} rows of largest D, {k * ceiling:.1f} stay across seeds (by chance {k * seed.chance[k - 1]:.1f})"
+        said = f"Of the {k} rows of largest D, {_rows(k * ceiling)} stay across seeds (by chance {_rows(k * seed.chance[k - 1])})"
         parts = []
         for group in self.groups:
             if group.name in GROUPS[1:] and np.isfinite(group.curve[k - 1]):
                 of = f" ({group.curve[k - 1] / ceiling:.0%} of that)" if ceiling else ""
-                parts.append(f"{k * group.curve[k - 1]:.1f} across {group.name}s{of}")
+                parts.append(f"{_rows(k * group.curve[k - 1])} across {group.name}s{of}")
         if not parts:
             return f"{said}; nothing else was varied alone, so what the ticket depends on is not known.{aside}"
         return f"{said}, {', '.join(parts)}.{aside}"
+
+
+def _rows(number: float) -> str:
+    """A mean number of rows: whole where it is.
+
+    >>> _rows(7.0000001), _rows(7.25)
+    ('7', '7.2')
+    """
+    return f"{round(number, 1):g}"
 
 
 def compare(runs: Sequence[Run], ks: int = KS) -> Stability:

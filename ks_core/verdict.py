@@ -18,6 +18,7 @@ from ks_core.shares import Bootstrap, Share, share
 from ks_core.translation import Generation, extract
 
 if TYPE_CHECKING:
+    from ks_core.calibration import Calibration
     from ks_core.jobs import Job
     from ks_core.ranking import Ranking
     from ks_core.stability import Stability
@@ -29,6 +30,7 @@ NEEDS = {
     "transfer": "prompt transfer",
     "strength": "the sweep over strength",
     "certificate": "the certificate",
+    "calibration": "the calibration of p",
     "stability": "other runs of the same training to compare with",
     "ranking": "how often each token was trained",
 }
@@ -91,6 +93,30 @@ def gains(run: Job) -> list[Gain]:
     return rows
 
 
+def stopping_table(arm_gains: Sequence[Gain]) -> list[dict[str, str]]:
+    """A row per arm for a table: what stopping explains of its gain in BLEU."""
+    rows = []
+    for gain in arm_gains:
+        found = gain.stopping["bleu"]
+        clear = found.value is not None and found.low is not None
+        rows.append({
+            "Arm": gain.name,
+            "Gain in BLEU, first line": f"{found.gain:+.2f} [{found.gain_low:+.1f}, {found.gain_high:+.1f}]",
+            "Share of the raw gain that remains": f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}]" if clear
+            else "no clear raw gain",
+            "Ends by itself": f"{gain.stop_rate:.0%}", "Mean length": f"{gain.mean_length:.0f} characters",
+        })  # fmt: skip
+    return rows
+
+
+def as_text(short: str, said: Sequence[Finding], missing: Sequence[str], ticket: str, signature: str) -> str:
+    """The verdict as lines of plain text; ``short`` is its headline."""
+    lines = ["Verdict of KS-Lottery Explorer", f"Ticket: {ticket}", "", *([short, ""] if short else [])]
+    lines += [f"- {f.sentence} ({f.panel})" for f in said]
+    lines += [f"- Not known, because it was not run: {NEEDS[name]}" for name in missing]
+    return "\n".join([*lines, "", f"Signature: {signature}", ""])
+
+
 def cuts(run: Job, rule: str, most: int = 6) -> list[Cut]:
     """Answers that a rule shortens, the longest drop of each arm first."""
     found, answers, _, _ = _answers(run)
@@ -117,6 +143,7 @@ def findings(
     panels: Mapping[str, Mapping[str, Any] | None],
     stable: Stability | None,
     explained: Ranking | None,
+    calibrated: Calibration | None = None,
 ) -> tuple[list[Finding], list[str]]:
     """The sentences that the figures at hand allow, and the panels that are missing."""
     said: list[Finding] = []
@@ -131,12 +158,41 @@ def findings(
     if certificate := panels.get("certificate"):
         known = Predictions(**{k: v for k, v in certificate.items() if k in Predictions.__dataclass_fields__})
         said.append(Finding("certificate", outcome(known, "vocabulary").sentence))
+    if calibrated:
+        said.append(Finding("calibration", calibrated.pvalue_sentence))
+        said.append(Finding("calibration", calibrated.power_sentence))
     if stable:
         said.append(Finding("stability", stable.sentence))
     if explained:
         said.append(Finding("ranking", explained.count_sentence))
     there = {f.panel for f in said}
     return said, [name for name in NEEDS if name not in there]
+
+
+def headline(arm_gains: Sequence[Gain] | None, stable: Stability | None) -> str:
+    """What the ticket buys, in a sentence; as short as what was run. Empty when nothing was.
+
+    Its figures are those of the findings, so it is never said without them.
+    """
+    parts = []
+    if arm_gains:
+        by_kind = {g.kind: g for g in reversed(arm_gains)}
+        ticket = by_kind.get("partial") or by_kind["transfer"]
+        stays = ticket.stopping["bleu"]
+        if stays.value is not None and stays.low is not None:
+            parts.append(f"{_percent(1 - stays.value)} of the ticket's BLEU gain is the model learning to stop")
+        else:
+            parts.append("the ticket's gain in BLEU is not clear of chance")
+        for kind, words in (("rows", "tuning {name} alone"), ("frequent", "tuning as many of the most frequent rows")):
+            found = by_kind[kind].of_ticket["chrf"] if kind in by_kind else None
+            if found and found.value is not None and found.low is not None:
+                name = "the row " + by_kind[kind].name if kind == "rows" else ""
+                parts.append(f"{words.format(name=name)} gives {_percent(found.value)} of its gain in chrF")
+    if stable and stable.across_seeds:
+        stay, k = stable.across_seeds
+        parts.append(f"another seed has {round(stay, 1):g} of its {k} rows of largest D")
+    said = "; ".join(parts)
+    return said[:1].upper() + said[1:] + "." if said else ""
 
 
 def _controls(arm_gains: Sequence[Gain]) -> list[Finding]:

@@ -2,14 +2,14 @@
 
 import streamlit as st
 
-from ks_core import audit_figures, figures, panel_figures, verdict
+from ks_core import audit_figures, figures, panel_figures
 from ks_core.arms import KINDS
-from ks_core.audit import PANELS, optimizer_sentence, ranking, second_seed, stability, structural_row
-from ks_core.calibration import Settings, cached, critical_sentence, critical_values
+from ks_core.audit import PANELS, optimizer_sentence, second_seed, structural_row
+from ks_core.calibration import critical_sentence, critical_values
 from ks_core.devices import select as device
 from ks_core.errors import KSLotteryError, TicketError
+from ks_core.evidence import gather
 from ks_core.jobs import submit
-from ks_core.tickets import RULES
 from pages.parts import audit_panels, audited, downloads, job, pair
 
 st.title("Audit")
@@ -22,12 +22,7 @@ scan = pair.scan(study)
 
 asked = audited.choose(study)
 try:
-    ticket = asked.positions(scan)
-    run = asked.run()
-    gains = verdict.gains(run) if run else None
-    panels = {name: asked.panel(name) for name in PANELS}
-    stable, explained = stability(asked, scan), ranking(asked, scan)
-    said, missing = verdict.findings(gains, panels, stable, explained)
+    found = gather(asked, scan)
 except TicketError as error:  # an empty ticket is an answer, not a mistake
     st.info(str(error), icon=":material/info:")
     st.stop()
@@ -39,70 +34,84 @@ except KSLotteryError as error:
 def controls_button() -> None:
     """Start the run of the controls, or follow it."""
     plan = asked.controls(structural_row(asked))
-    found = job.latest("tune", plan.as_dict())
-    if found and found.state in ("queued", "running"):
-        job.follow(found)
+    running = job.latest("tune", plan.as_dict())
+    if running and running.state in ("queued", "running"):
+        job.follow(running)
     elif st.button("Run the controls", icon=":material/play_arrow:", type="primary"):
         submit("tune", plan.as_dict(), label=f"Controls: {len(plan.arms)} arms", device=device(plan.device))
         st.rerun()
     st.caption(f"{len(plan.arms)} arms: {', '.join(dict.fromkeys(KINDS[a.kind][0] for a in plan.arms))}.")
 
 
-audit_panels.card(said, missing, f"{len(ticket):,} rows, {RULES[asked.rule]}", str(asked.signature))
-names = ["Termination", "Controls", "Gating", "Prompts", "Strength", "Calibration", "Stability", "Ranking"]
-tabs = dict(zip(names, st.tabs(names), strict=True))
-with tabs["Termination"]:
-    if run and gains:
-        audit_panels.termination(run, gains)
-    else:
-        controls_button()
-with tabs["Controls"]:
-    if run and gains:
-        audit_panels.controls(gains, run)
-    else:
-        st.caption("This panel is made by the run that the panel Termination starts.")
+def panels_button() -> None:
+    """Start the panels that need the model, or follow them."""
+    audited.panels_button(asked)
+
+
+def calibration_button() -> None:
+    """Start the calibration, or follow it."""
+    audit_panels.calibration_button(study, pair.alpha(), second_seed(asked))
+
+
+audit_panels.card(
+    found, {"controls": controls_button, "calibration": calibration_button, **dict.fromkeys(PANELS, panels_button)}
+)
+names = list(audit_panels.TABS.values())
+tabs = dict(zip(names, st.tabs(names, key=audit_panels.TAB_KEY, bind="query-params"), strict=True))
+if tabs["Termination"].open and found.run and found.gains:
+    with tabs["Termination"]:
+        audit_panels.termination(found.run, found.gains)
+elif tabs["Controls"].open and found.run and found.gains:
+    with tabs["Controls"]:
+        audit_panels.controls(found.gains, found.run)
+elif tabs["Termination"].open or tabs["Controls"].open:
+    tabs["Termination" if tabs["Termination"].open else "Controls"].info(
+        "This panel is made by the run of the controls, which the verdict's card starts.", icon=":material/info:"
+    )
 for tab, name, draw in (
     ("Gating", "gating", panel_figures.recovery_bars),
     ("Prompts", "transfer", panel_figures.transfer_bars),
     ("Strength", "strength", panel_figures.strength_curves),
 ):
+    if not tabs[tab].open:
+        continue
     with tabs[tab]:
         st.write(f"**{PANELS[name]}**")
-        panel = panels[name]
+        panel = found.panels[name]
         if panel:
             figure = draw(panel)
             st.plotly_chart(figure, key=f"audit-{name}", alt=figures.alt(figure))
-            st.write(next(f.sentence for f in said if f.panel == name))
+            st.write(" ".join(found.sentences(name)))
             audit_panels.explain(name)
             downloads.panel(panel, f"audit-{name}")
-        elif name == next(n for n in PANELS if not panels[n]):
-            audited.panels_button(asked)
         else:
-            st.caption("This panel is made together with the one before it.")
-with tabs["Strength"]:
-    audit_panels.slider(asked, scan, scan.token_ids[ticket].tolist())
-with tabs["Calibration"]:
-    other = second_seed(asked)
-    found = cached(study, Settings(alpha=pair.alpha()), other)
-    if found is None:
-        audit_panels.calibration_button(study, pair.alpha(), other)
-    else:
-        audit_panels.calibration(found, critical_values(scan), critical_sentence(critical_values(scan)))
-with tabs["Stability"]:
-    if stable:
-        measure = st.segmented_control("Measure", list(audit_figures.MEASURES), default="jaccard", required=True,
-                                       key="audit_measure")  # fmt: skip
-        audit_panels.figure(audit_figures.overlap_heatmap(stable, str(measure)), "overlap")
-        audit_panels.figure(audit_figures.top_curves(stable), "top")
-        st.write(stable.sentence)
-    else:
-        st.info("There is nothing to compare this ticket with: the demo brings a second seed, prompt, language and "
-                "optimizer, your own pair would need a second training.", icon=":material/info:")  # fmt: skip
-with tabs["Ranking"]:
-    if explained:
-        audit_panels.ranking(explained, study)
-        st.write(optimizer_sentence(asked, scan))
-    else:
-        st.info("How often each token was trained is not known for this checkpoint. Open a run of the page Fine-tune or "
-                "the demo, where it is.", icon=":material/info:")  # fmt: skip
+            st.info("This panel has not been run. The verdict's card has the button.", icon=":material/info:")
+        if name == "strength":
+            audit_panels.slider(asked, scan, scan.token_ids[found.ticket].tolist())
+if tabs["Calibration"].open:
+    with tabs["Calibration"]:
+        if found.calibration:
+            critical = critical_values(scan)
+            audit_panels.calibration(found.calibration, critical, critical_sentence(critical))
+        else:
+            st.info("The calibration has not been run. The verdict's card has the button.", icon=":material/info:")
+if tabs["Stability"].open:
+    with tabs["Stability"]:
+        if found.stability:
+            measure = st.segmented_control("Measure", list(audit_figures.MEASURES), default="jaccard", required=True,
+                                           key="audit_measure")  # fmt: skip
+            audit_panels.figure(audit_figures.overlap_heatmap(found.stability, str(measure)), "overlap")
+            audit_panels.figure(audit_figures.top_curves(found.stability), "top")
+            st.write(found.stability.sentence)
+        else:
+            st.info("There is nothing to compare this ticket with: the demo brings a second seed, prompt, language and "
+                    "optimizer, your own pair would need a second training.", icon=":material/info:")  # fmt: skip
+if tabs["Ranking"].open:
+    with tabs["Ranking"]:
+        if found.ranking:
+            audit_panels.ranking(found.ranking, study)
+            st.write(optimizer_sentence(asked, scan))
+        else:
+            st.info("How often each token was trained is not known for this checkpoint. Open a run of the page Fine-tune "
+                    "or the demo, where it is.", icon=":material/info:")  # fmt: skip
 downloads.signature(str(asked.signature))

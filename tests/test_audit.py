@@ -57,7 +57,7 @@ def test_the_whole_audit_from_the_command_line_and_on_its_page(pair, tmp_path, c
     assert strongest[0]["evaluation"] == arms["transfer"]["evaluation"]
     for finding in found["verdict"]:
         assert finding["sentence"] in printed
-    assert "not known  how often each token was trained" in printed
+    assert "not known   how often each token was trained" in printed
     runs = len(jobs.all_jobs())
     assert main(words) == 0 and len(jobs.all_jobs()) == runs, "a second audit finds everything"
 

@@ -110,8 +110,8 @@ def test_pairs_are_grouped_by_the_one_thing_that_differs():
         ("seed", 1), ("prompt", 1), ("language", 1), ("optimizer", 2), ("other", 10)
     ]  # fmt: skip
     assert found.sentence == (
-        "Of the 4 rows of largest D, 3.0 stay across seeds (by chance 3.0), 2.0 across prompts (67% of that), 1.0 across "
-        "languages (33% of that), 0.0 across optimizers (0% of that). 10 pairs differ in several things or in nothing "
+        "Of the 4 rows of largest D, 3 stay across seeds (by chance 3), 2 across prompts (67% of that), 1 across "
+        "languages (33% of that), 0 across optimizers (0% of that). 10 pairs differ in several things or in nothing "
         "known, and count nowhere."
     )
 
@@ -129,7 +129,7 @@ def test_without_a_ceiling_nothing_is_judged():
     found = compare([run("a", [1, 2, 3], prompt="x"), run("b", [1, 2, 3], prompt="y")])
     assert found.group("seed") is None and "No two tested runs differ in the seed alone" in found.sentence
     alone = compare([run("a", [1, 2, 3], seed=0), run("b", [1, 2, 3], seed=1)])
-    assert "nothing else was varied alone" in alone.sentence and "3.0 stay across seeds" in alone.sentence
+    assert "nothing else was varied alone" in alone.sentence and "3 stay across seeds" in alone.sentence
 
 
 def test_tickets_without_a_test_are_counted_and_no_more():

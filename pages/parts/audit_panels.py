@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,13 +10,16 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from ks_core import audit_figures, figures, panel_figures, verdict
+from ks_core import audit_figures, figures, panel_figures, report, verdict
 from ks_core.audit import Audit, delta_model
 from ks_core.calibration import Calibration, Critical, Settings
+from ks_core.evidence import Evidence
 from ks_core.jobs import Job, submit
 from ks_core.ranking import Ranking, table
 from ks_core.study import Scan, Study, readable
-from ks_core.translation import RULES, extract, format_prompt
+from ks_core.tickets import RULES
+from ks_core.translation import RULES as EXTRACTION
+from ks_core.translation import extract, format_prompt
 from pages.parts import downloads, job
 from pages.parts.tuning_results import plain
 
@@ -28,22 +31,57 @@ EXPLANATIONS = {
 }
 
 
-def card(said: Sequence[verdict.Finding], missing: Sequence[str], ticket: str, signature: str) -> None:
-    """The verdict card: what was found, what is missing, and from what it comes."""
+#: The tab in which a panel of the verdict stands. The certificate has a page of its own.
+TABS = {
+    "termination": "Termination", "controls": "Controls", "gating": "Gating", "transfer": "Prompts",
+    "strength": "Strength", "calibration": "Calibration", "stability": "Stability", "ranking": "Ranking",
+}  # fmt: skip
+TAB_KEY = "audit_panel"
+
+
+def card(found: Evidence, runners: Mapping[str, Callable[[], None]]) -> None:
+    """The verdict: sentences with the way to their panel, what is missing with the button that runs it, files.
+
+    ``runners``: by panel, what shows the button that makes it. Panels of one job share theirs.
+    """
     with st.container(border=True):
         st.subheader("Verdict", anchor=False)
+        ticket = f"{len(found.ticket):,} rows, {RULES[found.audit.rule]}"
         st.caption(f"Ticket: {plain(ticket)}")
-        for finding in said:
-            st.markdown(f"- {plain(finding.sentence)} *({finding.panel})*")
-        if not said:
+        if found.headline:
+            st.markdown(f"**{plain(found.headline)}**")
+        for panel in dict.fromkeys(f.panel for f in found.findings):
+            left, right = st.columns([1, 6], gap="small")
+            with left:
+                _way_to(panel)
+            right.markdown("\n".join(f"- {plain(sentence)}" for sentence in found.sentences(panel)))
+        if not found.findings:
             st.write("Nothing has been run for this pair yet.")
-        if missing:
-            st.markdown(
-                "Not known, because it was not run: " + ", ".join(verdict.NEEDS[name] for name in missing) + "."
+        if found.missing:
+            st.markdown("**Not known, because it was not run:** "
+                        + ", ".join(verdict.NEEDS[name] for name in found.missing) + ".")  # fmt: skip
+        for run in dict.fromkeys(runners[name] for name in found.missing if name in runners):
+            run()
+        signature = str(found.audit.signature)
+        with st.container(horizontal=True):
+            st.download_button("Verdict as text", verdict.as_text(found.headline, found.findings, found.missing, ticket, signature),
+                               "verdict.txt", icon=":material/download:", on_click="ignore")  # fmt: skip
+            downloads.report(
+                lambda: report.build(found.audit.study, found.scan, found.audit.alpha, found, st.context.url or ""),
+                "audit",
             )
-        text = "\n".join(["Verdict of KS-Lottery Explorer", ticket, ""] + [f"- {f.sentence} ({f.panel})" for f in said]
-                         + ([f"- not run: {', '.join(missing)}"] if missing else []) + ["", signature])  # fmt: skip
-        st.download_button("Verdict as text", text, "verdict.txt", icon=":material/download:", on_click="ignore")
+
+
+def _way_to(panel: str) -> None:
+    """From a sentence of the verdict to the panel that its figures come from."""
+    if panel == "certificate":
+        st.page_link("pages/certificate.py", label="Certificate", icon=":material/arrow_forward:")
+    else:
+        st.button(
+            TABS[panel], key=f"to-{panel}", type="tertiary", icon=":material/arrow_downward:",
+            help="Open the panel below that these figures come from.",
+            on_click=lambda: st.session_state.update({TAB_KEY: TABS[panel]}),
+        )  # fmt: skip
 
 
 def figure(made: go.Figure, key: str) -> None:
@@ -54,20 +92,9 @@ def figure(made: go.Figure, key: str) -> None:
 def termination(run: Job, gains: Sequence[verdict.Gain]) -> None:
     """What stopping explains of each arm's gain, and answers in which the rule matters."""
     st.write("**How much of the gain is the model learning to stop?**")
-    rows = []
-    for gain in gains:
-        found = gain.stopping["bleu"]
-        bounded = found.value is not None and found.low is not None
-        rows.append({
-            "Arm": gain.name,
-            "Gain in BLEU, first line": f"{found.gain:+.2f} [{found.gain_low:+.1f}, {found.gain_high:+.1f}]",
-            "Share of the raw gain that remains": f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}]" if bounded
-            else "no clear raw gain",
-            "Ends by itself": f"{gain.stop_rate:.0%}", "Mean length": f"{gain.mean_length:.0f} characters",
-        })  # fmt: skip
-    st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Gains under raw and first line")
+    st.dataframe(pd.DataFrame(verdict.stopping_table(gains)), hide_index=True, alt="Gains under raw and first line")
     st.caption("Paired bootstrap over sentences, 95%. 100% means that nothing of the gain was stopping.")
-    rule = st.segmented_control("Where does this rule cut?", [r for r in RULES if r != "raw"], default="first_line",
+    rule = st.segmented_control("Where does this rule cut?", [r for r in EXTRACTION if r != "raw"], default="first_line",
                                 required=True, key="audit_cut_rule")  # fmt: skip
     for cut in verdict.cuts(run, str(rule)):
         st.markdown(f"**{plain(cut.arm)}** · {plain(cut.source)}  \n{plain(cut.kept) or '*nothing*'} "

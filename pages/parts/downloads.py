@@ -66,6 +66,20 @@ def panel(found: Mapping[str, Any], name: str) -> None:
     )
 
 
+def report(make: Callable[[], str], name: str) -> None:
+    """A button for the report as one HTML file, made when it is asked for."""
+    st.download_button(
+        "Report (HTML)",
+        icon=":material/description:",
+        data=lambda: make().encode(),
+        file_name=f"ks-lottery-{name}.html",
+        mime="text/html",
+        key=f"{name}-report",
+        on_click="ignore",
+        help="One file with verdict, figures, tables and signature. Its first page, printed, is the verdict.",
+    )
+
+
 def signature(text: str) -> None:
     """The signature under what it belongs to."""
     with st.expander("Where these numbers come from", icon=":material/fingerprint:"):
