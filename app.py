@@ -4,11 +4,13 @@ from pathlib import Path
 
 import streamlit as st
 
+from ks_core import log
 from ks_core.errors import KSLotteryError
 from pages.parts import pair
 
 ASSETS = Path(__file__).parent / "assets"
 
+log.begin(also=("streamlit",))
 st.set_page_config(page_title="KS-Lottery Explorer", page_icon=str(ASSETS / "logo.png"), layout="wide")
 
 page = st.navigation(
@@ -43,9 +45,12 @@ page = st.navigation(
 )  # fmt: skip
 
 st.logo(str(ASSETS / "logo.png"), size="large")
-pair.sidebar()
 try:
+    pair.sidebar()
     page.run()
 except KSLotteryError as error:
     # A page deals with what it expects; this is for a file that changes or a disk that fills meanwhile.
     st.error(str(error), icon=":material/error:")
+except Exception as error:
+    # The details are for whoever runs the server. Streamlit's own ways out of a script are no Exception.
+    st.error(log.unexpected(error, f"page {page.title}"), icon=":material/error:")

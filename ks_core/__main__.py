@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ks_core import __version__
+from ks_core import __version__, log
 from ks_core.errors import Cancelled, KSLotteryError, SettingsError
 
 if TYPE_CHECKING:
@@ -21,16 +21,25 @@ TABLE_FORMATS = (".csv", ".parquet", ".json")
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, or 2 with one line on standard error."""
     options = parser().parse_args(arguments)
+    log.begin()
     try:
         return options.run(options) or 0
     except KSLotteryError as error:
-        print(f"ks_core: {error}", file=sys.stderr)
+        print(f"ks_core: {log.redact(str(error))}", file=sys.stderr)
         return 2
     except (Cancelled, KeyboardInterrupt):
         print("ks_core: stopped.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0
+    except MemoryError:
+        print(
+            "ks_core: the machine ran out of memory. Close other programs, or choose a smaller model.", file=sys.stderr
+        )
+        return 2
+    except Exception as error:  # a person gets a sentence, the log the rest
+        print(f"ks_core: {log.unexpected(error, 'command line')}", file=sys.stderr)
+        return 2
 
 
 def parser() -> argparse.ArgumentParser:
@@ -131,6 +140,26 @@ def parser() -> argparse.ArgumentParser:
     from ks_core import bench as bench_module
 
     bench_module.add_arguments(bench)
+
+    prepare = _command(
+        commands,
+        "prepare",
+        _run_prepare,
+        "name a pair and test it, so that a read-only server can show it; without a name, list them",
+        'python -m ks_core prepare "My study" ~/models/base ~/models/tuned',
+    )
+    prepare.add_argument("name", nargs="?", help="how the study is called")
+    prepare.add_argument("base", nargs="?")
+    prepare.add_argument("tuned", nargs="?")
+    prepare.add_argument("--forget", action="store_true", help="take the study off the list")
+
+    _command(
+        commands,
+        "doctor",
+        _run_doctor,
+        "look at everything that the program stands on here, and say what to do where it is not well",
+        "python -m ks_core doctor",
+    )
 
     demo = _command(
         commands,
@@ -304,7 +333,7 @@ def run_cache(options: argparse.Namespace) -> int:
 
 def run_demo(options: argparse.Namespace) -> int:
     """``demo``: prepare, build, or show the recipe."""
-    from ks_core import demo
+    from ks_core import demo, demo_files
 
     line = Line("")
     if options.action == "recipe":
@@ -316,6 +345,7 @@ def run_demo(options: argparse.Namespace) -> int:
         if options.name not in demo.RUNS:
             raise SettingsError(f"The demo knows no run {options.name!r}. Expected one of: {', '.join(demo.RUNS)}.")
         found = demo.build(demo.RUNS[options.name], line)
+        demo_files.write_sums()
         print(f"{found['rows_changed']:,} rows changed; written to {demo.ASSETS / options.name}")
         return 0
     from ks_core.study import Study
@@ -351,6 +381,33 @@ def _run_report(options: argparse.Namespace) -> int:
     from ks_core import audit_command
 
     return audit_command.report(options, Line(""))
+
+
+def _run_doctor(options: argparse.Namespace) -> int:
+    from ks_core import doctor
+
+    return doctor.run()
+
+
+def _run_prepare(options: argparse.Namespace) -> int:
+    from ks_core import prepared
+
+    line = Line("rows")
+    if options.forget and options.name:
+        prepared.forget(options.name)
+    elif options.name and options.base and options.tuned:
+        made = prepared.prepare(
+            options.name, options.base, options.tuned, lambda done, total: line(done, total, "testing rows")
+        )
+        print(f"prepared {made.name}: {made.base} and {made.tuned}")
+        return 0
+    elif options.name:
+        raise SettingsError(
+            "A study needs a name, a base and a tuned checkpoint. See: python -m ks_core prepare --help"
+        )
+    for study in prepared.studies():
+        print(f"{study.name}: {study.base} and {study.tuned}")
+    return 0
 
 
 def _run_bench(options: argparse.Namespace) -> int:

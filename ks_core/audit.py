@@ -28,7 +28,7 @@ from ks_core.plans import CorpusChoice, Plan
 from ks_core.recipes import Recipe
 from ks_core.signature import Signature, versions
 from ks_core.stability import Run, compare, is_llama, published_runs
-from ks_core.study import Scan, Study
+from ks_core.study import Scan, Study, readable
 from ks_core.tickets import select
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ class Audit:
         recipe = Recipe(steps=steps, learning_rate=1e-2, schedule="linear")
         arms = [Arm("base"), Arm("tuned"), Arm("transfer"), Arm("partial", recipe=recipe)]
         if rows:
-            arms.append(Arm("rows", tokens=rows, recipe=recipe, label="One structural row"))
+            token = readable(self.study.token_strings(), rows[0])
+            arms.append(Arm("rows", tokens=rows, recipe=recipe, label=f"Row {token}"))
         arms += [Arm("matched", seed=s, recipe=replace(recipe, seed=s)) for s in range(seeds)]
         arms += [Arm("random", seed=s, recipe=replace(recipe, seed=s)) for s in range(seeds)]
         arms += [Arm("frequent", recipe=recipe), Arm("prompt", recipe=recipe), Arm("noise")]

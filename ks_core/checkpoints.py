@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ks_core import adapters, folders, hashes, safetensors_file, vocabulary
+from ks_core import access, adapters, folders, hashes, safetensors_file, vocabulary
 from ks_core.errors import CheckpointError, KSLotteryError
 from ks_core.folders import INDEXES
 from ks_core.matrices import Matrix
@@ -87,6 +87,7 @@ def open_checkpoint(source: str, *, base: str | None = None) -> Checkpoint:
     source = source.strip()
     if not source:
         raise CheckpointError("No checkpoint is named. Expected a folder, a file, a hub id, or demo:base.")
+    access.check_source(source)
     try:
         return _open(source, base, ())
     except KSLotteryError as error:
@@ -120,6 +121,9 @@ def _open(source: str, base: str | None, above: tuple[Path, ...]) -> Checkpoint:
         except RuntimeError:  # ~name, and there is no such user
             path = Path(source)
         label = path.name or source
+        # Before anything is said of it: outside the roots nobody learns what is there.
+        if "\0" not in source and not (HUB_ID.fullmatch(source) and not path.exists()):
+            access.check_path(path)
         if "\0" in source or not path.exists():
             if HUB_ID.fullmatch(source) and not source.startswith("."):
                 from ks_core.hub import download

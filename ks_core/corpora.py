@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
 
+from ks_core import access
 from ks_core.errors import CorpusError
 
 #: One pair in this many is held out.
@@ -120,7 +121,10 @@ def load(
     Raises ``CorpusError`` when the corpus is missing, unreadable, or has fewer than two pairs
     left for training or none held out.
     """
+    access.check_text(name)
     kind, _, rest = name.partition(":")
+    if kind in ("file", "flores"):
+        access.check_path(Path(rest.partition("#")[0] if kind == "flores" else rest))
     if kind == "pack":
         raw: Iterable[SentencePair] = _pack(rest)
         source_language, target_language = (
@@ -285,6 +289,8 @@ def _hub(rest: str) -> Iterator[SentencePair]:
         raise CorpusError("Reading a dataset from the hub needs the package datasets. Run: pip install datasets")
     import datasets
 
+    # Older releases ask, or run a dataset's own script when a variable says so. Never here.
+    datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
     try:
         rows = datasets.load_dataset(name, split="train")
     except Exception as error:  # the library raises a dozen kinds; the user needs the one sentence

@@ -34,6 +34,10 @@ class ModelError(KSLotteryError):
     """A whole model that could not be loaded, tuned or run."""
 
 
+class AccessError(KSLotteryError):
+    """Something that whoever runs the server does not let it open or start."""
+
+
 class JobError(KSLotteryError):
     """A job that cannot be started, found or cancelled."""
 

@@ -22,6 +22,7 @@ import contextlib
 import fcntl
 import importlib
 import json
+import logging
 import os
 import secrets
 import signal
@@ -36,8 +37,10 @@ from typing import Any
 
 import psutil
 
-from ks_core import workspace
-from ks_core.errors import Cancelled, JobError, KSLotteryError
+from ks_core import access, log, workspace
+from ks_core.errors import AccessError, Cancelled, JobError, KSLotteryError
+
+logger = logging.getLogger(__name__)
 
 #: Which function does the work of a kind: ``run(parameters, running) -> result``.
 KINDS = {
@@ -199,6 +202,8 @@ def submit(kind: str, parameters: Mapping[str, Any], *, label: str = "", device:
     """
     if kind not in KINDS:
         raise JobError(f"{kind!r} is no kind of job. Expected one of: {', '.join(KINDS)}.")
+    if access.read_only():
+        raise AccessError(access.NOTHING_STARTS)
     try:
         with _locked(workspace.folder("jobs") / ".submit.lock"):
             for job in all_jobs():
@@ -219,6 +224,7 @@ def submit(kind: str, parameters: Mapping[str, Any], *, label: str = "", device:
                 },
             )
             _start(folder)
+            logger.info("job %s was submitted: %s", name, label or kind)
     except OSError as error:
         raise JobError(
             f"A job could not be written to {workspace.home()}: {error.strerror}. "
@@ -231,6 +237,8 @@ def resume(job: Job) -> Job:
     """Start a failed or cancelled job again in its own folder, so that it goes on from what it kept."""
     if job.state not in ("failed", "cancelled"):
         raise JobError(f"Job {job.id} is {job.state}. Only a failed or cancelled job can be resumed.")
+    if access.read_only():
+        raise AccessError(access.NOTHING_STARTS)
     (job.folder / "cancel").unlink(missing_ok=True)
     for name in ("status.json", "process.json"):
         (job.folder / name).unlink(missing_ok=True)
@@ -316,6 +324,7 @@ def _start(folder: Path) -> None:
 
 def main(folder: Path) -> int:
     """Run the job of a folder in this process. Returns the exit code."""
+    log.begin()
     _update(folder, state="queued")
     running = Running(folder)
     job = Job(folder)
@@ -323,16 +332,20 @@ def main(folder: Path) -> int:
         with _turn(job):
             _update(folder, state="running", started=time.time())
             request = job.request
+            logger.info("job %s began", job.id)
             module, _, name = KINDS[request["kind"]].partition(":")
             result = getattr(importlib.import_module(module), name)(request["parameters"], running)
             workspace.write_json(folder / "result.json", result)
             _update(folder, state="done", finished=time.time())
+            logger.info("job %s is done", job.id)
             return 0
     except Cancelled:
+        logger.info("job %s was cancelled", job.id)
         _update(folder, state="cancelled", finished=time.time())
         return 0
     except BaseException as error:
-        traceback.print_exc()  # into log.txt, for whoever looks after the program
+        print(log.redact(traceback.format_exc()), file=sys.stderr)  # into log.txt, for whoever looks after the program
+        logger.error("job %s failed: %s", job.id, error)
         _update(folder, state="failed", finished=time.time(), error=_sentence(error))
         return 1
 
@@ -340,7 +353,7 @@ def main(folder: Path) -> int:
 def _sentence(error: BaseException) -> str:
     """What a person can do about an error that ended a job."""
     if isinstance(error, KSLotteryError):
-        return str(error)
+        return log.redact(str(error))
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return "The machine ran out of memory. Choose a smaller batch, fewer rows or a smaller model."
     if isinstance(error, OSError) and error.errno == 28:

@@ -10,6 +10,7 @@ when they are there, computes them when not, and knows the signature that every 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ks_core.jobs import Running
+
+log = logging.getLogger(__name__)
 
 #: Raised by one whenever a scan of the same matrices could come out differently than before.
 SCAN_VERSION = 1
@@ -179,6 +182,8 @@ class Study:
             "dim": result.dim, "device": result.device, "seconds": seconds, "note": result.note or ""
         }  # fmt: skip
         self.cache.store("scan", self.key, arrays, note)
+        log.info("tested %s against %s: %d rows in %.2f s on %s", self.tuned.label, self.base.label,
+                 len(pair.base_ids), seconds, result.device)  # fmt: skip
         return Scan(**arrays, **note, signature=self.signature)
 
     def token_string(self, token_id: int) -> str:

@@ -183,11 +183,15 @@ def headline(arm_gains: Sequence[Gain] | None, stable: Stability | None) -> str:
             parts.append(f"{_percent(1 - stays.value)} of the ticket's BLEU gain is the model learning to stop")
         else:
             parts.append("the ticket's gain in BLEU is not clear of chance")
-        for kind, words in (("rows", "tuning {name} alone"), ("frequent", "tuning as many of the most frequent rows")):
+        for kind, words in (
+            ("rows", "tuning one row alone ({name})"),
+            ("frequent", "tuning as many of the most frequent rows"),
+        ):
             found = by_kind[kind].of_ticket["chrf"] if kind in by_kind else None
             if found and found.value is not None and found.low is not None:
-                name = "the row " + by_kind[kind].name if kind == "rows" else ""
-                parts.append(f"{words.format(name=name)} gives {_percent(found.value)} of its gain in chrF")
+                parts.append(
+                    f"{words.format(name=by_kind[kind].name)} gives {_percent(found.value)} of its gain in chrF"
+                )
     if stable and stable.across_seeds:
         stay, k = stable.across_seeds
         parts.append(f"another seed has {round(stay, 1):g} of its {k} rows of largest D")

@@ -37,7 +37,7 @@ def controls_button() -> None:
     running = job.latest("tune", plan.as_dict())
     if running and running.state in ("queued", "running"):
         job.follow(running)
-    elif st.button("Run the controls", icon=":material/play_arrow:", type="primary"):
+    elif job.button("Run the controls", icon=":material/play_arrow:", type="primary"):
         submit("tune", plan.as_dict(), label=f"Controls: {len(plan.arms)} arms", device=device(plan.device))
         st.rerun()
     st.caption(f"{len(plan.arms)} arms: {', '.join(dict.fromkeys(KINDS[a.kind][0] for a in plan.arms))}.")

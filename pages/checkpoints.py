@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ks_core import demo
+from ks_core import access, demo
 from ks_core.checkpoints import Checkpoint
 from ks_core.study import readable
 from pages.parts import pair
@@ -35,7 +35,7 @@ PyTorch files are read with `weights_only=True`. Vocabularies of different lengt
     )
 runs = [name for name in demo.names() if name != demo.BASE]
 with st.container(horizontal=True):
-    for name in runs:
+    for name in [] if access.read_only() else runs:
         st.button(
             f"Open {name}",
             icon=":material/play_circle:",

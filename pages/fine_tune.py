@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ks_core import estimates
+from ks_core import access, estimates
 from ks_core.corpora import Corpus
 from ks_core.devices import select
 from ks_core.errors import KSLotteryError
@@ -19,11 +19,11 @@ study = pair.study()
 runs = all_jobs("tune")
 active = next((r for r in runs if r.state in ("queued", "running")), None)
 
-VIEWS = ["New run", "Results"]
+VIEWS = ["Results"] if access.read_only() else ["New run", "Results"]
 if st.session_state.pop("tune_go_to_results", False):
     st.session_state.view = "Results"
 view = st.segmented_control(
-    "View", VIEWS, key="view", default="Results" if active or "run" in st.query_params else "New run", required=True,
+    "View", VIEWS, key="view", default="Results" if active or "run" in st.query_params else VIEWS[0], required=True,
     label_visibility="collapsed", bind="query-params",
 )  # fmt: skip
 
@@ -86,7 +86,8 @@ try:
                 if st.button("Start the run", type="primary", icon=":material/play_arrow:"):
                     start(plan)
     elif not runs:
-        st.info("There is no run yet. Choose the arms under *New run* and start one.", icon=":material/science:")
+        st.info(access.NOTHING_STARTS if access.read_only() else
+                "There is no run yet. Choose the arms under *New run* and start one.", icon=":material/science:")  # fmt: skip
     else:
         show(tuning_results.choose(runs))
 except KSLotteryError as error:

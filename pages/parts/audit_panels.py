@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from ks_core import audit_figures, figures, panel_figures, report, verdict
+from ks_core import access, audit_figures, figures, panel_figures, report, verdict
 from ks_core.audit import Audit, delta_model
 from ks_core.calibration import Calibration, Critical, Settings
 from ks_core.evidence import Evidence
@@ -123,6 +123,8 @@ def slider(asked: Audit, scan: Scan, ticket: Sequence[int]) -> None:
     """base + a * change on sentences of one's choice, translated at once."""
     from ks_core.strength import translate_at
 
+    if access.read_only():  # translating takes the machine as a job does
+        return
     text = asked.corpus.load()
     st.write(
         "**Try it**: how do the translations change while the rows move from the base's to the tuned ones, and beyond?"
@@ -155,7 +157,7 @@ def calibration_button(study: Study, alpha: float, other: Study | None) -> None:
     found = job.latest("calibration", parameters)
     if found and found.state in ("queued", "running"):
         job.follow(found)
-    elif st.button("Run the calibration", icon=":material/play_arrow:", type="primary"):
+    elif job.button("Run the calibration", icon=":material/play_arrow:", type="primary"):
         submit("calibration", parameters, label="Calibration")
         st.rerun()
     st.caption("Some seconds: what p is when nothing happened, when noise was added, and for independent samples.")

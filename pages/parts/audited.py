@@ -44,7 +44,7 @@ def panels_button(asked: Audit) -> None:
         return
     if found and found.state == "failed":
         st.error(found.error, icon=":material/error:")
-    if st.button("Run gating, prompts, strength and certificate", icon=":material/play_arrow:", type="primary"):
+    if job.button("Run gating, prompts, strength and certificate", icon=":material/play_arrow:", type="primary"):
         submit("audit", asked.as_dict(), label="Audit", device=device(asked.device))
         st.rerun()
     st.caption("One job for these panels; each appears when it is finished, and stays.")

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import streamlit as st
 
+from ks_core import access
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import FINAL, Job, all_jobs, submit
 
@@ -23,6 +24,9 @@ def make(kind: str, parameters: dict[str, Any], label: str, button: str = "") ->
     """
     job = latest(kind, parameters)
     state = job.state if job else None
+    if access.read_only() and state not in ("queued", "running"):
+        st.info(access.NOTHING_STARTS, icon=":material/lock:")
+        st.stop()
     if job and state in ("queued", "running"):
         follow(job)
         st.stop()
@@ -42,6 +46,14 @@ def make(kind: str, parameters: dict[str, Any], label: str, button: str = "") ->
     st.stop()
 
 
+def button(label: str, **options: Any) -> bool:
+    """A button that starts something; a read-only server says instead that it starts nothing."""
+    if access.read_only():
+        st.info(access.NOTHING_STARTS, icon=":material/lock:")
+        return False
+    return st.button(label, **options)
+
+
 def follow(job: Job) -> None:
     """Show a job until it is over, then run the page again. The page itself is not held up.
 
@@ -58,6 +70,8 @@ def follow(job: Job) -> None:
         label = job.request.get("label", "")
         st.progress(progress.share, text=f"{label}: {describe(job)}")
         asked = (job.folder / "cancel").exists()
+        if access.read_only():
+            return
         st.button(
             "Stopping …" if asked else "Cancel",
             icon=":material/stop_circle:",

@@ -7,7 +7,7 @@ from typing import NoReturn
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
-from ks_core import demo
+from ks_core import access, demo, prepared
 from ks_core.errors import KSLotteryError
 from ks_core.study import Scan, Study
 from pages.parts.job import make
@@ -23,18 +23,10 @@ def sidebar() -> None:
     for key, value in (("base", demo.BASE), ("tuned", demo.TUNED), ("alpha", 0.05)):
         st.session_state.setdefault(key, value)
     with st.sidebar:
-        st.text_input(
-            "Base checkpoint",
-            key="base",
-            bind="query-params",
-            help="Before fine-tuning: a folder, a file, a hub id such as org/name, or demo:base.",
-        )
-        st.text_input(
-            "Tuned checkpoint",
-            key="tuned",
-            bind="query-params",
-            help="After fine-tuning: a folder, a file, a hub id, an adapter, or a demo name such as demo:en-fr.",
-        )
+        if access.read_only():
+            _prepared()
+        else:
+            _sources()
         st.number_input(
             "alpha",
             min_value=1e-12,
@@ -45,6 +37,37 @@ def sidebar() -> None:
             bind="query-params",
             help=ALPHA_HELP,
         )
+
+
+def _prepared() -> None:
+    """The studies that a read-only server shows. A link may name one by its pair, as elsewhere."""
+    studies = {study.name: study for study in prepared.studies()}
+    asked = (st.query_params.get("base", demo.BASE), st.query_params.get("tuned", demo.TUNED))
+    meant = next((name for name, s in studies.items() if (s.base, s.tuned) == asked), None)
+    if meant is None:
+        st.warning("The pair of the link is not shown on this server.", icon=":material/link_off:")
+    st.session_state.setdefault("study", meant or demo.TUNED)
+    chosen = studies[
+        st.selectbox("Study", list(studies), key="study", help="This server shows prepared studies alone.")
+    ]
+    st.session_state.base, st.session_state.tuned = chosen.base, chosen.tuned
+    st.query_params.update({"base": chosen.base, "tuned": chosen.tuned})
+
+
+def _sources() -> None:
+    """Any pair: two text fields."""
+    st.text_input(
+        "Base checkpoint",
+        key="base",
+        bind="query-params",
+        help="Before fine-tuning: a folder, a file, a hub id such as org/name, or demo:base.",
+    )
+    st.text_input(
+        "Tuned checkpoint",
+        key="tuned",
+        bind="query-params",
+        help="After fine-tuning: a folder, a file, a hub id, an adapter, or a demo name such as demo:en-fr.",
+    )
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from ks_core import comparison, figures, tuning_figures
+from ks_core import access, comparison, figures, tuning_figures
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import Job, resume
 from ks_core.translation import RULES, extract
-from pages.parts import downloads
+from pages.parts import downloads, job
 from pages.parts.job import duration
 
 RULE_HELP = (
@@ -50,7 +50,7 @@ def _title(run: Job) -> str:
 
 def resume_button(run: Job) -> None:
     """Go on with an interrupted run."""
-    if st.button("Go on with this run", type="primary", icon=":material/resume:"):
+    if job.button("Go on with this run", type="primary", icon=":material/resume:"):
         resume(run)
         st.rerun()
     st.caption("Finished arms are kept; the interrupted one goes on from its last checkpoint.")
@@ -198,7 +198,7 @@ def _files(run: Job, summary: dict[str, Any], frame: pd.DataFrame) -> None:
         arm["name"]: str(run.folder / "arms" / arm["folder"] / "adapter")
         for arm in summary["arms"] if (run.folder / "arms" / arm["folder"] / "adapter" / "ticket.json").is_file()
     }  # fmt: skip
-    if folders:
+    if folders and not access.read_only():
 
         def open_it() -> None:
             st.session_state.tuned = folders[st.session_state.tune_open]

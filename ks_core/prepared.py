@@ -1,0 +1,80 @@
+"""Studies that were prepared to be shown: named pairs, kept in the workspace's ``studies.json``.
+
+A read-only server shows these and the demo. Preparing one tests it, so that nobody who looks has to wait.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ks_core import demo, workspace
+from ks_core.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A pair under a name. ``base`` and ``tuned`` are sources as ``open_checkpoint`` takes them."""
+
+    name: str
+    base: str
+    tuned: str
+
+
+def studies() -> list[Prepared]:
+    """Every prepared study, by name; first those of the demo. A damaged list counts as empty."""
+    found = [Prepared(name, demo.BASE, name) for name in demo.names() if name != demo.BASE]
+    try:
+        kept = json.loads(_file().read_text(encoding="utf-8"))
+        found += [Prepared(str(k["name"]), str(k["base"]), str(k["tuned"])) for k in kept]
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    return found
+
+
+def prepare(name: str, base: str, tuned: str, report: Callable[[int, int], None] | None = None) -> Prepared:
+    """Test a pair and keep it under a name; an older one of that name is replaced.
+
+    Paths are kept as absolute ones. Raises ``SettingsError`` for a name that cannot be, and what opening raises.
+    """
+    from ks_core.study import Study
+
+    name = name.strip()
+    if not name or len(name) > 80 or name.startswith("demo"):
+        raise SettingsError(f"{name[:80]!r} cannot name a study. Expected 1 to 80 characters, not beginning with demo.")
+    made = Prepared(name, _absolute(base), _absolute(tuned))
+    Study(made.base, made.tuned).scan(report)
+    _keep([*(s for s in _own() if s.name != name), made])
+    return made
+
+
+def forget(name: str) -> None:
+    """Take a study off the list. Raises ``SettingsError`` when it is not on it."""
+    if name not in (s.name for s in _own()):
+        names = ", ".join(s.name for s in _own()) or "none"
+        raise SettingsError(f"There is no prepared study {name!r}. There are: {names}.")
+    _keep([s for s in _own() if s.name != name])
+
+
+def _own() -> list[Prepared]:
+    return [s for s in studies() if not s.name.startswith("demo")]
+
+
+def _keep(found: list[Prepared]) -> None:
+    try:
+        workspace.write_json(_file(), [asdict(s) for s in found])
+    except OSError as error:
+        raise SettingsError(
+            f"{_file()} cannot be written: {error.strerror}. Set KS_LOTTERY_HOME to another folder."
+        ) from None
+
+
+def _file() -> Path:
+    return workspace.home() / "studies.json"
+
+
+def _absolute(source: str) -> str:
+    path = Path(source).expanduser()
+    return str(path.resolve()) if not source.startswith("demo") and path.exists() else source
