@@ -1,0 +1,57 @@
+"""What the documents tell people to type is run: every command is parsed, every one that takes seconds is run, all code is run."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ks_core.__main__ import main, parser
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: Commands that train, translate or measure: parsed here, run by tests of their own on tiny models.
+SLOW = ("tune", "audit", "evaluate", "bench")
+
+
+def blocks(document, language):
+    return re.findall(rf"```{language}\n(.*?)```", document.read_text(encoding="utf-8"), re.S)
+
+
+def commands(document):
+    lines = [line for block in blocks(document, "bash") for line in block.splitlines()]
+    return [shlex.split(line, comments=True)[3:] for line in lines if line.startswith("python -m ks_core ")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+def test_every_command_is_one(document):
+    for words in commands(document):
+        assert parser().parse_args(words)
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if commands(d)], ids=lambda d: d.name)
+def test_commands_that_take_seconds_run(document, demo_home, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words in commands(document):
+        if words[0] not in SLOW:
+            assert main(words) == 0, (words, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d, "python")], ids=lambda d: d.name)
+def test_code_runs(document, demo_home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for code in blocks(document, "python"):
+        exec(compile(code, str(document), "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+def test_what_it_links_to_is_there(document):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (document.parent / target).exists(), target
+
+
+def test_every_variable_is_documented():
+    code = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "ks_core").rglob("*.py"))
+    named = set(re.findall(r"\bKS_LOTTERY_[A-Z_]+\b", code))
+    described = "\n".join(d.read_text(encoding="utf-8") for d in DOCUMENTS)
+    assert named <= set(re.findall(r"\bKS_LOTTERY_[A-Z_]+\b", described))
