@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_core import demo, workspace
+from ks_core import demo, trainings, workspace
 from ks_core.arms import Arm
 from ks_core.errors import TicketError
 from ks_core.ks import exact_pvalue
@@ -162,18 +162,21 @@ class Audit:
 
 
 def stability(audit: Audit, scan: Scan) -> Stability | None:
-    """The ticket beside those of the demo's other runs; beside the published ones where the vocabulary is LLaMA's.
+    """The ticket beside those of other trainings of its base that are known (the demo's runs; the same arm in other runs
+    of Fine-tune); beside the published ones where the vocabulary is LLaMA's.
 
-    ``None`` for a pair that has nothing to be compared with. For the demo k is the ticket's own size, at least 18.
+    ``None`` for a pair that has nothing to be compared with.
     """
-    names = [name for name in demo.names() if name != demo.BASE]
-    if audit.base == demo.BASE and audit.tuned in names:
+    training = _training(audit)
+    siblings = trainings.others(training) if training else []
+    if training and siblings:
         runs = []
-        for name in names:
-            other = scan if name == audit.tuned else Study(demo.BASE, name).scan()
+        for one in sorted([training, *siblings], key=lambda t: t.name):
+            other = scan if one is training else Study(audit.base, one.source).scan()
             positions = select(other, rule=audit.rule, alpha=audit.alpha, k=audit.k)
-            runs.append(Run.from_scan(name.partition(":")[2], other, positions, demo.facets(name)))
-        runs += [_kept(audit, name, test) for name, test in demo.kept_tests().items()]
+            runs.append(Run.from_scan(one.name, other, positions, one.facets))
+        if audit.base == demo.BASE and training.source.startswith("demo:"):
+            runs += [_kept(audit, name, test) for name, test in demo.kept_tests().items()]
         return compare(runs)
     if is_llama(audit.study.base.vocabulary):
         own = Run.from_scan("this pair", scan, audit.positions(scan), {})
@@ -182,7 +185,7 @@ def stability(audit: Audit, scan: Scan) -> Stability | None:
 
 
 def _kept(audit: Audit, name: str, test: demo.KeptTest) -> Run:
-    """A run of which only the test is kept, with the ticket of p < alpha, or of its k largest D."""
+    """A run of the demo of which only the test is kept, with the ticket of p < alpha, or of its k largest D."""
     order = np.lexsort((test.token_ids, -test.l2, -test.statistic))
     size = audit.k
     if audit.rule != "count":
@@ -190,15 +193,23 @@ def _kept(audit: Audit, name: str, test: demo.KeptTest) -> Run:
     base = f"{audit.study.base.label}@{audit.study.base.content_hash[:12]}"
     return Run(
         name, tuple(test.token_ids[order[:size]].tolist()), test.token_ids, test.statistic, test.l2,
-        np.ones(len(order), bool), demo.facets(f"demo:{name}"), base,
+        np.ones(len(order), bool), trainings.of(f"demo:{name}").facets, base,  # type: ignore[union-attr]
     )  # fmt: skip
+
+
+def _training(audit: Audit) -> trainings.Training | None:
+    """The training behind the tuned checkpoint, if it began at this audit's base."""
+    found = trainings.of(audit.tuned)
+    if found is None or (found.base_source != audit.base and found.base != audit.study.base.content_hash[:12]):
+        return None
+    return found
 
 
 def optimizer_sentence(audit: Audit, scan: Scan) -> str:
     """What dense Adam does to the list, on the demo's own pair of runs; empty for any other pair."""
     from ks_core.ranking import spearman
 
-    counts, test = demo.training_counts(demo.TUNED), demo.kept_tests().get("en-fr-adam")
+    counts, test = trainings.counts(demo.TUNED), demo.kept_tests().get("en-fr-adam")
     if (audit.base, audit.tuned) != (demo.BASE, demo.TUNED) or counts is None or test is None:
         return ""
     said = []
@@ -218,23 +229,22 @@ def optimizer_sentence(audit: Audit, scan: Scan) -> str:
 
 
 def ranking(audit: Audit, scan: Scan) -> Ranking | None:
-    """What explains D, where it is known how often each token was trained (the demo's runs); ``None`` elsewhere."""
-    from ks_core.ranking import explain
+    """What explains D, where it is known how the checkpoint was trained (``trainings.of``); ``None`` elsewhere, and where
+    fewer rows changed than a regression needs."""
+    from ks_core.ranking import FEWEST, explain
 
-    counts = demo.training_counts(audit.tuned)
-    if counts is None:
+    training = _training(audit)
+    met = trainings.seen(training) if training else None
+    if met is None or int(scan.changed.sum()) < FEWEST:
         return None
-    examples = demo.recipe(audit.tuned.partition(":")[2])["corpus"]["train"]
-    # The prompt's own tokens are those that every example holds.
-    prompt = [token for token, n in counts.items() if n >= examples]
-    first, last = demo.steps_seen(audit.tuned) or (None, None)
-    return explain(audit.study, scan, counts, prompt_ids=prompt, first_step=first, last_step=last)
+    return explain(audit.study, scan, met.counts, prompt_ids=met.prompt_ids, first_step=met.first, last_step=met.last)
 
 
 def second_seed(audit: Audit) -> Study | None:
-    """The same training with another seed, where there is one: the demo's."""
-    other = demo.second_seed(audit.tuned) if audit.base == demo.BASE else None
-    return Study(audit.base, other) if other else None
+    """The same training with another seed, where there is one."""
+    training = _training(audit)
+    other = trainings.second_seed(training) if training else None
+    return Study(audit.base, other.source) if other else None
 
 
 def structural_row(audit: Audit) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
     is never run. Raises ``ModelError`` when there is no whole model or no tokenizer at the source.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     checkpoint = open_checkpoint(source)
     changed = checkpoint.changed_ids
@@ -32,7 +32,7 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
         root = root.base
     where, extra = _location(root.path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **extra)
+        tokenizer = _tokenizer(where, extra)
         model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, trust_remote_code=False, **extra)
     except (OSError, ValueError, KeyError, ImportError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -40,8 +40,6 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
             f"{source} could not be loaded as a whole model ({first[:200]}). Expected a folder with "
             "config.json, weights and tokenizer of a causal language model."
         ) from None
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     model.to(device)
     if any(changes_more(folder) for folder in laid):
@@ -50,6 +48,27 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
         rows = np.concatenate([checkpoint.matrix.block(int(i), int(i) + 1) for i in changed])
         put_rows(lay_over(model, [int(i) for i in changed]), rows)
     return model, tokenizer
+
+
+def load_tokenizer(source: str) -> Any:
+    """The tokenizer of a source's root, as ``load_model`` gives it. Raises ``ModelError`` where there is none."""
+    root = open_checkpoint(source)
+    while root.base is not None:
+        root = root.base
+    try:
+        return _tokenizer(*_location(root.path))
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(f"{source} has no tokenizer that could be loaded ({first[:200]}).") from None
+
+
+def _tokenizer(where: str, extra: dict[str, str]) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **extra)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def _merged(model: Any, laid: list[Path]) -> Any:

@@ -4,7 +4,7 @@ D may be large because a token mattered, or because it was trained often, stands
 small row. Here: the rank correlation of D with each variable, all of them together in one linear regression
 (ordinary least squares), and the ranking that is left once they are accounted for.
 
-    >>> found = explain(study, study.scan(), demo.training_counts("demo:en-fr"), prompt_ids=[1, 2, 3])
+    >>> found = explain(study, study.scan(), trainings.counts("demo:en-fr"), prompt_ids=[1, 2, 3])
     >>> found.effect("log count").coefficient, found.r2
 
 Not here: causes. A regression over one run cannot tell a frequent token from an important one.
@@ -13,7 +13,7 @@ Not here: causes. A regression over one run cannot tell a frequent token from an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -253,25 +253,6 @@ def spearman(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         return math.nan, math.nan
     rho, p = stats.spearmanr(x, y)
     return float(rho), float(p)
-
-
-def steps_seen(
-    examples: Sequence[Sequence[int]], order: Sequence[int], batch_size: int
-) -> tuple[dict[int, int], dict[int, int]]:
-    """First and last step, from 1, at which each token id was trained.
-
-    ``examples`` are token ids; ``order`` which example comes when, as ``ks_core.trainer.batch_order`` gives it.
-
-    >>> steps_seen([[5, 6], [6]], order=[0, 1, 1, 1], batch_size=2)
-    ({5: 1, 6: 1}, {5: 1, 6: 2})
-    """
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for place, example in enumerate(order):
-        for token in examples[example]:
-            last[token] = place // batch_size + 1
-            first.setdefault(token, last[token])
-    return first, last
 
 
 def table(ranking: Ranking, strings: list[str] | None) -> pd.DataFrame:

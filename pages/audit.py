@@ -104,14 +104,15 @@ if tabs["Stability"].open:
             audit_panels.figure(audit_figures.top_curves(found.stability), "top")
             st.write(found.stability.sentence)
         else:
-            st.info("There is nothing to compare this ticket with: the demo brings a second seed, prompt, language and "
-                    "optimizer, your own pair would need a second training.", icon=":material/info:")  # fmt: skip
+            st.info("There is nothing to compare this ticket with. Train Embed Tuning again on the page Fine-tune, with another "
+                    "seed, prompt or text, and open one of the runs: the others are then compared with it.",
+                    icon=":material/info:")  # fmt: skip
 if tabs["Ranking"].open:
     with tabs["Ranking"]:
         if found.ranking:
             audit_panels.ranking(found.ranking, study)
             st.write(optimizer_sentence(asked, scan))
         else:
-            st.info("How often each token was trained is not known for this checkpoint. Open a run of the page Fine-tune "
-                    "or the demo, where it is.", icon=":material/info:")  # fmt: skip
+            st.info("How often each token was trained is not known for this checkpoint, or too few rows changed. Open an arm "
+                    "of a run of the page Fine-tune, or the demo, where it is known.", icon=":material/info:")  # fmt: skip
 downloads.signature(str(asked.signature))

@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from ks_core import demo, figures
+from ks_core import figures, trainings
 from ks_core.matrices import take, to_floats
 from ks_core.study import table
 from ks_core.tickets import RULES, select, ticket_of
@@ -13,7 +13,7 @@ st.title("Winning tokens")
 study = pair.study()
 scan = pair.scan(study)
 alpha = pair.alpha()
-counts = demo.training_counts(study.tuned_source)
+counts = trainings.counts(study.tuned_source)
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     rule = st.selectbox(

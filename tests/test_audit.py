@@ -133,17 +133,3 @@ def test_the_command_offers_the_budgets():
     add_arguments(parser)
     option = next(a for a in parser._actions if "--budget" in a.option_strings)
     assert list(option.choices or ()) == list(BUDGETS)
-
-
-def test_what_the_demo_knows_of_its_runs(demo_home):
-    from ks_core import demo
-
-    counts = demo.training_counts(demo.TUNED)
-    first, last = demo.steps_seen(demo.TUNED)
-    steps = demo.recipe()["recipe"]["steps"]
-    assert set(first) == set(last) == set(counts), "every pair was met within the run"
-    assert all(1 <= first[i] <= last[i] <= steps for i in first)
-    assert first[42] == 1 and last[42] == steps, "the colon stands in every prompt"
-    assert demo.steps_seen(demo.TUNED) == (first, last) and demo.steps_seen("elsewhere") is None
-    assert demo.second_seed(demo.TUNED) == "demo:en-fr-seed1" and demo.second_seed("demo:en-de") is None
-    assert "en-fr-adam" in demo.kept_tests()

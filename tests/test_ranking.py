@@ -13,9 +13,10 @@ from ks_core import ranking
 from ks_core.errors import Cancelled, SettingsError
 from ks_core.ks import pvalue_table
 from ks_core.matrices import ArrayMatrix
-from ks_core.ranking import explain, regress, spearman, steps_seen, table
+from ks_core.ranking import explain, regress, spearman, table
 from ks_core.signature import Signature
 from ks_core.study import Scan
+from ks_core.trainings import steps_seen
 
 N, DIM = 120, 50
 
