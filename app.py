@@ -32,6 +32,8 @@ page = st.navigation(
                     help="The same test over every tensor of the model: which layers did fine-tuning shift?"),
             st.Page("pages/drift_map.py", title="Drift map", icon=":material/scatter_plot:",
                     help="Where the changed rows went, as PCA or UMAP of the embedding rows."),
+            st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:",
+                    help="Several tuned checkpoints of one base: shared and own tokens, ranks, p-values over one another."),
         ],
         "Tickets at work": [
             st.Page("pages/fine_tune.py", title="Fine-tune", icon=":material/science:",

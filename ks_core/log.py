@@ -86,7 +86,11 @@ def unexpected(error: BaseException, where: str) -> str:
     """Put an error that nobody expected into the log, whole; returns the sentence for a person."""
     number = secrets.token_hex(3)
     logger.error("%s: %s [%s]", where, error, number, exc_info=error)
-    kept = f"the log has the details under {number} ({path()})" if logger.handlers else "there is no log to look into"
+    kept = (
+        f"the log has the details under {number} (python -m ks_core doctor says where it is)"
+        if logger.handlers
+        else "there is no log to look into"
+    )
     return f"Something went wrong that this program did not expect ({type(error).__name__}); {kept}."
 
 

@@ -17,6 +17,7 @@ PAGES = [
     "winning_tokens",
     "layers",
     "drift_map",
+    "compare",
     "fine_tune",
     "audit",
     "certificate",

@@ -1,0 +1,88 @@
+"""Compare: several tuned checkpoints of one base in the same views."""
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from ks_core import access, audit_figures, demo, figures, prepared, several_figures, trainings
+from ks_core.errors import KSLotteryError
+from ks_core.several import line_up
+from ks_core.study import Study, readable
+from ks_core.tickets import RULES
+from pages.parts import downloads, pair
+
+st.title("Compare")
+st.write(
+    "Do trainings with another seed, prompt or language move the same tokens? Two or more tuned checkpoints of one base, in the "
+    "same views. What a new seed already changes says nothing about languages."
+)
+study = pair.study()
+alpha = pair.alpha()
+own = trainings.of(study.tuned_source)
+known = [own.source, *(t.source for t in trainings.others(own))] if own else [study.tuned_source]
+known += [s.tuned for s in prepared.studies() if s.base == study.base_source and s.tuned not in known]
+default = known[:4] if study.base_source == demo.BASE else known[:1] + known[1:4]
+chosen = st.multiselect(
+    "Tuned checkpoints", known, default, key="compared", bind="query-params", accept_new_options=not access.read_only(),
+    format_func=lambda source: named.name if (named := trainings.of(source)) else str(source),
+    help="Choose known ones, or type a folder, a file, a hub id or an adapter and press Enter.",
+)  # fmt: skip
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    rule = st.selectbox("Rule", list(RULES), format_func=lambda n: RULES[n], key="compare_rule", bind="query-params")
+    k = st.number_input("k", 1, 100_000, 18, disabled=rule != "count", key="compare_k", bind="query-params", width=160)
+if len(chosen) < 2:
+    st.info(
+        "Choose at least two tuned checkpoints. Runs of the page Fine-tune on this base are offered when they have the same arm; "
+        "any other is named by its path.", icon=":material/compare_arrows:",
+    )  # fmt: skip
+    st.stop()
+
+try:
+    studies: dict[str, Study] = {}
+    groups = []
+    for source in chosen:
+        one = pair.open_study(study.base_source, source)
+        training = trainings.of(source)
+        name = training.name if training else one.tuned.label
+        studies[name if name not in studies else f"{name} ({len(studies) + 1})"] = one
+        groups.append(str(training.facets["language"]) if training else name)
+    for one in studies.values():
+        pair.scan(one)
+    found = line_up(studies, groups, rule=rule, alpha=alpha, k=int(k))
+except KSLotteryError as error:
+    st.error(str(error), icon=":material/error:")
+    st.stop()
+
+
+def draw(figure: go.Figure, key: str) -> None:
+    """A figure with its alternative text."""
+    st.plotly_chart(figure, key=f"compare-{key}", alt=figures.alt(figure))
+
+
+st.write(f"**{found.sentence}**")
+strings = study.token_strings()
+left, right = st.columns(2)
+with left:
+    by = "runs"
+    if len(set(found.groups)) < len(found.groups):
+        by = st.segmented_control("Sets", ["runs", "languages"], default="runs", required=True, key="compare_sets",
+                                  help="A language has the rows that are in any of its tickets.")  # fmt: skip
+    parts = found.intersections(by_group=by == "languages")
+    draw(several_figures.upset(parts, found.grouped()[0] if by == "languages" else found.names), "upset")
+with right:
+    draw(several_figures.pvalue_outlines(found, alpha), "p")
+first = st.selectbox("Follow the top of", list(found.names), key="compare_first")
+tokens = [readable(strings, int(i)) for i in found.token_ids]
+draw(several_figures.rank_changes(found, tokens, found.names.index(first)), "ranks")
+st.caption("Orange: in every ticket. A token that the other trainings hardly met falls far down.")
+measure = st.segmented_control("Overlap, two by two", list(audit_figures.MEASURES), default="shared", required=True,
+                               key="compare_measure", format_func=audit_figures.MEASURES.__getitem__)  # fmt: skip
+draw(audit_figures.overlap_heatmap(found.overlap, str(measure)), "overlap")
+
+st.subheader("Tokens in any ticket")
+frame = found.table(strings)
+st.dataframe(frame, hide_index=True, height=380, alt="Tokens, in how many tickets, with D and rank in each",
+             column_config={"token_id": st.column_config.NumberColumn("Id", format="%d"),
+                            "token": "Token", "tickets": "Tickets",
+                            **{c: st.column_config.NumberColumn(format="%.4f") for c in frame if c.startswith("D ")}})  # fmt: skip
+downloads.table(frame, f"compare-{found.signature.short}", str(found.signature))
+downloads.signature(str(found.signature))
