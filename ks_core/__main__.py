@@ -120,6 +120,10 @@ def parser() -> argparse.ArgumentParser:
     )
     audit_command.add_audit_arguments(report)
     report.add_argument("--output", metavar="FILE", default="report.html", help="an .html file (default report.html)")
+    report.add_argument("--figures", metavar="FOLDER", help="write every figure into a folder as well")
+    report.add_argument(
+        "--format", default="html", choices=("html", "svg", "png"), help="of the figures (default html)"
+    )
 
     cache = _command(
         commands,

@@ -98,6 +98,19 @@ def report(options: argparse.Namespace, line: Callable[[float, float, str], None
         found = None
     _save(path, reports.build(audit.study, scan, audit.alpha, found))
     print(f"wrote {path}")
+    if options.figures:
+        from ks_core.figure_files import figure_bytes
+
+        folder, signature = Path(options.figures), reports.signature_of(scan, audit.alpha, found)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for section in reports.make_sections(audit.study, scan, audit.alpha, found):
+                for number, figure in enumerate(section.figures, 1):
+                    file = folder / f"{section.anchor}-{number}.{options.format}"
+                    file.write_bytes(figure_bytes(figure, file.suffix, signature))
+                    print(f"wrote {file}")
+        except OSError as error:
+            raise SettingsError(f"{folder} cannot be written: {error.strerror}. Name another folder.") from None
     for name in found.missing if found else []:
         print(f"not in it: {NEEDS[name]}")
     return 0

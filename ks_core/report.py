@@ -49,6 +49,7 @@ class Section:
     anchor: str
     title: str
     parts: list[str] = field(default_factory=list)
+    figures: list[go.Figure] = field(default_factory=list)
 
     def text(self, *sentences: str) -> None:
         """Paragraphs of plain text."""
@@ -56,6 +57,7 @@ class Section:
 
     def figure(self, made: go.Figure, caption: str = "") -> None:
         """A figure that can be zoomed and pointed at, with its description for those who do not see it."""
+        self.figures.append(made)
         made.update_layout(template="plotly_white")
         said = figures.alt(made)
         self.parts.append(
@@ -82,10 +84,8 @@ def build(study: Study, scan: Scan, alpha: float, evidence: Evidence | None = No
     """
     from plotly.offline import get_plotlyjs
 
-    sections = [_pair(study), _test(study, scan, alpha)]
-    if evidence is not None:
-        sections += list(_evidence(evidence))
-    signature = str(evidence.audit.signature if evidence else scan.signature.with_fields(alpha=f"{alpha:g}"))
+    sections = make_sections(study, scan, alpha, evidence)
+    signature = signature_of(scan, alpha, evidence)
     title = f"{study.tuned.label} against {study.base.label}"
     body = [
         '<div class="first">', f"<h1>{escape(title)}</h1>",
@@ -102,6 +102,16 @@ def build(study: Study, scan: Scan, alpha: float, evidence: Evidence | None = No
         f"<title>{escape(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head>"
         f"<body><main>{''.join(body)}</main><footer>Each figure's numbers carry the signature on the first page.</footer></body></html>"
     )
+
+
+def make_sections(study: Study, scan: Scan, alpha: float, evidence: Evidence | None = None) -> list[Section]:
+    """Every panel for which there is something to show, with its figures."""
+    return [_pair(study), _test(study, scan, alpha), *(_evidence(evidence) if evidence else ())]
+
+
+def signature_of(scan: Scan, alpha: float, evidence: Evidence | None = None) -> str:
+    """The signature that the report and its figures carry."""
+    return str(evidence.audit.signature if evidence else scan.signature.with_fields(alpha=f"{alpha:g}"))
 
 
 def _card(scan: Scan, alpha: float, evidence: Evidence | None, anchors: set[str]) -> str:

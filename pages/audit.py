@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ks_core import audit_figures, figures, panel_figures
+from ks_core import audit_figures, panel_figures
 from ks_core.arms import KINDS
 from ks_core.audit import PANELS, optimizer_sentence, second_seed, structural_row
 from ks_core.calibration import critical_sentence, critical_values
@@ -10,7 +10,7 @@ from ks_core.devices import select as device
 from ks_core.errors import KSLotteryError, TicketError
 from ks_core.evidence import gather
 from ks_core.jobs import submit
-from pages.parts import audit_panels, audited, downloads, job, pair
+from pages.parts import audit_panels, audited, charts, downloads, job, pair
 
 st.title("Audit")
 st.write(
@@ -56,6 +56,7 @@ def calibration_button() -> None:
 audit_panels.card(
     found, {"controls": controls_button, "calibration": calibration_button, **dict.fromkeys(PANELS, panels_button)}
 )
+signature = str(asked.signature)
 names = list(audit_panels.TABS.values())
 tabs = dict(zip(names, st.tabs(names, key=audit_panels.TAB_KEY, bind="query-params"), strict=True))
 if tabs["Termination"].open and found.run and found.gains:
@@ -80,7 +81,7 @@ for tab, name, draw in (
         panel = found.panels[name]
         if panel:
             figure = draw(panel)
-            st.plotly_chart(figure, key=f"audit-{name}", alt=figures.alt(figure))
+            charts.chart(figure, f"audit-{name}", signature)
             st.write(" ".join(found.sentences(name)))
             audit_panels.explain(name)
             downloads.panel(panel, f"audit-{name}")
@@ -100,8 +101,12 @@ if tabs["Stability"].open:
         if found.stability:
             measure = st.segmented_control("Measure", list(audit_figures.MEASURES), default="jaccard", required=True,
                                            key="audit_measure")  # fmt: skip
-            audit_panels.figure(audit_figures.overlap_heatmap(found.stability, str(measure)), "overlap")
-            audit_panels.figure(audit_figures.top_curves(found.stability), "top")
+            charts.chart(
+                audit_figures.overlap_heatmap(found.stability, str(measure)),
+                "audit-overlap",
+                str(found.stability.signature),
+            )
+            charts.chart(audit_figures.top_curves(found.stability), "audit-top", str(found.stability.signature))
             st.write(found.stability.sentence)
         else:
             st.info("There is nothing to compare this ticket with. Train Embed Tuning again on the page Fine-tune, with another "
@@ -115,4 +120,4 @@ if tabs["Ranking"].open:
         else:
             st.info("How often each token was trained is not known for this checkpoint, or too few rows changed. Open an arm "
                     "of a run of the page Fine-tune, or the demo, where it is known.", icon=":material/info:")  # fmt: skip
-downloads.signature(str(asked.signature))
+downloads.signature(signature)

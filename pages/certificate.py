@@ -7,7 +7,7 @@ from ks_core import panel_figures
 from ks_core.certificate import READINGS, Predictions, by_margin, outcome
 from ks_core.errors import KSLotteryError, TicketError
 from ks_core.study import readable
-from pages.parts import audit_panels, audited, downloads, pair
+from pages.parts import audited, charts, downloads, pair
 
 st.title("Certificate")
 st.write(
@@ -52,7 +52,7 @@ columns[2].metric(
 )  # fmt: skip
 columns[3].metric("Agreement, all", f"{said.agreeing / said.tokens:.1%}", help="Certified or not.")
 st.write(said.sentence)
-audit_panels.figure(panel_figures.agreement_curve(by_margin(found), found.left_out), "agreement")
+charts.chart(panel_figures.agreement_curve(by_margin(found), found.left_out), "agreement", str(asked.signature))
 
 strings = study.token_strings()
 pairs = asked.corpus.load().held_out

@@ -1,14 +1,13 @@
 """Compare: several tuned checkpoints of one base in the same views."""
 
-import plotly.graph_objects as go
 import streamlit as st
 
-from ks_core import access, audit_figures, demo, figures, prepared, several_figures, trainings
+from ks_core import access, audit_figures, demo, prepared, several_figures, trainings
 from ks_core.errors import KSLotteryError
 from ks_core.several import line_up
 from ks_core.study import Study, readable
 from ks_core.tickets import RULES
-from pages.parts import downloads, pair
+from pages.parts import charts, downloads, pair
 
 st.title("Compare")
 st.write(
@@ -53,11 +52,7 @@ except KSLotteryError as error:
     st.stop()
 
 
-def draw(figure: go.Figure, key: str) -> None:
-    """A figure with its alternative text."""
-    st.plotly_chart(figure, key=f"compare-{key}", alt=figures.alt(figure))
-
-
+signature = str(found.signature)
 st.write(f"**{found.sentence}**")
 strings = study.token_strings()
 left, right = st.columns(2)
@@ -67,16 +62,20 @@ with left:
         by = st.segmented_control("Sets", ["runs", "languages"], default="runs", required=True, key="compare_sets",
                                   help="A language has the rows that are in any of its tickets.")  # fmt: skip
     parts = found.intersections(by_group=by == "languages")
-    draw(several_figures.upset(parts, found.grouped()[0] if by == "languages" else found.names), "upset")
+    charts.chart(
+        several_figures.upset(parts, found.grouped()[0] if by == "languages" else found.names),
+        "compare-upset",
+        signature,
+    )
 with right:
-    draw(several_figures.pvalue_outlines(found, alpha), "p")
+    charts.chart(several_figures.pvalue_outlines(found, alpha), "compare-p", signature)
 first = st.selectbox("Follow the top of", list(found.names), key="compare_first")
 tokens = [readable(strings, int(i)) for i in found.token_ids]
-draw(several_figures.rank_changes(found, tokens, found.names.index(first)), "ranks")
+charts.chart(several_figures.rank_changes(found, tokens, found.names.index(first)), "compare-ranks", signature)
 st.caption("Orange: in every ticket. A token that the other trainings hardly met falls far down.")
 measure = st.segmented_control("Overlap, two by two", list(audit_figures.MEASURES), default="shared", required=True,
                                key="compare_measure", format_func=audit_figures.MEASURES.__getitem__)  # fmt: skip
-draw(audit_figures.overlap_heatmap(found.overlap, str(measure)), "overlap")
+charts.chart(audit_figures.overlap_heatmap(found.overlap, str(measure)), "compare-overlap", signature)
 
 st.subheader("Tokens in any ticket")
 frame = found.table(strings)
@@ -84,5 +83,5 @@ st.dataframe(frame, hide_index=True, height=380, alt="Tokens, in how many ticket
              column_config={"token_id": st.column_config.NumberColumn("Id", format="%d"),
                             "token": "Token", "tickets": "Tickets",
                             **{c: st.column_config.NumberColumn(format="%.4f") for c in frame if c.startswith("D ")}})  # fmt: skip
-downloads.table(frame, f"compare-{found.signature.short}", str(found.signature))
-downloads.signature(str(found.signature))
+downloads.table(frame, f"compare-{found.signature.short}", signature)
+downloads.signature(signature)

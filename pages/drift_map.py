@@ -6,7 +6,7 @@ import streamlit as st
 
 from ks_core import drift, figures
 from ks_core.study import readable
-from pages.parts import downloads, pair
+from pages.parts import charts, downloads, pair
 from pages.parts.job import make
 
 st.title("Drift map")
@@ -80,9 +80,10 @@ figure = figures.drift_map(
     colour=colour,
     arrows=arrows,
 )
-st.plotly_chart(figure, key="map-figure", alt=figures.alt(figure))
+signature = str(found.signature.with_fields(alpha=f"{alpha:g}"))
+charts.chart(figure, "map-figure", signature)
 st.caption(
     f"One fit on base and tuned rows together, made in {found.seconds:.1f} s; unchanged tokens are one point and do not "
     "move. Hover for the token, drag to zoom, double-click to see all again."
 )
-downloads.signature(str(found.signature.with_fields(alpha=f"{alpha:g}")))
+downloads.signature(signature)

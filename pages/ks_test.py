@@ -8,7 +8,7 @@ from ks_core.ks import asymptotic_critical_value, critical_value
 from ks_core.matrices import take, to_floats
 from ks_core.study import readable
 from ks_core.tickets import sizes
-from pages.parts import downloads, pair
+from pages.parts import charts, downloads, pair
 
 st.title("KS test")
 study = pair.study()
@@ -19,11 +19,7 @@ critical = critical_value(scan.dim, alpha)
 strings = study.token_strings()
 
 
-def draw(figure, key):
-    """A figure with its text alternative."""
-    st.plotly_chart(figure, key=key, alt=figures.alt(figure))
-
-
+signature = str(scan.signature.with_fields(alpha=f"{alpha:g}"))
 at = f"D ≥ {critical:.4f}" if critical <= 1 else "no D can"
 st.write(
     f"**{int(winners.sum()):,}** of {len(winners):,} tokens have p < {alpha:g}. With rows of {scan.dim:,} values that takes "
@@ -43,24 +39,26 @@ with left:
         )
         == "log"
     )
-    draw(figures.pvalue_histogram(scan.pvalue, scan.changed, alpha, log=log), "p")
+    charts.chart(figures.pvalue_histogram(scan.pvalue, scan.changed, alpha, log=log), "p", signature)
     st.caption(f"{int((~scan.changed).sum()):,} rows did not change at all: D = 0 and p = 1. They are not drawn.")
 with right:
     st.caption(
         "D lies on the lattice k/d: it is the largest gap between the empirical CDFs of a row's values before and "
         "after. The dashed line is the smallest D whose exact p-value is below alpha."
     )
-    draw(figures.statistic_histogram(scan.statistic, scan.changed, scan.dim, critical, alpha), "d")
+    charts.chart(figures.statistic_histogram(scan.statistic, scan.changed, scan.dim, critical, alpha), "d", signature)
 
 left, right = st.columns(2)
 with left:
     alphas = np.logspace(-12, np.log10(0.999), 200)
-    draw(figures.ticket_size_curve(alphas, sizes(scan, alphas), alpha, int(winners.sum())), "size")
+    charts.chart(figures.ticket_size_curve(alphas, sizes(scan, alphas), alpha, int(winners.sum())), "size", signature)
 with right:
     shown = scan.order()
     shown = shown[scan.changed[shown]][:20_000]
     names = [readable(strings, int(i)) for i in scan.token_ids[shown]]
-    draw(figures.shift_scatter(scan.l2[shown], scan.statistic[shown], winners[shown], names), "shift")
+    charts.chart(
+        figures.shift_scatter(scan.l2[shown], scan.statistic[shown], winners[shown], names), "shift", signature
+    )
 
 st.subheader("One token, before and after")
 order = scan.order()
@@ -93,7 +91,7 @@ if not len(place):
 else:
     i = int(place[0])
     before, after = (to_floats(take(m, np.array([i])), m.dtype)[0] for m in (study.pair.before, study.pair.after))
-    draw(figures.cdfs(before, after, readable(strings, chosen)), "cdfs")
+    charts.chart(figures.cdfs(before, after, readable(strings, chosen)), "cdfs", signature)
     with st.container(horizontal=True):
         st.metric("D", f"{scan.statistic[i]:.4f}", border=True)
         st.metric("p-value (exact)", f"{scan.pvalue[i]:.3g}", border=True)
@@ -103,4 +101,4 @@ st.caption(
     "The test sees the values of a row, not where they stand: permuting a row leaves D = 0. And because the tuned row "
     "started as the base row, alpha is not a false-positive rate."
 )
-downloads.signature(str(scan.signature.with_fields(alpha=f"{alpha:g}")))
+downloads.signature(signature)

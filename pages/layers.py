@@ -4,7 +4,7 @@ import streamlit as st
 
 from ks_core import figures, layers
 from ks_core.ks import critical_value
-from pages.parts import downloads, pair
+from pages.parts import charts, downloads, pair
 from pages.parts.job import latest, make
 
 st.title("Layers")
@@ -33,6 +33,7 @@ if job is None or job.state != "done":
 
 scan = results(study.base_source, study.tuned_source, job.id)
 frame = layers.table(scan, alpha)
+signature = str(scan.signature.with_fields(alpha=f"{alpha:g}"))
 touched = frame[frame.changed > 0]
 with st.container(horizontal=True):
     st.metric("Tensors changed", f"{len(touched):,} of {len(frame):,}", border=True)
@@ -54,7 +55,7 @@ measure = st.segmented_control(
     key="measure",
 )
 figure = figures.layer_map(frame, measure)
-event = st.plotly_chart(figure, key="layer-map", alt=figures.alt(figure), on_select="rerun", selection_mode="points")
+event = charts.chart(figure, "layer-map", signature, on_select="rerun", selection_mode="points")
 clicked = event.selection.points
 names = [t.name for t in sorted(scan.tensors, key=lambda t: t.share(alpha) * t.rows, reverse=True)]
 if clicked and clicked[0]["customdata"][0] in names:
@@ -64,10 +65,10 @@ name = st.selectbox(
 )
 found = next(t for t in scan.tensors if t.name == name)
 figure = figures.tensor_histogram(found, critical_value(found.dim, alpha))
-st.plotly_chart(figure, key="tensor-histogram", alt=figures.alt(figure))
+charts.chart(figure, "tensor-histogram", signature)
 st.caption(
     f"{found.rows:,} rows of {found.dim:,} values; the critical D at alpha = {alpha:g} is {critical_value(found.dim, alpha):.4f}. "
     "Tensors of different width have different power: compare shares within a module first."
 )
-downloads.table(frame, f"layers-{scan.signature.short}", str(scan.signature.with_fields(alpha=f"{alpha:g}")))
-downloads.signature(str(scan.signature.with_fields(alpha=f"{alpha:g}")))
+downloads.table(frame, f"layers-{scan.signature.short}", signature)
+downloads.signature(signature)

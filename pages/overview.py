@@ -5,7 +5,7 @@ import streamlit as st
 from ks_core import figures
 from ks_core.ks import critical_value
 from ks_core.study import table
-from pages.parts import downloads, pair
+from pages.parts import charts, downloads, pair
 
 st.title("Which tokens did fine-tuning move?")
 st.write(
@@ -18,6 +18,7 @@ study = pair.study()
 scan = pair.scan(study)
 alpha = pair.alpha()
 winners = scan.winners(alpha)
+signature = str(scan.signature.with_fields(alpha=f"{alpha:g}"))
 critical = critical_value(scan.dim, alpha)
 
 with st.container(horizontal=True):
@@ -83,7 +84,7 @@ with left:
 with right:
     st.subheader("All changed rows")
     figure = figures.pvalue_histogram(scan.pvalue, scan.changed, alpha, log=False)
-    st.plotly_chart(figure, key="overview-p", alt=figures.alt(figure))
+    charts.chart(figure, "overview-p", signature)
 
 st.subheader("Go on")
 with st.container(horizontal=True):
@@ -96,4 +97,4 @@ st.caption(
     "perturbations pile p up at 1, a mere permutation within a row has D = 0, and alpha is not a false-positive rate. "
     "A token on the list has moved; whether tuning it alone is worth anything is another question."
 )
-downloads.signature(str(scan.signature.with_fields(alpha=f"{alpha:g}")))
+downloads.signature(signature)

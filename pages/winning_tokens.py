@@ -7,7 +7,7 @@ from ks_core import figures, trainings
 from ks_core.matrices import take, to_floats
 from ks_core.study import table
 from ks_core.tickets import RULES, select, ticket_of
-from pages.parts import downloads, pair
+from pages.parts import charts, downloads, pair
 
 st.title("Winning tokens")
 study = pair.study()
@@ -92,7 +92,7 @@ else:
         place = np.nonzero(scan.token_ids == row.token_id)[0]
         before, after = (to_floats(take(m, place), m.dtype)[0] for m in (study.pair.before, study.pair.after))
         figure = figures.cdfs(before, after, row.token)
-        st.plotly_chart(figure, key="cdfs", alt=figures.alt(figure))
+        charts.chart(figure, "token-cdfs", signature)
         st.caption(
             f"Rank {row['rank']:,}, id {row.token_id}: D = {row.statistic:.4f}, p = {row.pvalue:.3g}. Select a row to see "
             "another token."

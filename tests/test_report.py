@@ -87,3 +87,14 @@ def test_the_demo_as_far_as_it_is_known_at_once(demo_home):
     inside = [link[1:] for link in outline.links if link.startswith("#")]
     assert {"test", "stability", "ranking"} == set(inside) <= set(outline.ids)
     assert outline.tags.count("figure") == 5
+
+
+def test_figures_of_the_report_as_files(tiny_folder, tuned, tmp_path, capsys):
+    folder = tmp_path / "figures"
+    words = ["report", str(tiny_folder), str(tuned), "--alpha", "0.2", "--output", str(tmp_path / "report.html")]
+    assert main([*words, "--figures", str(folder)]) == 0
+    assert [p.name for p in folder.iterdir()] == ["test-1.html"]
+    assert "Signature: base:tiny@" in (folder / "test-1.html").read_text(encoding="utf-8")
+    (tmp_path / "file").write_text("in the way")
+    assert main([*words, "--figures", str(tmp_path / "file" / "x")]) == 2
+    assert "cannot be written" in capsys.readouterr().err

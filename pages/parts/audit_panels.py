@@ -7,10 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
-from ks_core import access, audit_figures, figures, panel_figures, report, verdict
+from ks_core import access, audit_figures, panel_figures, report, verdict
 from ks_core.audit import Audit, delta_model
 from ks_core.calibration import Calibration, Critical, Settings
 from ks_core.evidence import Evidence
@@ -20,7 +19,7 @@ from ks_core.study import Scan, Study, readable
 from ks_core.tickets import RULES
 from ks_core.translation import RULES as EXTRACTION
 from ks_core.translation import extract, format_prompt
-from pages.parts import downloads, job
+from pages.parts import charts, downloads, job
 from pages.parts.tuning_results import plain
 
 EXPLANATIONS = {
@@ -84,11 +83,6 @@ def _way_to(panel: str) -> None:
         )  # fmt: skip
 
 
-def figure(made: go.Figure, key: str) -> None:
-    """A figure with its alternative text."""
-    st.plotly_chart(made, key=f"audit-{key}", alt=figures.alt(made))
-
-
 def termination(run: Job, gains: Sequence[verdict.Gain]) -> None:
     """What stopping explains of each arm's gain, and answers in which the rule matters."""
     st.write("**How much of the gain is the model learning to stop?**")
@@ -104,7 +98,7 @@ def termination(run: Job, gains: Sequence[verdict.Gain]) -> None:
 def controls(gains: Sequence[verdict.Gain], run: Job) -> None:
     """Every arm's gain, so that the ticket stands beside what any rows give."""
     st.write("**Would other rows have done as well?**")
-    figure(panel_figures.gain_points(gains), "gains")
+    charts.chart(panel_figures.gain_points(gains), "audit-gains", run.result["signature"])
     st.caption(f"95% paired bootstrap. The whole comparison is on the page Fine-tune, run {run.id}.")
 
 
@@ -165,22 +159,28 @@ def calibration_button(study: Study, alpha: float, other: Study | None) -> None:
 
 def calibration(found: Calibration, critical: Sequence[Critical], words: str) -> None:
     """What p means here."""
+    signature = str(found.signature)
     st.write("**What does p mean for rows that started as one another?**")
-    figure(audit_figures.pvalue_cases(found), "cases")
+    charts.chart(audit_figures.pvalue_cases(found), "audit-cases", signature)
     st.write(found.pvalue_sentence)
-    figure(audit_figures.critical_values(critical, found.dim), "critical")
+    charts.chart(audit_figures.critical_values(critical, found.dim), "audit-critical", signature)
     st.write(words)
-    figure(audit_figures.power_curves(found), "power")
+    charts.chart(audit_figures.power_curves(found), "audit-power", signature)
     st.write(found.power_sentence)
 
 
 def ranking(found: Ranking, study: Study) -> None:
     """What explains D."""
+    signature = str(found.signature)
     st.write("**Does D say more than how often a token was trained?**")
     strings = study.token_strings()
-    figure(audit_figures.count_scatter(found, [readable(strings, int(i)) for i in found.token_ids]), "counts")
+    charts.chart(
+        audit_figures.count_scatter(found, [readable(strings, int(i)) for i in found.token_ids]),
+        "audit-counts",
+        signature,
+    )
     st.write(found.count_sentence)
-    figure(audit_figures.coefficients(found), "coefficients")
+    charts.chart(audit_figures.coefficients(found), "audit-coefficients", signature)
     st.write(found.effect_sentence)
     st.write(found.adjusted_sentence)
     for note in found.notes:

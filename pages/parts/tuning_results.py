@@ -17,7 +17,7 @@ from ks_core import access, comparison, figures, tuning_figures
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import Job, resume
 from ks_core.translation import RULES, extract
-from pages.parts import downloads, job
+from pages.parts import charts, downloads, job
 from pages.parts.job import duration
 
 RULE_HELP = (
@@ -92,14 +92,14 @@ def results(run: Job) -> None:
         metric = st.segmented_control("Metric", ["chrf", "bleu"], default="chrf", required=True, key="tune_metric",
                                       format_func=lambda name: {"chrf": "chrF", "bleu": "BLEU"}[name])  # fmt: skip
     figure = tuning_figures.score_chart(frame, metric, rule)
-    st.plotly_chart(figure, key="scores", alt=figures.alt(figure))
+    charts.chart(figure, "scores", summary["signature"])
     if summary["sweep"]:
         figure = tuning_figures.sweep_chart(summary["sweep"], metric, rule)
-        st.plotly_chart(figure, key="sweep", alt=figures.alt(figure))
+        charts.chart(figure, "sweep", summary["signature"])
     _translations(run, summary, rule)
     with st.expander("Training loss", icon=":material/show_chart:"):
         figure = tuning_figures.loss_curves(comparison.losses(list(_names(run)), run.events()), _names(run))
-        st.plotly_chart(figure, key="losses", alt=figures.alt(figure))
+        charts.chart(figure, "losses", summary["signature"])
     with st.expander("Settings of this run", icon=":material/tune:"):
         st.json(run.request["parameters"], expanded=1)
     _files(run, summary, frame)

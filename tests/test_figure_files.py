@@ -1,0 +1,42 @@
+"""A figure as a file: caption and signature are in it, whatever it is opened with."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from ks_core import figure_files, figures
+from ks_core.errors import SettingsError
+from ks_core.figure_files import figure_bytes
+
+SIGNATURE = "base:a@123|tuned:b<i>@456|alpha:0.05"
+needs_browser = pytest.mark.skipif(figure_files.browser() is None, reason="Chrome or Chromium is not installed")
+
+
+@pytest.fixture
+def figure():
+    rows = np.random.default_rng(0).normal(size=(2, 64))
+    return figures.cdfs(rows[0], rows[1], "<b>$x$")
+
+
+def test_html_needs_nothing_else(figure):
+    text = figure_bytes(figure, ".html", SIGNATURE).decode()
+    assert "b&lt;i&gt;@456" in text and "Two empirical CDFs of the token &lt;b&gt;" in text
+    assert "src=" not in text.split("</script>")[-1] and "Plotly.newPlot" in text
+    assert figure.layout.paper_bgcolor == "rgba(0,0,0,0)", "the figure on the page is as it was"
+
+
+@needs_browser
+def test_svg_and_png_carry_caption_and_signature(figure):
+    text = figure_bytes(figure, ".svg", SIGNATURE, "What it shows.").decode()
+    assert text.startswith("<svg") and "What it shows." in text and "alpha:0.05" in text
+    data = figure_bytes(figure, ".png", SIGNATURE)
+    assert data[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">I", data[16:20])[0] == 2 * figure_files.WIDTH
+
+
+def test_what_cannot_be_drawn(figure, monkeypatch):
+    with pytest.raises(SettingsError, match=r"\.gif is no format"):
+        figure_bytes(figure, ".gif", SIGNATURE)
+    monkeypatch.setattr(figure_files, "browser", lambda: None)
+    with pytest.raises(SettingsError, match="needs Chrome or Chromium"):
+        figure_bytes(figure, ".svg", SIGNATURE)
