@@ -13,40 +13,53 @@ ASSETS = Path(__file__).parent / "assets"
 log.begin(also=("streamlit",))
 st.set_page_config(page_title="KS-Lottery Explorer", page_icon=str(ASSETS / "logo.png"), layout="wide")
 
-page = st.navigation(
-    {
-        "": [
-            st.Page("pages/overview.py", title="Overview", icon=":material/home:", default=True,
-                    help="What is loaded, how large the ticket is, the largest shifts, what to do next."),
-        ],
-        "The pair": [
-            st.Page("pages/checkpoints.py", title="Checkpoints", icon=":material/folder_open:",
-                    help="Choose the base and the tuned checkpoint; see what was found in each and what did not match."),
-        ],
-        "The test": [
-            st.Page("pages/ks_test.py", title="KS test", icon=":material/bar_chart:",
-                    help="p-values and D over the vocabulary, ticket size against alpha, and any token's two CDFs."),
-            st.Page("pages/winning_tokens.py", title="Winning tokens", icon=":material/confirmation_number:",
-                    help="The tokens behind the numbers: search, filter, inspect, download, save as a ticket."),
-            st.Page("pages/layers.py", title="Layers", icon=":material/layers:",
-                    help="The same test over every tensor of the model: which layers did fine-tuning shift?"),
-            st.Page("pages/drift_map.py", title="Drift map", icon=":material/scatter_plot:",
-                    help="Where the changed rows went, as PCA or UMAP of the embedding rows."),
-            st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:",
-                    help="Several tuned checkpoints of one base: shared and own tokens, ranks, p-values over one another."),
-        ],
-        "Tickets at work": [
-            st.Page("pages/fine_tune.py", title="Fine-tune", icon=":material/science:",
-                    help="Train the ticket, controls and references in the background; compare them by BLEU and chrF."),
-            st.Page("pages/audit.py", title="Audit", icon=":material/gavel:",
-                    help="Is the ticket real? What stopping explains, what other rows give, where and when it acts."),
-            st.Page("pages/certificate.py", title="Certificate", icon=":material/verified:",
-                    help="Does the ticket model predict what the embed-tuned one does, where the margin says it should?"),
-        ],
-    }
-)  # fmt: skip
+PAGES = {
+    "": [
+        st.Page("pages/overview.py", title="Overview", icon=":material/home:", default=True,
+                help="What is loaded, how large the ticket is, the largest shifts, what to do next."),
+    ],
+    "The pair": [
+        st.Page("pages/checkpoints.py", title="Checkpoints", icon=":material/folder_open:",
+                help="Choose the base and the tuned checkpoint; see what was found in each and what did not match."),
+    ],
+    "The test": [
+        st.Page("pages/ks_test.py", title="KS test", icon=":material/bar_chart:",
+                help="p-values and D over the vocabulary, ticket size against alpha, and any token's two CDFs."),
+        st.Page("pages/winning_tokens.py", title="Winning tokens", icon=":material/confirmation_number:",
+                help="The tokens behind the numbers: search, filter, inspect, download, save as a ticket."),
+        st.Page("pages/layers.py", title="Layers", icon=":material/layers:",
+                help="The same test over every tensor of the model: which layers did fine-tuning shift?"),
+        st.Page("pages/drift_map.py", title="Drift map", icon=":material/scatter_plot:",
+                help="Where the changed rows went, as PCA or UMAP of the embedding rows."),
+        st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:",
+                help="Several tuned checkpoints of one base: shared and own tokens, ranks, p-values over one another."),
+    ],
+    "Tickets at work": [
+        st.Page("pages/fine_tune.py", title="Fine-tune", icon=":material/science:",
+                help="Train the ticket, controls and references in the background; compare them by BLEU and chrF."),
+        st.Page("pages/audit.py", title="Audit", icon=":material/gavel:",
+                help="Is the ticket real? What stopping explains, what other rows give, where and when it acts."),
+        st.Page("pages/certificate.py", title="Certificate", icon=":material/verified:",
+                help="Does the ticket model predict what the embed-tuned one does, where the margin says it should?"),
+    ],
+}  # fmt: skip
+
+# Streamlit's own list of pages has section titles between its items, which is no list to a screen reader.
+page = st.navigation([p for pages in PAGES.values() for p in pages], position="hidden")
 
 st.logo(str(ASSETS / "logo.png"), size="large")
+if st.context.theme.type == "dark":
+    # White on the bright primary colour, as Streamlit writes on buttons and chips, has a contrast of 2.3.
+    st.html(
+        "<style>button[kind=primary] p, button[kind=primary] span, [data-testid=stMultiSelect] span[title] { color: #0E131A; }</style>"
+    )
+with st.sidebar:
+    for section, pages in PAGES.items():
+        if section:
+            st.caption(section)
+        for entry in pages:
+            st.page_link(entry)
+    st.divider()
 try:
     pair.sidebar()
     page.run()

@@ -62,7 +62,7 @@ frame = pd.DataFrame({
     "ticket": [readable(strings, i) for i in found.ticket], "p_A": found.p_first, "p_B": found.p_second,
     "D left out, context": found.context,
 })  # fmt: skip
-st.subheader("Certified, and yet they disagree")
+st.header("Certified, and yet they disagree")
 if said.violations:
     st.dataframe(frame.iloc[list(said.violations)], hide_index=True, alt="Certified cases on which the models disagree")
 else:

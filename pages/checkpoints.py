@@ -52,7 +52,7 @@ study = pair.study()
 def show(title: str, checkpoint: Checkpoint) -> None:
     """What was found in one checkpoint."""
     with st.container(border=True, height="stretch"):
-        st.subheader(title)
+        st.header(title)
         rows, width = checkpoint.shape
         tied = {True: "yes", False: "no", None: "not known"}[checkpoint.tied]
         words = checkpoint.vocabulary
@@ -83,7 +83,7 @@ with left:
 with right:
     show("Tuned", study.tuned)
 
-st.subheader("How they match")
+st.header("How they match")
 found = study.pair
 st.write(f"{len(found.base_ids):,} rows are compared, matched by {'id' if found.by == 'id' else 'token string'}.")
 for note in found.notes:

@@ -77,7 +77,7 @@ measure = st.segmented_control("Overlap, two by two", list(audit_figures.MEASURE
                                key="compare_measure", format_func=audit_figures.MEASURES.__getitem__)  # fmt: skip
 charts.chart(audit_figures.overlap_heatmap(found.overlap, str(measure)), "compare-overlap", signature)
 
-st.subheader("Tokens in any ticket")
+st.header("Tokens in any ticket")
 frame = found.table(strings)
 st.dataframe(frame, hide_index=True, height=380, alt="Tokens, in how many tickets, with D and rank in each",
              column_config={"token_id": st.column_config.NumberColumn("Id", format="%d"),

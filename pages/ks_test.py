@@ -40,7 +40,10 @@ with left:
         == "log"
     )
     charts.chart(figures.pvalue_histogram(scan.pvalue, scan.changed, alpha, log=log), "p", signature)
-    st.caption(f"{int((~scan.changed).sum()):,} rows did not change at all: D = 0 and p = 1. They are not drawn.")
+    st.caption(
+        f"{int((~scan.changed).sum()):,} rows did not change at all: D = 0 and p = 1. They are not drawn. "
+        "Gaps between the bars are values that p cannot take, as D is a multiple of 1/d."
+    )
 with right:
     st.caption(
         "D lies on the lattice k/d: it is the largest gap between the empirical CDFs of a row's values before and "
@@ -60,7 +63,7 @@ with right:
         figures.shift_scatter(scan.l2[shown], scan.statistic[shown], winners[shown], names), "shift", signature
     )
 
-st.subheader("One token, before and after")
+st.header("One token, before and after")
 order = scan.order()
 ids = scan.token_ids[order]
 choices = {int(i): f"{readable(strings, int(i))}  (id {int(i)}, rank {rank})" for rank, i in enumerate(ids[:3000], 1)}

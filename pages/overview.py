@@ -67,7 +67,7 @@ elif scan.dim < 1024:
 
 left, right = st.columns([3, 2])
 with left:
-    st.subheader("Largest shifts")
+    st.header("Largest shifts")
     largest = table(study, scan, alpha).head(12)
     st.dataframe(
         largest[["rank", "token", "statistic", "pvalue", "l2", "winner"]],
@@ -82,11 +82,11 @@ with left:
         },
     )  # fmt: skip
 with right:
-    st.subheader("All changed rows")
+    st.header("All changed rows")
     figure = figures.pvalue_histogram(scan.pvalue, scan.changed, alpha, log=False)
     charts.chart(figure, "overview-p", signature)
 
-st.subheader("Go on")
+st.header("Go on")
 with st.container(horizontal=True):
     st.page_link("pages/ks_test.py", label="Look at the test itself", icon=":material/bar_chart:")
     st.page_link("pages/winning_tokens.py", label="Read the winning tokens", icon=":material/confirmation_number:")

@@ -95,5 +95,64 @@ def tiny_folder(tmp_path, tiny_model, tiny_tokenizer):
     return folder
 
 
+@pytest.fixture
+def server(demo_home):
+    """The app on a free port, on the demo, as `make app` leaves it."""
+    import socket
+    import subprocess
+    import sys
+    import time
+    import urllib.request
+
+    from ks_core import demo
+    from ks_core.study import Study
+
+    root = Path(__file__).parent.parent
+    Study(demo.BASE, demo.TUNED).scan()
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    log = (demo_home / "server.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", str(root / "app.py"), "--server.port", str(port)],
+        cwd=root,
+        stdout=log,
+        stderr=log,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield address
+        assert "Traceback" not in (demo_home / "server.log").read_text()
+    finally:
+        process.terminate()
+        process.wait(20)
+        log.close()
+
+
+@pytest.fixture
+def browser():
+    """A Chromium that draws WebGL in software."""
+    from browsing import ARGUMENTS, CHROMIUM
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM, "Chromium is needed here and was not found: apt-get install chromium"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def keep(request):
+    """Whether pictures are to be kept."""
+    return request.config.getoption("--keep-screenshots")
+
+
 def pytest_addoption(parser):
     parser.addoption("--keep-screenshots", action="store_true", help="take the README's pictures anew")

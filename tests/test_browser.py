@@ -3,89 +3,18 @@
 With ``--keep-screenshots`` (``make screenshots``) the pictures of the README are taken on the way.
 """
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from browsing import MARKS, settle
 
 from ks_core import demo
 from ks_core.study import Study
 
 ROOT = Path(__file__).parent.parent
-CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--disable-background-networking",
-]
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMIUM is None and not os.environ.get("KS_LOTTERY_NEEDS_BROWSER"),
-        reason="no Chromium on this machine: the browser tests are left out (apt-get install chromium)",
-    ),
-]
-
-
-@pytest.fixture
-def server(demo_home):
-    """The app on a free port, on the demo, as `make app` leaves it."""
-    Study(demo.BASE, demo.TUNED).scan()
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    log = (demo_home / "server.log").open("w")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port)],
-        cwd=ROOT,
-        stdout=log,
-        stderr=log,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield address
-        assert "Traceback" not in (demo_home / "server.log").read_text()
-    finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
-
-
-@pytest.fixture
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM, "Chromium is needed here and was not found: apt-get install chromium"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield started
-        started.close()
-
-
-def settle(page):
-    """Wait until the page is drawn: nothing runs, no placeholder is left."""
-    page.wait_for_selector("h1", timeout=60_000)
-    page.wait_for_function(
-        "() => !document.querySelector('[data-testid=stSkeleton], [data-testid=stStatusWidget], [data-stale=true]')",
-        timeout=60_000,
-    )
-    page.wait_for_timeout(1200)
+pytestmark = MARKS
 
 
 def picture(page, name, keep):
@@ -95,11 +24,6 @@ def picture(page, name, keep):
         folder = ROOT / "assets" / "screenshots"
         folder.mkdir(exist_ok=True)
         page.screenshot(path=folder / f"{name}.png")
-
-
-@pytest.fixture
-def keep(request):
-    return request.config.getoption("--keep-screenshots")
 
 
 def test_from_the_start_page_to_a_table(server, browser, keep, tmp_path):

@@ -41,7 +41,7 @@ def words(at):
     """All that a page says, in one string."""
     found = [
         e.value
-        for kind in ("markdown", "caption", "info", "error", "warning", "title", "subheader")
+        for kind in ("markdown", "caption", "info", "error", "warning", "title", "header")
         for e in getattr(at, kind)
     ]
     return "\n".join(map(str, found))

@@ -44,7 +44,7 @@ def card(found: Evidence, runners: Mapping[str, Callable[[], None]]) -> None:
     ``runners``: by panel, what shows the button that makes it. Panels of one job share theirs.
     """
     with st.container(border=True):
-        st.subheader("Verdict", anchor=False)
+        st.header("Verdict", anchor=False)
         ticket = f"{len(found.ticket):,} rows, {RULES[found.audit.rule]}"
         st.caption(f"Ticket: {plain(ticket)}")
         if found.headline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import NoReturn
+from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
@@ -37,6 +38,10 @@ def sidebar() -> None:
             bind="query-params",
             help=ALPHA_HELP,
         )
+        with st.popover("Share this view", icon=":material/link:"):
+            st.caption("Whoever opens this link in the same app sees the same pair, alpha and view.")
+            query = urlencode(st.query_params.to_dict(), doseq=True)
+            st.code(f"{st.context.url}?{query}" if query else st.context.url, language=None, wrap_lines=True)
 
 
 def _prepared() -> None:

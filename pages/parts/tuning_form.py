@@ -64,7 +64,7 @@ def form(study: Study, alpha: float) -> tuple[Plan, Corpus] | None:
 
 def corpus() -> tuple[CorpusChoice, Corpus] | None:
     """The chosen text, read; ``None`` while it is not named or cannot be read, which is said."""
-    st.subheader("Text")
+    st.header("Text")
     packs = [f"pack:{code}" for code in corpora.installed_packs()]
     names = {name: f"English to {language_name(name[5:])} (menus and messages of JupyterLab)" for name in packs} | OWN
     kind = st.selectbox(
@@ -114,7 +114,7 @@ def corpus() -> tuple[CorpusChoice, Corpus] | None:
 
 def prompt(text: Corpus | None) -> str:
     """The chosen prompt: a template's name, or the user's own text. Shown on the first held-out sentence."""
-    st.subheader("Prompt")
+    st.header("Prompt")
     name = st.selectbox(
         "Template",
         [*TEMPLATES, "own"],
@@ -135,7 +135,7 @@ def prompt(text: Corpus | None) -> str:
 
 def _ticket(study: Study, alpha: float) -> tuple[bool, str, int]:
     """Whether the ticket is that of the pair in the sidebar, the rule, and k."""
-    st.subheader("Ticket and arms")
+    st.header("Ticket and arms")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         given = st.radio(
             "Whose ticket", [True, False], key="tune_given", horizontal=True,

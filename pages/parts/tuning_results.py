@@ -178,7 +178,7 @@ def plain(text: str) -> str:
 
 
 def _files(run: Job, summary: dict[str, Any], frame: pd.DataFrame) -> None:
-    st.subheader("Take it away")
+    st.header("Take it away")
     downloads.table(frame, f"run-{run.id}", summary["signature"])
     with st.container(horizontal=True):
         for arm in summary["arms"]:

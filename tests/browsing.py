@@ -1,0 +1,34 @@
+"""What the tests in a real browser share: which browser, how it is started, and when a page is drawn."""
+
+import os
+import shutil
+
+import pytest
+
+CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+]
+
+#: For a whole test file: in the browser, or left out with the reason.
+MARKS = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None and not os.environ.get("KS_LOTTERY_NEEDS_BROWSER"),
+        reason="no Chromium on this machine: the browser tests are left out (apt-get install chromium)",
+    ),
+]
+
+
+def settle(page):
+    """Wait until the page is drawn: nothing runs, no placeholder is left."""
+    page.wait_for_selector("h1", timeout=60_000)
+    page.wait_for_function(
+        "() => !document.querySelector('[data-testid=stSkeleton], [data-testid=stStatusWidget], [data-stale=true]')",
+        timeout=60_000,
+    )
+    page.wait_for_timeout(1200)
