@@ -22,7 +22,8 @@ scan = pair.scan(study)
 
 asked = audited.choose(study)
 try:
-    found = gather(asked, scan)
+    with st.spinner("Collecting what is known about this ticket …"):
+        found = gather(asked, scan)
 except TicketError as error:  # an empty ticket is an answer, not a mistake
     st.info(str(error), icon=":material/info:")
     st.stop()

@@ -28,7 +28,8 @@ def settle(page):
     """Wait until the page is drawn: nothing runs, no placeholder is left."""
     page.wait_for_selector("h1", timeout=60_000)
     page.wait_for_function(
-        "() => !document.querySelector('[data-testid=stSkeleton], [data-testid=stStatusWidget], [data-stale=true]')",
+        "() => document.querySelector('[data-test-script-state=notRunning]') &&"
+        " !document.querySelector('[data-testid=stSkeleton], [data-testid=stSpinner], [data-stale=true]')",
         timeout=60_000,
     )
     page.wait_for_timeout(1200)
