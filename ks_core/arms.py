@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ks_core import values
 from ks_core.errors import SettingsError, TicketError
 from ks_core.recipes import Recipe
+from ks_core.study import check_alpha
 
 #: Kind of arm -> its name, and what it is.
 KINDS = {
@@ -37,6 +39,9 @@ TRAINED = (*ROWS, "lora", "full")
 NEED_TICKET = ("partial", "transfer", "matched", "random", "noise")
 NEED_TUNED_ROWS = ("transfer", "noise")
 SEEDED = ("matched", "random", "noise")
+
+#: More rows than any vocabulary has.
+MOST_ROWS = 100_000_000
 
 #: What a kind is trained with unless it says otherwise. Rates: 1e-2 for rows is the paper's for Partial
 #: Tuning; the paper's 2e-5 for Embed Tuning moves nothing in a run as short as those that a CPU allows.
@@ -67,14 +72,22 @@ class Arm:
     label: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
+        if values.text("An arm's kind", self.kind) not in KINDS:
             raise SettingsError(f"{self.kind!r} is no arm. Expected one of: {', '.join(KINDS)}.")
-        if self.k is not None and self.k < 1:
-            raise SettingsError(f"{self.name}: k is {self.k}. Expected at least 1 row.")
+        title = KINDS[self.kind][0]
+        values.text(f"{title}: the label", self.label)
+        if self.alpha is not None:
+            check_alpha(values.number(f"{title}: alpha", self.alpha))
+        if self.k is not None:
+            values.whole(f"{title}: k", self.k, 1, MOST_ROWS)
+        values.whole(f"{title}: the seed", self.seed, 0, values.LARGEST_SEED)
+        values.whole(f"{title}: the rank", self.rank, 1, 65_536)
+        for token in values.members(f"{title}: tokens", self.tokens):
+            values.whole(f"{title}: a token id", token, 0, MOST_ROWS)
         if self.kind == "rows" and not self.tokens:
             raise TicketError("Chosen rows: the list of rows is empty. Name at least one token.")
-        if not isinstance(self.rank, int) or self.rank < 1:
-            raise SettingsError(f"{self.name}: the rank is {self.rank}. Expected at least 1.")
+        if self.recipe is not None and not isinstance(self.recipe, Recipe):
+            raise SettingsError(f"{title}: the recipe is {str(self.recipe)[:80]!r}. Expected a table of settings.")
         if self.kind in TRAINED and self.recipe is None:
             object.__setattr__(self, "recipe", RECIPES.get(self.kind, ROW_RECIPE))
         if self.kind not in TRAINED and self.recipe is not None:
@@ -95,12 +108,12 @@ class Arm:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Arm:
+    def from_dict(cls, given: Mapping[str, Any]) -> Arm:
         """From what ``as_dict`` gave, or from part of it. Raises ``SettingsError`` for a field that is not known."""
-        known = _known(cls, values)
+        known = {"kind": "", **values.of_fields(cls, given)}
         if isinstance(known.get("recipe"), Mapping):
-            known["recipe"] = Recipe(**_known(Recipe, known["recipe"]))
-        return cls(**{**known, "tokens": tuple(known.get("tokens") or ())})
+            known["recipe"] = Recipe(**values.of_fields(Recipe, known["recipe"]))
+        return cls(**{**known, "tokens": values.members("tokens", known.get("tokens") or ())})
 
 
 def parse_arm(text: str, rows: Sequence[int] = (), **recipe: Any) -> Arm:
@@ -112,21 +125,21 @@ def parse_arm(text: str, rows: Sequence[int] = (), **recipe: Any) -> Arm:
     >>> parse_arm("matched:seed=2:steps=40").seed
     2
     """
-    kind, *settings = text.strip().split(":")
-    values: dict[str, Any] = {"kind": kind}
+    kind, *settings = values.text("The arm", text).strip().split(":")
+    found: dict[str, Any] = {"kind": kind}
     if kind == "rows":
-        values["tokens"] = tuple(rows)
+        found["tokens"] = tuple(rows)
     own: dict[str, Any] = {}
     for setting in settings:
         name, _, value = setting.partition("=")
-        target, of = (values, Arm) if name in ("k", "alpha", "rank", "seed", "label") else (own, Recipe)
+        target, of = (found, Arm) if name in ("k", "alpha", "rank", "seed", "label") else (own, Recipe)
         if name not in of.__dataclass_fields__ or not value:
             raise SettingsError(
                 f"{setting!r} in the arm {text!r} says nothing. Expected name=value with one of: k, alpha, rank, seed, "
                 f"label, {', '.join(n for n in Recipe.__dataclass_fields__ if n != 'seed')}."
             )
-        target[name] = _number(value)
-    arm = Arm(**values)
+        target[name] = value if name == "label" else _number(value)
+    arm = Arm(**found)
     if arm.recipe is None:
         return arm
     changes = {**recipe, "seed": arm.seed or recipe.get("seed", 0), **own}
@@ -221,13 +234,3 @@ def _enough(arm: Arm, ids: list[int], wanted: int) -> list[int]:
             "from. Set a smaller k, or take a smaller ticket."
         )
     return ids
-
-
-def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = set(values) - set(kind.__dataclass_fields__)
-    if unknown:
-        raise SettingsError(
-            f"{kind.__name__} has no setting {', '.join(sorted(unknown))}. "
-            f"Expected some of: {', '.join(kind.__dataclass_fields__)}."
-        )
-    return dict(values)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_core import demo, trainings, workspace
+from ks_core import demo, trainings, values, workspace
 from ks_core.arms import Arm
-from ks_core.errors import TicketError
+from ks_core.errors import SettingsError, TicketError
 from ks_core.ks import exact_pvalue
 from ks_core.matrices import take, to_floats
 from ks_core.plans import CorpusChoice, Plan
@@ -67,14 +67,24 @@ class Audit:
     max_new_tokens: int = 48
     device: str = "auto"
 
+    def __post_init__(self) -> None:
+        if self.budget not in tuple(BUDGETS):
+            raise SettingsError(f"{str(self.budget)[:80]!r} is no budget. Expected one of: {', '.join(BUDGETS)}.")
+        # A plan checks what it shares with an audit.
+        Plan(
+            base=self.base, tuned=self.tuned, rule=self.rule, alpha=self.alpha, k=self.k, prompt=self.prompt,
+            arms=(Arm("base"),), max_new_tokens=self.max_new_tokens, device=self.device,
+        )  # fmt: skip
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: ``from_dict`` takes them back."""
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Audit:
-        """From what ``as_dict`` gave."""
-        return cls(**{**values, "corpus": CorpusChoice(**values["corpus"])})
+    def from_dict(cls, given: Mapping[str, Any]) -> Audit:
+        """From what ``as_dict`` gave. Raises ``SettingsError`` for a field or a value that cannot be."""
+        known = values.of_fields(cls, given)
+        return cls(**{**known, "corpus": CorpusChoice.from_dict(known.get("corpus", {}))})
 
     @cached_property
     def study(self) -> Study:
@@ -125,10 +135,7 @@ class Audit:
 
     def panel(self, name: str) -> dict[str, Any] | None:
         """A finished panel as plain values; ``None`` when it was not made."""
-        try:
-            found = json.loads((self.folder() / f"{name}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
+        found = workspace.read_json(self.folder() / f"{name}.json")
         return found if isinstance(found, dict) else None
 
     def run(self) -> Job | None:

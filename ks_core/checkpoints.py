@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ks_core import access, adapters, folders, hashes, safetensors_file, vocabulary
-from ks_core.errors import CheckpointError, KSLotteryError
+from ks_core.errors import CheckpointError
 from ks_core.folders import INDEXES
 from ks_core.matrices import Matrix
 from ks_core.vocabulary import Vocabulary
@@ -75,7 +75,7 @@ class Checkpoint:
                 under = hashes.of_matrix(self.matrix.base, self.file, f"{self.tensor} below", opened=self.stamp)
             if isinstance(self.matrix, adapters.OverlaidMatrix):
                 return hashes.combine(under, self.matrix.ids, self.matrix.rows)
-            return hashes.combine(under, self.matrix.left, self.matrix.right * self.matrix.scaling)
+            return hashes.combine(under, *self.matrix.parts)
         return hashes.of_matrix(self.matrix, self.file, self.tensor, opened=self.stamp)
 
 
@@ -90,12 +90,10 @@ def open_checkpoint(source: str, *, base: str | None = None) -> Checkpoint:
     access.check_source(source)
     try:
         return _open(source, base, ())
-    except KSLotteryError as error:
-        raise type(error)(_showable(str(error))) from None
     except OSError as error:
         named = error.filename if isinstance(error.filename, str) else source
         raise CheckpointError(
-            _showable(f"{named} cannot be read: {error.strerror or error}. Check the path and its permissions.")
+            f"{named[:300]} cannot be read: {error.strerror or error}. Check the path and its permissions."
         ) from None
 
 
@@ -261,9 +259,3 @@ def _checked(checkpoint: Checkpoint) -> Checkpoint:
             "Expected at least one row; save the checkpoint again."
         )
     return checkpoint
-
-
-def _showable(message: str) -> str:
-    """A message without what a hostile name could bring into a terminal or a page: controls, half characters."""
-    shown = "".join(c if c.isprintable() else f"⟨U+{ord(c):04X}⟩" for c in message[:2000])
-    return shown + ("…" if len(message) > 2000 else "")

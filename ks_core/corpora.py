@@ -14,9 +14,9 @@ held-out sentence stays held out in every run, with every seed, in every corpus 
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -27,8 +27,12 @@ from pathlib import Path
 from ks_core import access
 from ks_core.errors import CorpusError
 
+#: Bytes of the largest file that is read. Text that a run can use is far smaller.
+LARGEST_FILE = 1 << 30
 #: One pair in this many is held out.
 HELD_OUT_ONE_IN = 10
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 LANGUAGES = {
     "ca": "Catalan", "cs": "Czech", "da": "Danish", "de": "German", "en": "English", "es": "Spanish",
@@ -132,7 +136,7 @@ def load(
             target_language or language_name(rest),
         )
     elif kind == "file":
-        raw = _file(Path(rest).expanduser(), source_field, target_field)
+        raw = _file(_path(rest), source_field, target_field)
     elif kind == "flores":
         raw, codes = _flores(rest)
         source_language = source_language or language_name(codes[0])
@@ -161,7 +165,16 @@ def _clean(
     longest: int,
 ) -> Corpus:
     dropped = dict.fromkeys(
-        ("empty", "source equals target", "too short", "too long", "several lines", "duplicate source"), 0
+        (
+            "empty",
+            "source equals target",
+            "too short",
+            "too long",
+            "several lines",
+            "half characters",
+            "duplicate source",
+        ),
+        0,
     )
     kept: dict[int, SentencePair] = {}
     for pair in raw:
@@ -172,6 +185,8 @@ def _clean(
             reason = "empty"
         elif source == target:
             reason = "source equals target"
+        elif _HALF.search(source) or _HALF.search(target):
+            reason = "half characters"  # JSON can hold them, no tokenizer takes them
         elif "\n" in source or "\n" in target:
             reason = "several lines"  # the line break is how an answer ends
         elif words < shortest:
@@ -199,7 +214,8 @@ def _clean(
 def _pack(code: str) -> Iterator[SentencePair]:
     """Pairs of an installed language pack: its JSON catalogues map English to a list of forms."""
     module = "jupyterlab_language_pack_" + code.replace("-", "_")
-    spec = util.find_spec(module)
+    # With a dot in it the name would be looked for inside another package, which looking imports.
+    spec = util.find_spec(module) if module.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         have = ", ".join(installed_packs()) or "none"
         raise CorpusError(
@@ -215,27 +231,51 @@ def _pack(code: str) -> Iterator[SentencePair]:
                 yield SentencePair(key.rpartition("\x04")[2], forms[0])
 
 
-def _file(path: Path, source_field: str, target_field: str) -> Iterator[SentencePair]:
+def _path(name: str) -> Path:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise CorpusError(f"{path} cannot be read: {reason}. Expected a UTF-8 .tsv or .jsonl file.") from None
+        return Path(name).expanduser()
+    except RuntimeError:  # ~name, and there is no such user
+        return Path(name)
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file, ended by a line feed alone: a sentence may hold any other separator of Unicode."""
+    reason = ""
+    try:
+        if not path.exists():
+            reason = "it does not exist"
+        elif not path.is_file():
+            reason = "it is a folder" if path.is_dir() else "it is no file"  # a pipe would be waited for
+        elif path.stat().st_size > LARGEST_FILE:
+            reason = f"it has {path.stat().st_size:,} bytes, the largest that is read has {LARGEST_FILE:,}"
+        else:
+            lines = path.read_bytes().decode("utf-8-sig").split("\n")
+            return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8 text"
+    raise CorpusError(f"{path} cannot be read: {reason}. Expected UTF-8 text.")
+
+
+def _file(path: Path, source_field: str, target_field: str) -> Iterator[SentencePair]:
+    text = _lines(path)
     if path.suffix == ".jsonl":
         yield from _jsonl(path, text, source_field, target_field)
         return
     if path.suffix not in (".tsv", ".txt"):
         raise CorpusError(f"{path} ends in {path.suffix or 'nothing'}. Expected .tsv (source, tab, target) or .jsonl.")
-    for number, row in enumerate(csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE), 1):
-        if len(row) == 1 and not row[0].strip():
+    for number, line in enumerate(text, 1):
+        row = line.split("\t")
+        if not line.strip():
             continue
         if len(row) < 2:
             raise CorpusError(f"{path}, line {number}: one column found, two expected (source, tab, target).")
         yield SentencePair(row[0], row[1])
 
 
-def _jsonl(path: Path, text: str, source_field: str, target_field: str) -> Iterator[SentencePair]:
-    for number, line in enumerate(text.splitlines(), 1):
+def _jsonl(path: Path, text: list[str], source_field: str, target_field: str) -> Iterator[SentencePair]:
+    for number, line in enumerate(text, 1):
         if not line.strip():
             continue
         try:
@@ -260,8 +300,8 @@ def _jsonl(path: Path, text: str, source_field: str, target_field: str) -> Itera
 def _flores(rest: str) -> tuple[list[SentencePair], tuple[str, str]]:
     folder_name, _, codes = rest.partition("#")
     source, _, target = codes.partition(",")
-    folder = Path(folder_name).expanduser()
-    if not source or not target:
+    folder = _path(folder_name)
+    if not re.fullmatch(r"[\w-]+", source) or not re.fullmatch(r"[\w-]+", target):
         raise CorpusError(f"flores:{rest} does not name two languages. Expected flores:folder#eng,cat.")
     if not folder.is_dir():
         raise CorpusError(f"{folder} is no folder. Expected a Flores folder, with files such as dev/eng.dev.")
@@ -273,7 +313,7 @@ def _flores(rest: str) -> tuple[list[SentencePair], tuple[str, str]]:
                 f"{folder} holds no file for {code}. Expected {code}.dev, {code}.devtest, or the "
                 f"like in it or in its dev and devtest folders."
             )
-        sides.append([line for f in files for line in f.read_text(encoding="utf-8").splitlines()])
+        sides.append([line for f in files for line in _lines(f)])
     if len(sides[0]) != len(sides[1]):
         raise CorpusError(
             f"{folder}: {source} has {len(sides[0])} lines and {target} {len(sides[1])}. "

@@ -3,11 +3,31 @@
 Every message says what was found, what was expected and what to do. The command line prints the
 message and exits 2; a page shows it and keeps working. All of them are ``ValueError``s, so code
 that calls the library can catch one built-in type.
+
+A message often quotes a file's content or name, which may come from a stranger. So it is always one line,
+of bounded length, without anything that a terminal would act upon.
 """
+
+LONGEST = 2000
+
+
+def one_line(text: str) -> str:
+    """Text without what a hostile name could bring into a terminal or a page: controls, half characters.
+
+    >>> one_line("a\\nb\\x1b[2J")
+    'a⟨U+000A⟩b⟨U+001B⟩[2J'
+    """
+    shown = text[:LONGEST]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else f"⟨U+{ord(c):04X}⟩" for c in shown)
+    return shown + ("…" if len(text) > LONGEST else "")
 
 
 class KSLotteryError(ValueError):
-    """Base of every error this project raises on purpose."""
+    """Base of every error this project raises on purpose. Its message is one line."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 class CheckpointError(KSLotteryError):

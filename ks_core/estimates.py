@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import math
 import tempfile
 import time
@@ -17,9 +16,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ks_core import workspace
+from ks_core import values, workspace
 from ks_core.arms import TRAINED, Arm
 from ks_core.corpora import Corpus
+from ks_core.errors import SettingsError
 from ks_core.plans import Plan
 from ks_core.translation import format_prompt
 from ks_core.tuning import run
@@ -53,9 +53,11 @@ def _path(plan: Plan) -> Path:
 def known(plan: Plan) -> Rates | None:
     """The rates of this machine for a plan's model and device; ``None`` before they were measured."""
     try:
-        return Rates(**json.loads(_path(plan).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        found = Rates(**values.of_fields(Rates, workspace.read_json(_path(plan))))
+        positive = all(values.number(name, value) >= 0 for name, value in asdict(found).items())
+    except (SettingsError, TypeError):
         return None
+    return found if positive and found.characters else None
 
 
 def keep(plan: Plan, rates: Rates) -> None:

@@ -27,16 +27,20 @@ INDEXES = (
     ("model.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
-#: Bytes of the largest JSON file that is read. The largest tokenizers in use have about 35 MB.
-LARGEST_JSON = 200 << 20
+#: Bytes of the largest vocabulary that is read, and of the largest other JSON file. In memory JSON can take
+#: twenty times its size. The largest tokenizers in use have about 35 MB, the largest indexes 10.
+LARGEST_VOCABULARY, LARGEST_JSON = 100 << 20, 32 << 20
 
 
 def inside(folder: Path, file: Path) -> Path:
     """The file, when it or what it links to lies in the folder or in the hub cache that the folder is part of.
 
-    Raises ``CheckpointError`` for a link that leads elsewhere.
+    Raises ``CheckpointError`` for a link that leads elsewhere, or in a circle.
     """
-    real, home = file.resolve(), folder.resolve()
+    try:
+        real, home = file.resolve(), folder.resolve()
+    except RuntimeError:  # what Python makes of a loop
+        raise CheckpointError(f"{file} is a link that leads back to itself. Copy the file there instead.") from None
     roots = [home]
     if home.parent.name == "snapshots":  # the hub's cache: each file of a snapshot is a link to a blob
         roots.append(home.parent.parent / "blobs")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -92,10 +91,7 @@ def _text(stamp: str, name: str) -> bytes:
 
 
 def _remembered(stamp: str, name: str) -> str | None:
-    try:
-        found = json.loads(_path(stamp, name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    found = workspace.read_json(_path(stamp, name))
     if not isinstance(found, dict) or (found.get("stamp"), found.get("tensor")) != (stamp, name):
         return None
     digest = found.get("hash")

@@ -124,7 +124,7 @@ class _Side:
         matrix = self.matrix(name)
         if isinstance(matrix, adapters.LowRankMatrix):
             below = hashes.of_matrix(matrix.base, path, name)
-            return hashes.combine(below, matrix.left, matrix.right * matrix.scaling)
+            return hashes.combine(below, *matrix.parts)
         return hashes.of_matrix(matrix, path, name)
 
 

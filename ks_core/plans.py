@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ks_core import corpora, demo
+from ks_core import corpora, demo, values
 from ks_core.arms import KINDS, NEED_TICKET, Arm
 from ks_core.corpora import Corpus
 from ks_core.errors import SettingsError
 from ks_core.study import check_alpha
+from ks_core.tickets import RULES
 from ks_core.translation import template
 
 
 @dataclass(frozen=True)
 class CorpusChoice:
-    """Which parallel text: the arguments of ``corpora.load``."""
+    """Which parallel text: the arguments of ``corpora.load``. Raises ``SettingsError`` for those that cannot be."""
 
     name: str = "pack:fr-FR"
     shortest: int = 3
@@ -27,10 +28,21 @@ class CorpusChoice:
     source_language: str = ""
     target_language: str = ""
 
+    def __post_init__(self) -> None:
+        for name in ("name", "source_field", "target_field", "source_language", "target_language"):
+            values.text(f"The corpus: {name.replace('_', ' ')}", getattr(self, name))
+        for name in ("shortest", "longest"):
+            values.whole(f"The corpus: {name}", getattr(self, name), 0, 1_000_000)
+
     def load(self) -> Corpus:
         """The corpus. Raises ``CorpusError``."""
-        values = asdict(self)
-        return corpora.load(values.pop("name"), **values)
+        arguments = asdict(self)
+        return corpora.load(arguments.pop("name"), **arguments)
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> CorpusChoice:
+        """From plain values. Raises ``SettingsError`` for a field that is not known."""
+        return cls(**values.of_fields(cls, given))
 
 
 #: What the page offers first: a comparison that two CPU cores finish in under six minutes on the demo.
@@ -61,9 +73,20 @@ class Plan:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        check_alpha(self.alpha)
-        for alpha in self.sweep:
-            check_alpha(alpha)
+        for name in ("base", "tuned", "device"):
+            values.text(f"The run: {name}", getattr(self, name))
+        check_alpha(values.number("alpha", self.alpha))
+        for alpha in values.members("The sweep", self.sweep):
+            check_alpha(values.number("alpha", alpha))
+        if values.text("The rule", self.rule) not in RULES:
+            raise SettingsError(f"{self.rule!r} is no rule. Expected one of: {', '.join(RULES)}.")
+        for name, least, most in (
+            ("k", 1, 100_000_000),
+            ("sentences", 0, 10_000_000),
+            ("max_new_tokens", 1, 1_000_000),
+            ("beams", 1, 1000),
+        ):
+            values.whole(name, getattr(self, name), least, most)
         template(self.prompt)
         if not self.arms:
             raise SettingsError("The run has no arm. Choose at least one, such as base and partial.")
@@ -93,13 +116,11 @@ class Plan:
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+    def from_dict(cls, given: Mapping[str, Any]) -> Plan:
         """From what ``as_dict`` gave. Raises ``SettingsError`` for a field that is not known."""
-        unknown = set(values) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise SettingsError(f"A plan has no field {', '.join(sorted(unknown))}.")
-        known = dict(values)
-        known["corpus"] = CorpusChoice(**known.get("corpus", {}))
-        known["arms"] = tuple(Arm.from_dict(a) for a in known.get("arms", [a.as_dict() for a in DEFAULT_ARMS]))
-        known["sweep"] = tuple(known.get("sweep", ()))
+        known = values.of_fields(cls, given)
+        known["corpus"] = CorpusChoice.from_dict(known.get("corpus", {}))
+        if "arms" in known:
+            known["arms"] = tuple(Arm.from_dict(arm) for arm in values.members("The arms", known["arms"]))
+        known["sweep"] = values.members("The sweep", known.get("sweep", ()))
         return cls(**known)

@@ -11,9 +11,9 @@ labelled choice.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from ks_core import values
 from ks_core.errors import SettingsError
 
 OPTIMIZERS = ("rowwise_adam", "adam")
@@ -39,10 +39,11 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}. Expected at least 1.")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+        values.whole("steps", self.steps, 1, 10_000_000)
+        values.whole("batch_size", self.batch_size, 1, 65_536)
+        values.whole("warmup", self.warmup, 0, 10_000_000)
+        values.whole("seed", self.seed, 0, values.LARGEST_SEED)
+        if values.number("The learning rate", self.learning_rate) <= 0:
             raise SettingsError(f"The learning rate is {self.learning_rate}. Expected a number above 0, such as 0.01.")
         for name, value, valid in (
             ("optimizer", self.optimizer, OPTIMIZERS),
@@ -50,5 +51,5 @@ class Recipe:
         ):
             if value not in valid:
                 raise SettingsError(f"{value!r} is no {name}. Expected one of: {', '.join(valid)}.")
-        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+        if not (0 <= values.number("beta1", self.beta1) < 1 and 0 <= values.number("beta2", self.beta2) < 1):
             raise SettingsError(f"The betas are {self.beta1} and {self.beta2}. Expected numbers from 0 to below 1.")

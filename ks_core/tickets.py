@@ -9,15 +9,16 @@ of them makes alpha a false-positive rate here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ks_core import workspace
-from ks_core.errors import SettingsError, TicketError
+from ks_core.errors import CheckpointError, SettingsError, TicketError
 from ks_core.matrices import take, to_floats
 from ks_core.signature import Signature
 from ks_core.study import Scan, Study, check_alpha, readable
@@ -155,25 +156,61 @@ class Ticket:
     @classmethod
     def load(cls, folder: Path | str) -> Ticket:
         """Read a folder that ``save`` wrote. Raises ``TicketError`` when it is not one."""
+        from ks_core import folders
         from ks_core.adapters import read_trainable_tokens
 
-        path = Path(folder) / TICKET_FILE
+        folder = Path(folder)
+        path = folder / TICKET_FILE
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except OSError:
+            found = folders.read_json(folder, TICKET_FILE)
+            ids, rows = ([], np.zeros(0)) if found is None else read_trainable_tokens(folder)
+        except CheckpointError as error:
+            raise TicketError(str(error)) from None
+        except OSError as error:
+            raise TicketError(f"{folder} cannot be read: {error.strerror or error}.") from None
+        if found is None:
             raise TicketError(
                 f"{folder} holds no {TICKET_FILE}. Expected a folder that this program saved as a "
                 "ticket; a plain adapter opens as a checkpoint instead."
-            ) from None
-        except (ValueError, RecursionError):
-            raise TicketError(f"{path} is not JSON. The file is damaged: save the ticket again.") from None
-        ids, rows = read_trainable_tokens(Path(folder))
-        if not isinstance(found, dict) or sorted(found.get("token_ids") or []) != sorted(ids):
+            )
+        _check(path, found)
+        if sorted(found["token_ids"]) != sorted(ids) or len(set(ids)) < len(ids):
             raise TicketError(f"{path} and the adapter beside it name different rows. Save the ticket again.")
         position = {token: n for n, token in enumerate(ids)}
         ordered = rows[[position[i] for i in found["token_ids"]]]
-        known = {name: found[name] for name in cls.__dataclass_fields__ if name in found}
+        known = {f.name: found[f.name] for f in fields(cls) if f.name in found}
         return cls(**{**known, "rows": ordered})
+
+
+def _check(path: Path, found: Any) -> None:
+    """Raise ``TicketError`` unless a ticket.json holds what ``Ticket`` says of its fields."""
+
+    def numbers(value: Any) -> bool:
+        return isinstance(value, list) and all(type(x) in (int, float) and math.isfinite(x) for x in value)
+
+    def texts(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(x, str) for x in value)
+
+    if not isinstance(found, dict):
+        raise TicketError(f"{path} is no table of settings. Save the ticket again.")
+    checks: dict[str, Callable[[Any], bool]] = {
+        "token_ids": lambda v: isinstance(v, list) and all(type(i) is int for i in v),
+        "tokens": texts, "statistic": numbers, "pvalue": numbers,
+        "rule": lambda v: isinstance(v, str), "base": lambda v: isinstance(v, str),
+        "signature": lambda v: isinstance(v, str), "about": lambda v: isinstance(v, dict),
+        "alpha": lambda v: v is None or numbers([v]),
+    }  # fmt: skip
+    for name, fits in checks.items():
+        if (name in found or name == "token_ids") and not fits(found.get(name)):
+            raise TicketError(
+                f"{path}: {name} is {str(found.get(name))[:80]!r}, which no ticket has. Save the ticket again."
+            )
+    for name in ("tokens", "statistic", "pvalue"):  # left out where they are not known
+        if found.get(name) and len(found[name]) != len(found["token_ids"]):
+            raise TicketError(
+                f"{path} has {len(found['token_ids'])} token ids and {len(found[name])} entries in {name}. "
+                "Save the ticket again."
+            )
 
 
 def ticket_of(study: Study, scan: Scan, positions: np.ndarray, *, rule: str, alpha: float) -> Ticket:

@@ -41,7 +41,7 @@ def matrix(path: Path, name: str = "") -> tuple[str, MappedMatrix, list[str]]:
     tensor = state.get(name)
     if not isinstance(tensor, torch.Tensor):
         raise CheckpointError(f"{path} lacks {name}, which the index places there. Download it again.")
-    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_nested:
         raise CheckpointError(f"{name} in {path} holds no plain values ({tensor.layout}). Save it as safetensors.")
     if tensor.ndim != 2:
         raise CheckpointError(
@@ -60,7 +60,7 @@ def matrix(path: Path, name: str = "") -> tuple[str, MappedMatrix, list[str]]:
         )
     shared = tensor.data_ptr()
     names = [n for n in names if n == name or state[n].device.type != "cpu" or _address(state[n]) != shared]
-    tensor = tensor.detach().contiguous()
+    tensor = tensor.detach().resolve_neg().contiguous()
     if stored == "bfloat16":
         return name, MappedMatrix(tensor.view(torch.int16).numpy().view(np.uint16), "bfloat16", path), names
     return name, MappedMatrix(tensor.numpy(), "", path), names
@@ -74,6 +74,11 @@ def _address(tensor: Any) -> int:
         return 0
 
 
+def _begins_as_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
 def _load(path: Path) -> Any:
     import torch
 
@@ -84,6 +89,8 @@ def _load(path: Path) -> Any:
                 # torch stores; a compressed member could unpack to any size.
                 if any(e.compress_type or e.file_size > path.stat().st_size for e in archive.infolist()):
                     raise CheckpointError(f"{path} is packed in a way that torch does not write. Do not use it.")
+        elif _begins_as_zip(path):  # torch would look for what zipfile did not find
+            raise CheckpointError(f"{path} is cut short: its table of contents is missing. Download it again.")
         elif path.stat().st_size > LARGEST_OLD_FILE:
             raise CheckpointError(f"{path} is in PyTorch's old format and too large for it. Save it as safetensors.")
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ks_core import values
 from ks_core.errors import Cancelled, SettingsError
 
 RULES = ("raw", "first_line", "prompt_restart")
@@ -47,11 +48,19 @@ def template(name_or_text: str) -> str:
 
     Raises ``SettingsError`` when the text lacks ``{source}`` or has other fields.
     """
-    text = TEMPLATES.get(name_or_text, name_or_text)
+    text = values.text("The prompt", name_or_text)
+    text = TEMPLATES.get(text, text)
     try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+        parts = [part for part in string.Formatter().parse(text) if part[1] is not None]
     except ValueError:
-        raise SettingsError(f"The prompt {text!r} has a brace that is not closed. Write {{{{ for a brace.") from None
+        raise SettingsError(
+            f"The prompt {text[:300]!r} has a brace that is not closed. Write {{{{ for a brace."
+        ) from None
+    if any(layout or conversion for _, _, layout, conversion in parts):  # a width may ask for a terabyte of blanks
+        raise SettingsError(
+            f"The prompt {text[:300]!r} says how a field is laid out. Write its name alone, as {{source}}."
+        )
+    fields = {str(name) for _, name, _, _ in parts}
     if "source" not in fields or fields - _FIELDS:
         found = ", ".join(sorted(fields)) or "none"
         raise SettingsError(

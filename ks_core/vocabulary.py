@@ -123,7 +123,7 @@ def of_file(path: Path) -> Vocabulary:
     added = folders.inside(path.parent, path.parent / ADDED)
     try:
         for part in (path, added) if _has_added(path) else (path,):
-            if part.stat().st_size > folders.LARGEST_JSON:
+            if part.stat().st_size > folders.LARGEST_VOCABULARY:
                 raise CheckpointError(
                     f"{part} has {part.stat().st_size:,} bytes, too many for a vocabulary. Save the tokenizer again."
                 )
@@ -143,7 +143,10 @@ def _read(path: Path) -> Content:
             found = _sentencepiece(path)
         elif path.suffix == ".txt":
             # Only a line feed ends a line: a piece may be any other separator that Unicode has.
-            lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
+            content = path.read_bytes()
+            if content.count(b"\n") > MOST_TOKENS:
+                raise CheckpointError(f"It has more than {MOST_TOKENS:,} lines. Expected a token a line.")
+            lines = content.decode("utf-8", errors="replace").split("\n")
             table = {i: line.removesuffix("\r") for i, line in enumerate(lines[:-1] if lines[-1] == "" else lines)}
             found = Content(by_id(table), guess_style(list(table.values())))
         else:
@@ -195,17 +198,21 @@ def by_id(table: dict[int, str]) -> list[str]:
 
 def _json(path: Path) -> Content:
     content = json.loads(path.read_bytes())
-    vocab = content["model"]["vocab"] if "model" in content and isinstance(content["model"], dict) else content
+    # In a vocab.json "model" may be a token like any other.
+    whole = path.name == "tokenizer.json" or ("model" in content and isinstance(content["model"], dict))
+    vocab = content["model"]["vocab"] if whole else content
     if isinstance(vocab, dict):
-        table = {_id(i): str(piece) for piece, i in vocab.items()}
-    else:  # a Unigram model lists [piece, score]
-        table = {i: str(entry[0]) for i, entry in enumerate(vocab)}
+        table = {_id(i): piece for piece, i in vocab.items()}
+    elif whole and isinstance(vocab, list):  # a Unigram model lists [piece, score]
+        table = {i: _piece(entry[0] if isinstance(entry, list) else None) for i, entry in enumerate(vocab)}
+    else:
+        raise ValueError("there is no table of tokens")
     style = guess_style(list(table.values()))
     if vocab is content:
         return Content(by_id(table), style)
     # The added tokens are text as it is, the special ones among them too; most added tokens are special.
     added = {_id(entry["id"]): entry for entry in content.get("added_tokens") or []}
-    table |= {i: str(entry["content"]) for i, entry in added.items()}
+    table |= {i: _piece(entry["content"]) for i, entry in added.items()}
     special = frozenset(i for i, entry in added.items() if entry.get("special", True))
     return Content(by_id(table), style, special, frozenset(added))
 
@@ -216,8 +223,14 @@ def _id(value: Any) -> int:
     return value
 
 
+def _piece(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a token is no text")
+    return value
+
+
 def _with_added(found: Content, folder: Path) -> Content:
-    extra = {_id(i): str(piece) for piece, i in json.loads((folder / ADDED).read_bytes()).items()}
+    extra = {_id(i): piece for piece, i in json.loads((folder / ADDED).read_bytes()).items()}
     pieces = by_id({**dict(enumerate(found.pieces)), **extra})
     return Content(pieces, found.style, found.special, found.verbatim | set(extra))
 
@@ -229,9 +242,12 @@ def _sentencepiece(path: Path) -> Content:
     a piece, with the fields 1 (the string), 2 (a score) and 3 (its type: 1 normal, 2 unknown, 3 control,
     4 user-defined, 5 unused, 6 byte).
     """
-    pieces, kinds = [], []
+    pieces: list[str] = []
+    kinds: list[Any] = []
     for number, value in _fields(memoryview(path.read_bytes())):
         if number == 1 and isinstance(value, memoryview):
+            if len(pieces) >= MOST_TOKENS:
+                raise CheckpointError(f"It has more than {MOST_TOKENS:,} pieces. Expected a SentencePiece model.")
             entry = dict(_fields(value))
             text, kind = entry.get(1, memoryview(b"")), entry.get(3, 1)
             if isinstance(text, memoryview):

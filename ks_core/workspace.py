@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+#: Bytes of the largest JSON file that is read. A long run with its translations has some megabytes.
+LARGEST_JSON = 256 << 20
 #: What the user's settings take from new files' permissions. It can only be read by setting it.
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)
@@ -32,6 +34,19 @@ def folder(name: str) -> Path:
     path = home() / name
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of the workspace; ``None`` for one that is missing, damaged, or no file.
+
+    A folder of runs can come from someone else, so a pipe is not waited for and no size is believed.
+    """
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST_JSON:
+            return None
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:

@@ -43,7 +43,6 @@ def test_matched_rows_are_trained_about_as_often():
     [
         (Arm("partial"), Material(COUNTS, size=100), "ticket is empty"),
         (Arm("partial"), Material(COUNTS, ticket=(3, 100), size=100), "100 is outside the vocabulary of 100"),
-        (Arm("rows", tokens=(-1,)), MATERIAL, "-1 is outside"),
         (Arm("frequent", k=61), MATERIAL, "61 rows are wanted, 60 tokens"),
         (Arm("random", k=58), MATERIAL, "57 tokens"),
         (Arm("frequent"), Material(COUNTS, size=100), "Set k"),
@@ -67,7 +66,7 @@ def test_an_arm_goes_through_json_and_has_its_kinds_recipe():
         arm = Arm(kind, tokens=(1,), seed=2)
         assert Arm.from_dict(arm.as_dict()) == arm
     assert Arm("embed").recipe == RECIPES["embed"] and Arm("base").recipe is None
-    with pytest.raises(SettingsError, match="no setting speed"):
+    with pytest.raises(SettingsError, match="no field speed"):
         Arm.from_dict({"kind": "base", "speed": 3})
     with pytest.raises(SettingsError, match="no setting size"):
         Arm.from_dict({"kind": "lora", "recipe": {"size": 3}})
@@ -83,3 +82,8 @@ def test_words_of_the_command_line():
     for wrong in ("partial:speed=3", "partial:steps", "partial:steps=0", "best", "", "lora:rank=x"):
         with pytest.raises(SettingsError):
             parse_arm(wrong)
+
+
+def test_a_negative_id_is_no_token():
+    with pytest.raises(SettingsError, match="a token id is -1"):
+        Arm("rows", tokens=(-1,))

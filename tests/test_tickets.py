@@ -99,7 +99,7 @@ def test_folders_that_are_no_tickets(tmp_path):
         Ticket.load(tmp_path)
     folder = a_ticket().save(tmp_path / "t")
     (folder / "ticket.json").write_text("{")
-    with pytest.raises(TicketError, match="not JSON"):
+    with pytest.raises(TicketError, match="as JSON"):
         Ticket.load(folder)
     (folder / "ticket.json").write_text(json.dumps({"token_ids": [1, 2]}))
     with pytest.raises(TicketError, match="different rows"):
