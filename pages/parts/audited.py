@@ -19,7 +19,7 @@ def choose(study: Study) -> Audit:
             rule = st.selectbox("Ticket", list(RULES), format_func=lambda name: RULES[name], key="audit_rule")
             k = st.number_input("k", 1, 100_000, 18, disabled=rule != "count", key="audit_k")
             budget = st.selectbox(
-                "Budget", list(BUDGETS), key="audit_budget", bind="query-params",
+                "Budget", list(BUDGETS), list(BUDGETS).index(Audit.budget), key="audit_budget", bind="query-params",
                 format_func=lambda b: "{}: {} sentences, {} steps an arm, {} of each random arm".format(b, *BUDGETS[b]),
             )  # fmt: skip
         left, right = st.columns(2)
