@@ -68,7 +68,7 @@ def test_an_arm_goes_through_json_and_has_its_kinds_recipe():
     assert Arm("embed").recipe == RECIPES["embed"] and Arm("base").recipe is None
     with pytest.raises(SettingsError, match="no field speed"):
         Arm.from_dict({"kind": "base", "speed": 3})
-    with pytest.raises(SettingsError, match="no setting size"):
+    with pytest.raises(SettingsError, match="no field size"):
         Arm.from_dict({"kind": "lora", "recipe": {"size": 3}})
 
 
