@@ -99,7 +99,6 @@ def test_characters_of_named_templates(name, source):
     ("a: {source}", "HHHSS"),
     ("\n a\nb\n{source}", "HHHHTTSS"),
     ("a\n\n{source}\n{source}:", "HHTSSPSSP"),
-    ("{{a}}\n{source!s:>3}", "HHHHSSS"),
 ])  # fmt: skip
 def test_characters_of_odd_templates(template, says):
     prompt = format_prompt(template, "xy", "English", "French")

@@ -81,3 +81,9 @@ def test_generation_does_not_depend_on_batching(tiny_model, tiny_tokenizer):
 def test_generation_stops_when_asked(tiny_model, tiny_tokenizer):
     with pytest.raises(Cancelled):
         generate(tiny_model, tiny_tokenizer, ["w3"], should_stop=lambda: True)
+
+
+@pytest.mark.parametrize("prompt", ["{source:>999999999999}", "{source!r}", "{source:{source}}"])
+def test_a_prompt_that_lays_its_fields_out_is_refused(prompt):
+    with pytest.raises(SettingsError, match="how a field is laid out"):
+        template(prompt)
