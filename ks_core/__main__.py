@@ -321,6 +321,11 @@ def run_cache(options: argparse.Namespace) -> int:
 
     cache = Cache()
     if options.clear:
+        kinds = sorted({entry.kind for entry in cache.entries()})
+        if options.clear not in ("all", *kinds):
+            raise SettingsError(
+                f"The cache holds no results of kind {options.clear!r}. It holds: {', '.join(kinds) or 'nothing'}."
+            )
         removed = cache.clear(None if options.clear == "all" else options.clear)
         print(f"removed {removed} results from {cache.folder}")
         return 0

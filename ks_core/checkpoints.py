@@ -195,6 +195,9 @@ def _folder(source: str, label: str, path: Path) -> Checkpoint:
                 source, label, kind, path, name, stored, matrix, tied=tied, vocabulary=words, file=file, stamp=stamp
             )
         )
+    lost = [path / name for pair in INDEXES for name in pair if (path / name).is_symlink()]
+    if lost:
+        raise CheckpointError(f"{lost[0]} is a link to nothing, or to itself. Put the file itself there.")
     ggufs = sorted(path.glob("*.gguf"))
     if len(ggufs) == 1:
         return _file(source, label, folders.inside(path, ggufs[0]))

@@ -57,9 +57,13 @@ def tensors(path: Path) -> dict[str, Tensor]:
             header = json.loads(file.read(length), object_pairs_hook=_no_duplicates)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except _NamedTwice:
+        raise CheckpointError(
+            f"{path} names a tensor twice in its header. It is damaged or made to deceive; do not use it."
+        ) from None
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError):
         raise CheckpointError(f"{path} is no safetensors file: its header is not JSON. Save it again.") from None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path} is no safetensors file: its header is no table of tensors.")
@@ -132,7 +136,9 @@ def _checked(path: Path, name: str, entry: object, data: int, size: int) -> Tens
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise CheckpointError(
-            "A safetensors header names a tensor twice. The file is damaged or made to deceive; do not use it."
-        )
+        raise _NamedTwice
     return found
+
+
+class _NamedTwice(Exception):
+    """A header that names one thing twice: two readers could take two different tensors from it."""
