@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from ks_core import log
-from ks_core.errors import KSLotteryError
+from ks_core.errors import KSLotteryError, of_machine
 from pages.parts import pair
 
 ASSETS = Path(__file__).parent / "assets"
@@ -68,4 +68,4 @@ except KSLotteryError as error:
     st.error(str(error), icon=":material/error:")
 except Exception as error:
     # The details are for whoever runs the server. Streamlit's own ways out of a script are no Exception.
-    st.error(log.unexpected(error, f"page {page.title}"), icon=":material/error:")
+    st.error(of_machine(error) or log.unexpected(error, f"page {page.title}"), icon=":material/error:")

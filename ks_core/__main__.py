@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_core import __version__, log
-from ks_core.errors import Cancelled, KSLotteryError, SettingsError
+from ks_core.errors import Cancelled, KSLotteryError, SettingsError, of_machine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,13 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
-    except MemoryError:
-        print(
-            "ks_core: the machine ran out of memory. Close other programs, or choose a smaller model.", file=sys.stderr
-        )
-        return 2
     except Exception as error:  # a person gets a sentence, the log the rest
-        print(f"ks_core: {log.unexpected(error, 'command line')}", file=sys.stderr)
+        print(f"ks_core: {of_machine(error) or log.unexpected(error, 'command line')}", file=sys.stderr)
         return 2
 
 

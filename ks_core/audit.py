@@ -32,7 +32,8 @@ from ks_core.study import Scan, Study, readable
 from ks_core.tickets import select
 
 if TYPE_CHECKING:
-    from ks_core.jobs import Job, Running
+    from ks_core.job_process import Running
+    from ks_core.jobs import Job
     from ks_core.ranking import Ranking
     from ks_core.stability import Stability
 
@@ -300,12 +301,12 @@ def delta_model(audit: Audit, scan: Scan) -> tuple[Any, Any]:
 
 def make_panels(audit: Audit, scan: Scan, names: list[str], running: Running) -> None:
     """Make some panels and keep each. ``running.progress`` may raise ``Cancelled``; what was kept stays."""
+    from ks_core.batches import encode
     from ks_core.certificate import predict
     from ks_core.evaluation import check_length, held_out
     from ks_core.gating import position_gating
     from ks_core.prompt_transfer import prompt_transfer
     from ks_core.strength import sweep
-    from ks_core.trainer import encode
 
     corpus = audit.corpus.load()
     asked = held_out(corpus, audit.prompt, audit.sentences, max_new_tokens=audit.max_new_tokens)

@@ -33,7 +33,7 @@ import torch
 from torch import nn
 from torch.optim import optimizer as torch_optimizer
 
-from ks_core import trainer
+from ks_core import batches, saved_training, trainer
 from ks_core.errors import SettingsError
 from ks_core.recipes import Recipe
 from ks_core.rows import lay_over
@@ -131,7 +131,7 @@ def train_peer(
     )
 
     wrapped, clock = _with_peft(model, ids), Clock()
-    order = trainer.batch_order([len(e["input_ids"]) for e in examples], recipe.batch_size, recipe.steps, recipe.seed)
+    order = batches.batch_order([len(e["input_ids"]) for e in examples], recipe.batch_size, recipe.steps, recipe.seed)
     with tempfile.TemporaryDirectory() as folder, clock.watching(wrapped):
         arguments = TrainingArguments(
             output_dir=folder, max_steps=recipe.steps, per_device_train_batch_size=recipe.batch_size,
@@ -140,7 +140,7 @@ def train_peer(
             save_strategy="no", remove_unused_columns=False, train_sampling_strategy="sequential",
             use_cpu=model.device.type == "cpu", dataloader_pin_memory=model.device.type == "cuda",
         )  # fmt: skip
-        trained, betas = trainer.trained_parameters(wrapped).values(), (recipe.beta1, recipe.beta2)
+        trained, betas = saved_training.trained_parameters(wrapped).values(), (recipe.beta1, recipe.beta2)
         peer = Trainer(
             wrapped,
             arguments,
@@ -196,9 +196,9 @@ def run(steps: int, rounds: int) -> int:
     scan = Study("demo:base", "demo:en-fr").scan()
     ids = [int(i) for i in scan.token_ids[select(scan)]]
     model, tokenizer = load_model("demo:base")
-    examples = trainer.encode(corpora.load("pack:fr-FR"), tokenizer, "short", model.config.max_position_embeddings)
+    examples = batches.encode(corpora.load("pack:fr-FR"), tokenizer, "short", model.config.max_position_embeddings)
     lengths = [len(e["input_ids"]) for e in examples]
-    tokens = sum(lengths[i] for i in trainer.batch_order(lengths, recipe.batch_size, steps, recipe.seed))
+    tokens = sum(lengths[i] for i in batches.batch_order(lengths, recipe.batch_size, steps, recipe.seed))
     about = f"demo:base, {len(ids)} rows; {rounds} rounds of {steps} steps, {tokens:,} tokens with prompts, no padding"
     for line in (*bench.machine(), about, f"{torch.get_num_threads()} threads\n"):
         print(f"- {line}", flush=True)

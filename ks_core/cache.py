@@ -28,11 +28,22 @@ from typing import Any
 import numpy as np
 
 from ks_core import workspace
+from ks_core.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
 #: Bytes kept at most, unless ``KS_LOTTERY_CACHE_BYTES`` says otherwise.
 DEFAULT_LIMIT = 4 << 30
+
+
+def _limit() -> int:
+    """Bytes of the setting. Raises ``SettingsError`` for what is no number of them."""
+    named = os.environ.get("KS_LOTTERY_CACHE_BYTES", str(DEFAULT_LIMIT))
+    if not named.isascii() or not named.isdecimal() or int(named[:20]) < 1:
+        raise SettingsError(
+            f"KS_LOTTERY_CACHE_BYTES is {named[:80]!r}. Expected a number of bytes, such as 4000000000."
+        )
+    return int(named[:20])
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class Cache:
 
     def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
         self._folder = folder
-        self.limit = limit or int(os.environ.get("KS_LOTTERY_CACHE_BYTES", DEFAULT_LIMIT))
+        self.limit = limit or _limit()
 
     @property
     def folder(self) -> Path:

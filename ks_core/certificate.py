@@ -107,13 +107,13 @@ def predict(
 ) -> Predictions:
     """What both models predict along the references.
 
-    ``model`` has every changed row laid over it (``ks_core.rows``); ``examples`` are ``trainer.encode``'s; ``statistic``
+    ``model`` has every changed row laid over it (``ks_core.rows``); ``examples`` are ``batches.encode``'s; ``statistic``
     maps token id to D (ids that are not in it have D = 0). ``report(done, total, message)`` may raise to cancel.
     """
     import torch
 
+    from ks_core.batches import IGNORED, Collator
     from ks_core.strength import acting
-    from ks_core.trainer import IGNORED, Collator
 
     inside = set(map(int, ticket))
     left_out = {token: d for token, d in statistic.items() if token not in inside}

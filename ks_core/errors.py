@@ -8,6 +8,8 @@ A message often quotes a file's content or name, which may come from a stranger.
 of bounded length, without anything that a terminal would act upon.
 """
 
+import errno
+
 LONGEST = 2000
 
 
@@ -64,3 +66,20 @@ class JobError(KSLotteryError):
 
 class Cancelled(Exception):
     """The user asked for the work to stop. Not an error: nothing is wrong with the input."""
+
+
+def of_machine(error: BaseException) -> str | None:
+    """What a person can do about the machine's own troubles (memory, disk, permissions); ``None`` for other errors."""
+    text = str(error).lower()
+    code = error.errno if isinstance(error, OSError) else None
+    # torch says it in words alone: "CUDA out of memory", and for the CPU "can't allocate memory".
+    if isinstance(error, MemoryError) or code == errno.ENOMEM or "out of memory" in text or "allocate memory" in text:
+        return "The machine ran out of memory. Close other programs, or choose a smaller batch, fewer rows or a smaller model."
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full. Free some space, then start it again: what was finished is kept."
+    if code in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+        named = getattr(error, "filename", None) or "A folder that is needed"
+        return one_line(
+            f"{named} cannot be written to ({getattr(error, 'strerror', '')}). Make it writable, then start it again."
+        )
+    return None

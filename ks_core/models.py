@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
     try:
         tokenizer = _tokenizer(where, extra)
         model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, trust_remote_code=False, **extra)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except MemoryError:
+        raise
+    except Exception as error:  # the libraries raise many kinds for a damaged file, some of them nothing but Exception
         raise ModelError(
-            f"{source} could not be loaded as a whole model ({first[:200]}). Expected a folder with "
+            f"{source} could not be loaded as a whole model ({_reason(error)}). Expected a folder with "
             "config.json, weights and tokenizer of a causal language model."
         ) from None
     tokenizer.padding_side = "left"
@@ -57,9 +59,15 @@ def load_tokenizer(source: str) -> Any:
         root = root.base
     try:
         return _tokenizer(*_location(root.path))
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(f"{source} has no tokenizer that could be loaded ({first[:200]}).") from None
+    except Exception as error:
+        raise ModelError(f"{source} has no tokenizer that could be loaded ({_reason(error)}).") from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a library said, or the kind of its error."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "a file holds more than weights, and loading it could run code"
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def _tokenizer(where: str, extra: dict[str, str]) -> Any:
@@ -78,10 +86,9 @@ def _merged(model: Any, laid: list[Path]) -> Any:
     for folder in laid:
         try:
             model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        except Exception as error:
             raise ModelError(
-                f"peft could not lay the adapter {folder.name} over its base ({first[:200]}). Merge it where it was "
+                f"peft could not lay the adapter {folder.name} over its base ({_reason(error)}). Merge it where it was "
                 "trained and open the merged checkpoint."
             ) from None
     return model

@@ -6,6 +6,7 @@ nothing else. A tensor it makes may still claim any shape over few bytes, so sha
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,9 @@ def _load(path: Path) -> Any:
             raise CheckpointError(f"{path} is cut short: its table of contents is missing. Download it again.")
         elif path.stat().st_size > LARGEST_OLD_FILE:
             raise CheckpointError(f"{path} is in PyTorch's old format and too large for it. Save it as safetensors.")
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles of other programs, in words for programmers
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except CheckpointError:
         raise
     except OSError:

@@ -128,7 +128,7 @@ def steps_seen(
 ) -> tuple[dict[int, int], dict[int, int]]:
     """First and last step, from 1, at which each token id was trained.
 
-    ``examples`` are token ids; ``order`` which example comes when, as ``ks_core.trainer.batch_order`` gives it.
+    ``examples`` are token ids; ``order`` which example comes when, as ``ks_core.batches.batch_order`` gives it.
 
     >>> steps_seen([[5, 6], [6]], order=[0, 1, 1, 1], batch_size=2)
     ({5: 1, 6: 1}, {5: 1, 6: 2})
@@ -143,8 +143,8 @@ def steps_seen(
 
 
 def _rebuilt(training: Training) -> dict[str, np.ndarray] | None:
+    from ks_core.batches import batch_order, count_tokens, encode
     from ks_core.models import load_tokenizer
-    from ks_core.trainer import batch_order, count_tokens, encode
 
     corpus = training.corpus.load()
     if corpus.content_hash[:12] != training.corpus_hash:  # the file, or the version of the pack, is another one

@@ -44,7 +44,7 @@ from ks_core.tickets import TICKET_FILE, Ticket, select, ticket_of
 from ks_core.translation import format_prompt, template
 
 if TYPE_CHECKING:
-    from ks_core.jobs import Running
+    from ks_core.job_process import Running
 
 
 class Report(Protocol):
@@ -138,7 +138,7 @@ class Bench:
 
     @cached_property
     def examples(self) -> list[dict[str, list[int]]]:
-        from ks_core.trainer import encode
+        from ks_core.batches import encode
 
         longest = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
         return encode(self.corpus, self.tokenizer, self.plan.prompt, longest)
@@ -146,7 +146,7 @@ class Bench:
     @cached_property
     def material(self) -> Material:
         """Counts, prompt tokens and vocabulary; the ticket is added where an arm needs it."""
-        from ks_core.trainer import count_tokens
+        from ks_core.batches import count_tokens
 
         empty = format_prompt(self.plan.prompt, "", self.corpus.source_language, self.corpus.target_language)
         return Material(
@@ -321,7 +321,8 @@ def random_delta(before: np.ndarray, after: np.ndarray, seed: int) -> np.ndarray
 
 def _trained(bench: Bench, arm: Arm, model: Any, place: Path, title: str, save: Callable[[], Any]) -> dict[str, Any]:
     """Train what takes a gradient, save it, and say how it went. Finds a finished training again."""
-    from ks_core.trainer import load_trained, save_trained, train, trained_parameters
+    from ks_core.saved_training import load_trained, save_trained, trained_parameters
+    from ks_core.trainer import train
 
     facts: dict[str, Any] = {"trainable": sum(p.numel() for p in trained_parameters(model).values())}
     record = place / "training.json"

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from ks_core import bench_training
+from ks_core.batches import encode
 from ks_core.bench_training import MIXED, OURS, PADDING_FREE, PARTS, PEER, Round, breakdown, compare, table
 from ks_core.corpora import Corpus, SentencePair
 from ks_core.errors import SettingsError
 from ks_core.recipes import Recipe
-from ks_core.trainer import encode
 
 CORPUS = Corpus(
     "test",

@@ -117,7 +117,7 @@ def test_a_pid_that_belongs_to_another_is_not_the_job(tmp_path):
     until(lambda: job.state == "running")
     path = job.folder / "process.json"
     real = json.loads(path.read_text())
-    path.write_text(json.dumps({"pid": os.getpid(), "started": real["started"] - 1000}))
+    path.write_text(json.dumps({**real, "pid": os.getpid()}))
     assert job.state == "failed"
     path.write_text(json.dumps(real))
     assert job.state == "running"
@@ -131,8 +131,10 @@ def test_half_written_files_are_no_error():
     (job.folder / "status.json").write_text('{"state": "do')
     with (job.folder / "events.jsonl").open("a") as file:
         file.write('{"half')
-    assert job.state == "failed"
+    assert job.state == "done", "its result is there, which is written last"
     assert len(job.events()) == 1
+    (job.folder / "result.json").write_text('{"fro')
+    assert job.state == "failed" and "without a word" in job.error
 
 
 def test_unknown_kinds_and_jobs_are_said():

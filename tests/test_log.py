@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from ks_core import jobs, log
+from ks_core import log
 from ks_core.__main__ import main
 from ks_core.errors import KSLotteryError
 
@@ -51,7 +51,7 @@ def test_a_job_that_fails_by_a_secret_does_not_tell_it(workspace_folder, monkeyp
     folder = workspace_folder / "jobs" / "20260101-000000-scan-abcdef"
     folder.mkdir(parents=True)
     (folder / "request.json").write_text('{"kind": "scan", "parameters": {}, "device": "cpu", "created": 1.0}')
-    assert jobs.main(folder) == 1
+    assert job_process.main(folder) == 1
     told = "".join(p.read_text(errors="replace") for p in folder.iterdir())
     assert "hf_abcdefghij" not in told and log.STRUCK in told
     log.path().unlink()

@@ -10,22 +10,12 @@ from torch import nn
 from transformers import DataCollatorForSeq2Seq
 
 from ks_core import trainer
+from ks_core.batches import IGNORED, Collator, Packer, _spread, batch_order, can_pack, count_tokens, encode, target_loss
 from ks_core.corpora import Corpus, SentencePair
 from ks_core.errors import CorpusError, ModelError, SettingsError
 from ks_core.recipes import Recipe
 from ks_core.rows import lay_over
-from ks_core.trainer import (
-    IGNORED,
-    Collator,
-    Packer,
-    RowwiseAdam,
-    _spread,
-    batch_order,
-    can_pack,
-    count_tokens,
-    encode,
-    target_loss,
-)
+from ks_core.trainer import RowwiseAdam
 
 PROMPT = "w3 {source} w4"
 CORPUS = Corpus(

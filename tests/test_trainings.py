@@ -8,9 +8,9 @@ import pytest
 from ks_core import demo, jobs, trainings
 from ks_core.arms import Arm
 from ks_core.audit import Audit, ranking, second_seed, stability
+from ks_core.batches import count_tokens, encode
 from ks_core.plans import CorpusChoice, Plan
 from ks_core.recipes import Recipe
-from ks_core.trainer import count_tokens, encode
 from ks_core.tuning import run_tune
 
 

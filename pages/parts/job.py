@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, NoReturn
 
 import streamlit as st
 
 from ks_core import access
+from ks_core.cache import Cache
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import FINAL, Job, all_jobs, submit
+
+#: Seconds in which a result that is not there cannot have left the cache by age.
+RECENT = 60.0
 
 
 def latest(kind: str, parameters: dict[str, Any]) -> Job | None:
@@ -34,8 +39,9 @@ def make(kind: str, parameters: dict[str, Any], label: str, button: str = "") ->
         st.error(job.error, icon=":material/error:")
     elif state == "cancelled":
         st.info("This was cancelled before it was finished. What was done is kept.", icon=":material/cancel:")
+    lost = bool(job and state == "done" and not button and _just_lost(job))
     try:
-        if button or state in ("failed", "cancelled"):
+        if button or lost or state in ("failed", "cancelled"):
             if st.button(button or "Start it again", type="primary", icon=":material/play_arrow:"):
                 submit(kind, parameters, label=label)
                 st.rerun()
@@ -44,6 +50,22 @@ def make(kind: str, parameters: dict[str, Any], label: str, button: str = "") ->
     except KSLotteryError as error:
         st.error(str(error), icon=":material/error:")
     st.stop()
+
+
+def _just_lost(job: Job) -> bool:
+    """Whether a job was done only now and what it made is not there, which would start it for ever. Says so."""
+    since = time.time() - float(job.status.get("finished", 0))
+    if since >= RECENT:
+        return False  # it was kept, and has left the cache since: it is made again
+    if st.session_state.setdefault(f"looked-{job.id}", 0) < 1:
+        st.session_state[f"looked-{job.id}"] += 1
+        st.rerun()  # it may have ended after the page had looked into the cache
+    st.error(
+        f"This was computed just now, but {Cache().folder} does not hold the result: it was cleared meanwhile, or the disk is "
+        "full or cannot be written to. Look after that, then start it again.",
+        icon=":material/error:",
+    )
+    return True
 
 
 def button(label: str, **options: Any) -> bool:

@@ -1,0 +1,148 @@
+"""What runs in a job's process: ``python -m ks_core.job_process FOLDER``. The other side of ``jobs``."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ks_core import jobs, log, processes, workspace
+from ks_core.errors import Cancelled, KSLotteryError, of_machine
+from ks_core.jobs import Job
+
+logger = logging.getLogger(__name__)
+
+#: How often the last word of a job is tried to be written, and seconds between: a full disk may get room again.
+ATTEMPTS, PAUSE = 5, 2.0
+
+
+class Running:
+    """A job as seen from inside: the function that does the work tells it how far it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._written = 0.0
+        self._stage: str | None = None
+        self._begun = False
+
+    def progress(self, done: float, total: float, message: str = "", *, unit: str = "", stage: str = "") -> None:
+        """Say how far the work is; raises ``Cancelled`` when it was asked to stop.
+
+        A new ``stage`` restarts the clock from which rate and time left are computed.
+        """
+        now = time.time()
+        fresh = stage != self._stage
+        if fresh or done >= total or now - self._written > 0.25:
+            self._written = now
+            change: dict[str, Any] = {"done": done, "total": total, "unit": unit, "message": message, "updated": now}
+            if fresh:
+                self._stage = stage
+                change |= {"stage_started": now, "stage_done": done}
+            with contextlib.suppress(OSError):  # a full disk does not end the work for the sake of its progress
+                jobs.update(self.folder, **change)
+        if self.should_stop():
+            raise Cancelled
+
+    def event(self, **fields: Any) -> None:
+        """Append one event, on a line of its own also after a process that was killed in the middle of one."""
+        with (self.folder / "events.jsonl").open("ab+") as file:
+            if file.tell() and not self._begun:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            self._begun = True
+            file.write(json.dumps({"time": time.time(), **fields}).encode() + b"\n")
+
+    def should_stop(self) -> bool:
+        """Whether the user asked for the job to stop, or took its folder away."""
+        return (self.folder / "cancel").exists() or not (self.folder / "request.json").exists()
+
+
+def main(folder: Path) -> int:
+    """Run the job of a folder in this process. Returns the exit code."""
+    log.begin()
+    running = Running(folder)
+    job = Job(folder)
+    try:
+        jobs.note_process(folder, os.getpid())
+        jobs.update(folder, state="queued")
+        with _turn(job):
+            jobs.update(folder, state="running", started=time.time())
+            request = job.request
+            logger.info("job %s began", job.id)
+            module, _, name = jobs.KINDS[request["kind"]].partition(":")
+            result = getattr(importlib.import_module(module), name)(request["parameters"], running)
+            workspace.write_json(folder / "result.json", result)
+            _last_word(folder, state="done")
+            logger.info("job %s is done", job.id)
+            return 0
+    except Cancelled:
+        logger.info("job %s was cancelled", job.id)
+        _last_word(folder, state="cancelled")
+        return 0
+    except BaseException as error:
+        print(log.redact(traceback.format_exc()), file=sys.stderr)  # into log.txt, for whoever looks after the program
+        logger.error("job %s failed: %s", job.id, error)
+        _last_word(folder, state="failed", error=_sentence(error))
+        return 1
+
+
+def _last_word(folder: Path, **change: Any) -> None:
+    """Write a job's final state; where the folder does not take it, again after a while."""
+    for attempt in range(ATTEMPTS):
+        if not folder.is_dir():
+            return  # it was removed meanwhile
+        try:
+            return jobs.update(folder, **change, finished=time.time())
+        except OSError as error:
+            logger.error("the state of job %s could not be written (%s)", folder.name, error.strerror)
+            time.sleep(PAUSE if attempt < ATTEMPTS - 1 else 0)
+
+
+def _sentence(error: BaseException) -> str:
+    """What a person can do about an error that ended a job."""
+    if isinstance(error, KSLotteryError):
+        return log.redact(str(error))
+    known = of_machine(error)
+    if known:
+        return known
+    return f"Something went wrong that this program did not expect ({type(error).__name__}). Its log says more."
+
+
+@contextlib.contextmanager
+def _turn(job: Job) -> Iterator[None]:
+    """Wait until no older job of the same device is waiting or running, then hold the device."""
+    request = job.request
+    device = str(request.get("device", "cpu")).replace("/", "_")
+    while True:
+        if (job.folder / "cancel").exists():
+            raise Cancelled
+        every = jobs.all_jobs()
+        older = every[[j.id for j in every].index(job.id) + 1 :] if job in every else []
+        ahead = [
+            j
+            for j in older
+            if j.request.get("device") == request.get("device")
+            and j.status.get("state", "queued") in ("queued", "running")  # none yet: its process is starting
+            and j.is_alive()
+        ]
+        if not ahead:
+            break
+        jobs.update(job.folder, message=f"waiting for {len(ahead)} other job{'s' if len(ahead) > 1 else ''}")
+        time.sleep(0.5)
+    with processes.locked(workspace.folder("jobs") / f".{device}.lock"):
+        yield
+
+
+if __name__ == "__main__":
+    from ks_core.job_process import main as run  # the module by its name, so that there is one of it
+
+    sys.exit(run(Path(sys.argv[1])))
