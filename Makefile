@@ -16,10 +16,7 @@ help:
 	@echo "make clean        remove the environment"
 
 app: $(VENV)/.app
-	@echo "Preparing the demo model (20 to 40 s the first time, nothing after that) ..."
-	@$(BIN)/python -m ks_core demo
-	@echo "Starting the app. Open http://127.0.0.1:$(PORT) (stop it with Ctrl-C)."
-	@$(BIN)/python -m streamlit run app.py --server.port $(PORT)
+	@$(BIN)/python -m ks_core serve --port $(PORT)
 
 test: $(VENV)/.dev
 	@echo "ruff ..."

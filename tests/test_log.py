@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from ks_core import log
+from ks_core import job_process, log
 from ks_core.__main__ import main
 from ks_core.errors import KSLotteryError
 

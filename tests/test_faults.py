@@ -1,0 +1,253 @@
+"""What goes wrong around the program: a full disk, a folder that goes, two servers, a clock, a port, no memory.
+
+After each: the true state, nothing finished lost, one clear sentence.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from samples import NAME, ROWS, folder, safetensors, write
+from streamlit.testing.v1 import AppTest
+
+from ks_core import job_process, jobs, processes, workspace
+from ks_core.__main__ import main
+from ks_core.arms import parse_arm
+from ks_core.cache import Cache
+from ks_core.plans import CorpusChoice, Plan
+from ks_core.study import Study
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A sound pair of twelve rows."""
+    return str(write(tmp_path / "base", folder())), str(
+        write(tmp_path / "tuned", folder(model__safetensors=safetensors({NAME: ROWS + 1})))
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch):
+    """A disk of half a megabyte with the workspace on it."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", place], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"a disk of its own needs the right to mount ({made.stderr.strip()})")
+    monkeypatch.setenv("KS_LOTTERY_HOME", str(place / "home"))
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(disk):
+    """Take all that is left of a disk."""
+    with contextlib.suppress(OSError), (disk / "filler").open("ab", buffering=0) as file:
+        while True:
+            file.write(bytes(512))
+
+
+def page(base, tuned):
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    at.query_params["base"], at.query_params["tuned"] = base, tuned
+    return at.run()
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def plan_of(tiny_folder, tmp_path, *arms):
+    text = tmp_path / "pairs.tsv"
+    text.write_text("\n".join(f"w{5 + i % 30} w{5 + i // 30} w{5 + i % 7}\tw{20 + i % 40}" for i in range(120)))
+    return Plan(
+        base=str(tiny_folder), tuned="", arms=tuple(map(parse_arm, arms)), prompt="w3 {source} w4",
+        corpus=CorpusChoice(f"file:{text}", source_language="A", target_language="B"),
+        sentences=4, max_new_tokens=4, device="cpu",
+    )  # fmt: skip
+
+
+def test_a_full_disk_and_a_scan(small_disk, pair, capsys):
+    (small_disk / "home").mkdir()
+    fill(small_disk)
+    scan = Study(*pair).scan()
+    assert scan.winners(0.05).any() and not Cache().entries(), "the result is had, and not kept"
+    assert main(["scan", *pair]) == 0
+    assert "12 of 12 rows changed" in capsys.readouterr().out
+    at = page(*pair)
+    assert not at.exception and "Free some disk" in at.error[0].value
+    (small_disk / "filler").unlink()
+    at.run()
+    until(lambda: jobs.all_jobs("scan") and jobs.all_jobs("scan")[0].state == "done")
+    at.run()
+    assert not at.error and at.metric[0].value == "12"
+
+
+def test_a_disk_that_fills_during_a_run(small_disk, tiny_folder, tmp_path):
+    """The run fails in a sentence, keeps what it had finished, and goes on from there when there is room."""
+    plan = plan_of(tiny_folder, tmp_path, "base", "prompt:steps=3:batch_size=2", "frequent:k=8:steps=400:batch_size=2")
+    job = jobs.submit("tune", plan.as_dict())
+    until(lambda: sum("step" in e and e["arm"] == 2 for e in job.events()) > 30)
+    fill(small_disk)
+    until(lambda: not job.is_alive())
+    assert job.state == "failed" and "disk" in job.error and "finished" in job.error
+    (small_disk / "filler").unlink()
+    kept = {p.parent.name: p.read_bytes() for p in job.folder.glob("arms/*/result.json")}
+    assert set(kept) == {"00-base", "01-prompt"}
+    assert jobs.resume(job).wait(200) == "done", job.log_tail()
+    assert len(job.result["arms"]) == 3 and not any(arm["error"] for arm in job.result["arms"])
+    assert all((job.folder / "arms" / name / "result.json").read_bytes() == data for name, data in kept.items())
+    assert not list(job.folder.rglob("*.tmp"))
+
+
+def test_a_cache_that_goes_while_it_is_used(workspace_folder, pair):
+    study = Study(*pair)
+    first = study.scan()
+    shutil.rmtree(workspace_folder / "cache")
+    assert study.cached_scan() is None
+    np.testing.assert_array_equal(study.scan().counts, first.counts)
+    assert study.cached_scan() is not None, "the folder was made again"
+
+
+def test_a_cache_that_takes_nothing(workspace_folder, pair):
+    """As after a remount that is read-only. The page says so, and does not compute for ever."""
+    (workspace_folder / "cache").write_text("a file stands where the folder was")
+    at = page(*pair)
+    until(lambda: jobs.all_jobs("scan") and jobs.all_jobs("scan")[0].state == "done")
+    at.run()
+    assert not at.exception and "does not hold the result" in at.error[0].value
+    at.run()
+    assert len(jobs.all_jobs("scan")) == 1
+    (workspace_folder / "cache").unlink()
+    next(b for b in at.button if b.label == "Start it again").click().run()
+    until(lambda: jobs.all_jobs("scan")[0].state == "done")
+    at.run()
+    assert not at.error and at.metric[0].value == "12"
+
+
+def test_the_whole_workspace_goes_under_a_run(workspace_folder, tiny_folder, tmp_path):
+    plan = plan_of(tiny_folder, tmp_path, "base", "frequent:k=8:steps=20000:batch_size=2")
+    job = jobs.submit("tune", plan.as_dict())
+    until(lambda: any("step" in e for e in job.events()))
+    pid = json.loads((job.folder / "process.json").read_text())["pid"]
+    shutil.rmtree(workspace_folder / "jobs", ignore_errors=True)
+    until(lambda: processes.identity(pid) is None)
+    assert jobs.all_jobs() == []
+
+
+SUBMIT = """
+import json, sys, time
+from ks_core import jobs
+while time.time() < float(sys.argv[1]):
+    pass
+print(jobs.submit("scan", json.loads(sys.argv[2])).id)
+"""
+
+
+def test_two_servers_on_one_workspace(pair):
+    """Many processes ask for the same at the same moment: it is done once."""
+    asked = json.dumps({"base": pair[0], "tuned": pair[1]})
+    moment = str(time.time() + 3)
+    several = [
+        subprocess.Popen([sys.executable, "-c", SUBMIT, moment, asked], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for _ in range(5)
+    ]
+    ids = {process.communicate(timeout=60)[0].strip() for process in several}
+    assert len(ids) == 1 and len(jobs.all_jobs()) == 1
+    assert jobs.all_jobs()[0].wait(60) == "done"
+    assert len(Cache().entries()) == 1
+
+
+def test_a_clock_that_is_set_back(tmp_path, monkeypatch, tiny_folder):
+    """By a day, while one job runs and another had ended."""
+    plan = plan_of(tiny_folder, tmp_path, "base", "frequent:k=8:steps=20000:batch_size=2")
+    old = jobs.submit("scan", {"base": "/nowhere", "tuned": "/nowhere"})
+    assert old.wait(60) == "failed"
+    running = jobs.submit("tune", plan.as_dict())
+    until(lambda: any("step" in e for e in running.events()))
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 86400)
+    assert running.state == "running" and running.progress.total
+    new = jobs.submit("scan", {"base": "/nowhere", "tuned": "/nowhere"})
+    assert [j.id for j in jobs.all_jobs("scan")] == [new.id, old.id], "the newest is first, whatever its date says"
+    assert new.wait(60) == "failed"
+    (running.folder / "cancel").write_text(str(real()))
+    running.insist()
+    assert float((running.folder / "cancel").read_text()) < real() - 80000, "the patience begins anew"
+    assert running.wait(60) == "cancelled"
+    left = workspace.folder("jobs") / "20990101-000000-scan-abcdef"
+    workspace.write_json(left / "request.json", {"kind": "scan", "parameters": {}, "created": real() + 1000})
+    assert jobs.Job(left).state == "failed", "it does not wait for its date to come"
+
+
+def test_a_server_that_is_killed_as_it_starts_a_job(monkeypatch, pair):
+    """Before it could write down which process it was: the process itself does."""
+    monkeypatch.setattr(jobs, "note_process", lambda folder, pid: None)
+    job = jobs.submit("scan", {"base": pair[0], "tuned": pair[1]})
+    until(lambda: (job.folder / "process.json").exists())
+    assert job.wait(60) == "done"
+
+
+def test_a_job_that_is_killed_between_its_result_and_its_last_word(pair):
+    job = jobs.submit("scan", {"base": pair[0], "tuned": pair[1]})
+    assert job.wait(60) == "done"
+    until(lambda: not job.is_alive())
+    jobs.update(job.folder, state="running")
+    assert job.state == "done" and job.result["rows"] == 12
+
+
+def test_no_memory(pair, tmp_path, monkeypatch):
+    """A job whose process gets no more memory says so."""
+    (tmp_path / "sitecustomize.py").write_text("from ks_core import jobs\njobs.KINDS['hungry'] = 'hungry:run'\n")
+    (tmp_path / "hungry.py").write_text(
+        "import resource, sys\nimport numpy, torch\n\n\ndef run(parameters, running):\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))\n"
+        "    make = numpy.ones if parameters['library'] == 'numpy' else torch.ones\n"
+        "    return {'made': len(make(8 << 30))}\n"
+    )  # fmt: skip
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    monkeypatch.setitem(jobs.KINDS, "hungry", "hungry:run")
+    for library in ("numpy", "torch"):
+        job = jobs.submit("hungry", {"library": library})
+        assert job.wait(60) == "failed" and "ran out of memory" in job.error, job.log_tail()
+
+
+def test_a_port_that_is_taken(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["serve", "--port", str(port)]) == 2
+    said = capsys.readouterr().err
+    assert f"Port {port} cannot be had" in said and f"PORT={port % 65535 + 1}" in said and said.count("\n") == 1
+    assert main(["serve", "--port", "70000"]) == 2
+
+
+def test_a_last_word_that_the_disk_takes_later(monkeypatch, pair):
+    job = jobs.submit("scan", {"base": pair[0], "tuned": pair[1]})
+    job.wait(60)
+    tried = []
+
+    def update(folder, **change):
+        tried.append(change)
+        if len(tried) < 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(job_process, "PAUSE", 0.0)
+    monkeypatch.setattr(jobs, "update", update)
+    job_process._last_word(job.folder, state="failed", error="The disk is full.")
+    assert len(tried) == 3 and tried[-1]["state"] == "failed"
