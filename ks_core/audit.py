@@ -21,7 +21,7 @@ import numpy as np
 
 from ks_core import demo, trainings, values, workspace
 from ks_core.arms import Arm
-from ks_core.errors import SettingsError, TicketError
+from ks_core.errors import KSLotteryError, SettingsError, TicketError
 from ks_core.ks import exact_pvalue
 from ks_core.matrices import take, to_floats
 from ks_core.plans import CorpusChoice, Plan
@@ -149,7 +149,10 @@ class Audit:
         for job in all_jobs("tune"):
             if job.state != "done":
                 continue
-            plan, summary = Plan.from_dict(job.request["parameters"]), job.result
+            try:
+                plan, summary = Plan.from_dict(job.request["parameters"]), job.result
+            except KSLotteryError:  # of an older version, or damaged
+                continue
             kinds = {a["kind"] for a in summary["arms"] if not a["error"]}
             same = (plan.rule, plan.prompt, plan.corpus) == (self.rule, self.prompt, self.corpus)
             chosen = plan.k == self.k if self.rule == "count" else plan.alpha == self.alpha

@@ -7,12 +7,14 @@ their numbers can stand in one table.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from ks_core import workspace
 from ks_core.corpora import Corpus
-from ks_core.errors import SettingsError
+from ks_core.errors import ModelError, SettingsError
 from ks_core.scores import Evaluation, evaluate
 from ks_core.translation import Generation, format_prompt, generate, template
 
@@ -115,6 +117,19 @@ def check_length(model: Any, tokenizer: Any, held_out: HeldOut) -> None:
         )
 
 
-def answers_from_dicts(records: Sequence[dict[str, Any]]) -> list[Generation]:
-    """What ``Outcome.answers_as_dicts`` gave."""
-    return [Generation(**record) for record in records]
+def read_answers(run: Path, arm: Mapping[str, Any]) -> list[Generation]:
+    """The answers of a run's arm, in the order of the held-out sentences. ``arm`` is its entry in the run's result.
+
+    Raises ``ModelError`` when the file is missing or damaged.
+    """
+    path = run / "arms" / str(arm["folder"]) / "answers.json"
+    found = workspace.read_json(path)
+    try:
+        answers = [Generation(**record) for record in found] if isinstance(found, list) else []
+    except TypeError:
+        answers = []
+    if not answers:
+        raise ModelError(
+            f"The answers of {arm['name']} cannot be read ({path}). The file is missing or damaged: start the run again."
+        )
+    return answers

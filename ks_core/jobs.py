@@ -145,7 +145,10 @@ class Job:
         """What came out. Raises ``JobError`` when the job is not done."""
         if self.state != "done":
             raise JobError(f"Job {self.id} is {self.state}: it has no result.")
-        return _read(self.folder / "result.json")
+        found = _read(self.folder / "result.json")
+        if not found:
+            raise JobError(f"The result of job {self.id} is missing or damaged. Start it again.")
+        return found
 
     def events(self) -> list[dict[str, Any]]:
         """Every event so far, oldest first. A line that is half written is left for the next look."""

@@ -5,7 +5,7 @@ A read-only server shows these and the demo. Preparing one tests it, so that nob
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,11 +26,8 @@ class Prepared:
 def studies() -> list[Prepared]:
     """Every prepared study, by name; first those of the demo. A damaged list counts as empty."""
     found = [Prepared(name, demo.BASE, name) for name in demo.names() if name != demo.BASE]
-    try:
-        kept = json.loads(_file().read_text(encoding="utf-8"))
-        found += [Prepared(str(k["name"]), str(k["base"]), str(k["tuned"])) for k in kept]
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
+    with contextlib.suppress(TypeError, KeyError):
+        found += [Prepared(str(k["name"]), str(k["base"]), str(k["tuned"])) for k in workspace.read_json(_file())]
     return found
 
 

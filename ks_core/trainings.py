@@ -6,7 +6,6 @@ same base can be compared with each other, and say by their facets in what they 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ks_core import demo
+from ks_core import demo, workspace
 from ks_core.arms import ROWS, Arm
 from ks_core.cache import Cache
 from ks_core.errors import KSLotteryError
@@ -186,8 +185,8 @@ def _arm(folder: Path) -> Training | None:
     """The arm whose adapter a folder is: ``<run>/arms/<number>-<kind>/adapter``."""
     try:
         place, run = folder.parent, folder.parents[2]
-        plan = Plan.from_dict(json.loads((run / "plan.json").read_text(encoding="utf-8")))
-        told = json.loads((place / "result.json").read_text(encoding="utf-8"))
+        plan = Plan.from_dict(workspace.read_json(run / "plan.json"))
+        told = workspace.read_json(place / "result.json")
         arm: Arm = plan.arms[int(place.name.partition("-")[0])]
         fields = dict(part.partition(":")[::2] for part in told["signature"].split("|"))
         base, corpus = fields["base"].rpartition("@")[2], fields["corpus"].rpartition("@")[2]

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -35,7 +34,7 @@ from ks_core.arms import NEED_TICKET, NEED_TUNED_ROWS, Arm, Material, choose_row
 from ks_core.checkpoints import Checkpoint, open_checkpoint
 from ks_core.corpora import Corpus
 from ks_core.errors import Cancelled, CorpusError, ModelError, SettingsError, TicketError
-from ks_core.evaluation import HeldOut, answers_from_dicts, evaluate_model, held_out
+from ks_core.evaluation import HeldOut, evaluate_model, held_out, read_answers
 from ks_core.plans import Plan
 from ks_core.scores import compare, why_no_spbleu
 from ks_core.signature import Signature, versions
@@ -205,10 +204,7 @@ class Bench:
 
 def _finished(place: Path) -> dict[str, Any] | None:
     """The result of an arm that an earlier stretch of the run finished."""
-    try:
-        found = json.loads((place / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    found = workspace.read_json(place / "result.json")
     return found if isinstance(found, dict) and not found.get("error") else None
 
 
@@ -326,9 +322,10 @@ def _trained(bench: Bench, arm: Arm, model: Any, place: Path, title: str, save: 
 
     facts: dict[str, Any] = {"trainable": sum(p.numel() for p in trained_parameters(model).values())}
     record = place / "training.json"
-    if record.is_file():  # stopped while it was being scored
+    noted = workspace.read_json(record)
+    if isinstance(noted, dict):  # stopped while it was being scored
         load_trained(model, place)
-        return facts | json.loads(record.read_text(encoding="utf-8"))
+        return facts | noted
     assert arm.recipe is not None
     recipe, number = arm.recipe, int(place.name[:2])
 
@@ -431,12 +428,7 @@ def _save_whole(bench: Bench, model: Any, folder: Path) -> None:
 def _significance(bench: Bench, results: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
     """Every arm against the base and against Embed Tuning: paired bootstrap, under every rule."""
     finished = {r["name"]: r for r in results if not r["error"]}
-    answers = {
-        name: answers_from_dicts(
-            json.loads((folder / "arms" / r["folder"] / "answers.json").read_text(encoding="utf-8"))
-        )
-        for name, r in finished.items()
-    }
+    answers = {name: read_answers(folder, r) for name, r in finished.items()}
     found = {}
     for against in ("base", "embed", "tuned"):
         baseline = next((name for name, r in finished.items() if r["kind"] == against), None)
@@ -452,7 +444,7 @@ def _sweep(bench: Bench, folder: Path) -> list[dict[str, Any]]:
     from ks_core.rows import lay_over, lift_off
 
     path = folder / "sweep.json"
-    known: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    known: list[dict[str, Any]] = workspace.read_json(path) or []
     by_size = {entry["rows"]: entry for entry in known}
     alphas = sorted(set(bench.plan.sweep))
     points = []

@@ -6,13 +6,12 @@ Nothing here computes a score. Shares are ratios of gains with paired bootstrap 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ks_core.certificate import Predictions, outcome
-from ks_core.evaluation import answers_from_dicts
+from ks_core.evaluation import read_answers
 from ks_core.plans import Plan
 from ks_core.shares import Bootstrap, Share, share
 from ks_core.translation import Generation, extract
@@ -277,12 +276,7 @@ def _answers(run: Job) -> tuple[list[dict[str, Any]], dict[str, list[Generation]
     summary = run.result
     corpus = Plan.from_dict(run.request["parameters"]).corpus.load()
     finished = [a for a in summary["arms"] if not a["error"]]
-    answers = {
-        a["name"]: answers_from_dicts(
-            json.loads((run.folder / "arms" / a["folder"] / "answers.json").read_text(encoding="utf-8"))
-        )
-        for a in finished
-    }
+    answers = {a["name"]: read_answers(run.folder, a) for a in finished}
     count = len(next(iter(answers.values())))
     return finished, answers, [p.target for p in corpus.held_out[:count]], corpus.target_language
 

@@ -194,6 +194,30 @@ def test_a_clock_that_is_set_back(tmp_path, monkeypatch, tiny_folder):
     assert jobs.Job(left).state == "failed", "it does not wait for its date to come"
 
 
+def test_a_damaged_file_of_a_finished_run(tiny_folder, tmp_path, workspace_folder):
+    """Each of its files by itself, missing, half there and of other content: the pages stand, and nothing is unexpected."""
+    plan = plan_of(tiny_folder, tmp_path, "base", "frequent:k=8:steps=2:batch_size=2")
+    job = jobs.submit("tune", plan.as_dict())
+    assert job.wait(120) == "done", job.log_tail()
+    tuned = str(job.folder / "arms" / "01-frequent" / "adapter")
+    Study(str(tiny_folder), tuned).scan()
+    at = page(str(tiny_folder), tuned).switch_page("pages/fine_tune.py")
+    at.query_params["run"] = job.id
+    at.session_state["view"] = "Results"
+    for path in sorted(p for p in job.folder.rglob("*.json*") if "adapter" not in p.parts):
+        whole = path.read_bytes()
+        for damaged in (None, whole[: len(whole) // 2], b"[]", b"{}", b'"text"'):
+            path.unlink() if damaged is None else path.write_bytes(damaged)
+            for name in ("fine_tune", "audit", "compare"):
+                at = at.switch_page(f"pages/{name}.py").run()
+                assert not at.exception, (path, damaged, name)
+                log = workspace_folder / "logs" / "ks-lottery.log"
+                assert "Traceback" not in log.read_text(), (path, damaged, name)
+        path.write_bytes(whole)
+    at = at.switch_page("pages/fine_tune.py").run()
+    assert not at.error and "Most frequent" in str(at.dataframe[0].value)
+
+
 def test_a_server_that_is_killed_as_it_starts_a_job(monkeypatch, pair):
     """Before it could write down which process it was: the process itself does."""
     monkeypatch.setattr(jobs, "note_process", lambda folder, pid: None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import zipfile
 from functools import partial
@@ -13,8 +12,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from ks_core import access, comparison, figures, tuning_figures
+from ks_core import access, comparison, figures, tuning_figures, workspace
 from ks_core.errors import KSLotteryError
+from ks_core.evaluation import read_answers
 from ks_core.jobs import Job, resume
 from ks_core.translation import RULES, extract
 from pages.parts import charts, downloads, job
@@ -145,23 +145,20 @@ def _translations(run: Job, summary: dict[str, Any], rule: str) -> None:
         except KSLotteryError as error:
             st.error(f"The text of this run cannot be read any more. {error}", icon=":material/error:")
             return
-        answers = {
-            arm["name"]: json.loads((run.folder / "arms" / arm["folder"] / "answers.json").read_text(encoding="utf-8"))
-            for arm in summary["arms"] if not arm["error"]
-        }  # fmt: skip
+        answers = {arm["name"]: read_answers(run.folder, arm) for arm in summary["arms"] if not arm["error"]}
         count = min(len(next(iter(answers.values()))), len(pairs))
         number = int(st.number_input(f"Sentence (of {count})", 1, count, 1, key="tune_sentence")) - 1
         st.markdown(f"**Source** {plain(pairs[number].source)}  \n**Reference** {plain(pairs[number].target)}")
         rows = ["| Arm | Answer | |", "|---|---|---|"]
         for name, given in answers.items():
             answer = given[number]
-            text = extract(answer["text"], rule, answer["prompt"])
+            text = extract(answer.text, rule, answer.prompt)
             words = " ".join(
                 f":green-background[{plain(part)}]" if same else plain(part)
                 for part, same in comparison.marked(text[:600], pairs[number].target)
             )
-            rest = len(extract(answer["text"], "raw", answer["prompt"])) - len(text)
-            ended = "ended" if answer["stopped"] else "ran on to the limit"
+            rest = len(extract(answer.text, "raw", answer.prompt)) - len(text)
+            ended = "ended" if answer.stopped else "ran on to the limit"
             cut = f", {rest:,} characters cut" if rest > 0 else ""
             rows.append(f"| {plain(name)} | {words or '*nothing*'} | *{ended}{cut}* |")
         st.markdown("\n".join(rows))
@@ -232,12 +229,8 @@ def _names(run: Job) -> dict[str, str]:
 
 def _partial(run: Job) -> dict[str, Any]:
     """The results of an unfinished run so far."""
-    found = []
-    for path in sorted((run.folder / "arms").glob("*/result.json")):
-        try:
-            found.append(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            continue
+    read = (workspace.read_json(path) for path in sorted((run.folder / "arms").glob("*/result.json")))
+    found = [arm for arm in read if isinstance(arm, dict)]
     return {
         "arms": found, "significance": {}, "sweep": [], "notes": [],
         "signature": found[0]["signature"] if found else "",
