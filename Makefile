@@ -26,7 +26,7 @@ test: $(VENV)/.dev
 	@echo "mypy ..."
 	@$(BIN)/mypy
 	@echo "Tests (some minutes; the first run prepares the demo model) ..."
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m soak -s tests/test_soak.py

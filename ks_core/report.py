@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ks_core import __version__, figures, verdict
+from ks_core import __version__, drawing, figures, verdict
 from ks_core.ks import critical_value
 from ks_core.study import Scan, Study, readable, table
 from ks_core.tickets import RULES
@@ -59,7 +59,7 @@ class Section:
         """A figure that can be zoomed and pointed at, with its description for those who do not see it."""
         self.figures.append(made)
         made.update_layout(template="plotly_white")
-        said = figures.alt(made)
+        said = drawing.alt(made)
         self.parts.append(
             f'<figure role="group" aria-label="{escape(said)}">'
             + made.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})

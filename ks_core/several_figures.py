@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from ks_core.figures import MUTED, WINNING, _mark, _nothing, _text, labelled, sheet
+from ks_core.drawing import MUTED, WINNING, labelled, mark, nothing, sheet, text
 from ks_core.several import Intersection, Several
 
 #: How many combinations an UpSet plot shows, and how many tokens a rank chart follows.
@@ -33,13 +33,13 @@ def pvalue_outlines(found: Several, alpha: float) -> go.Figure:
         top = max(top, int(counts.max()))
         figure.add_scatter(
             x=np.repeat(edges, 2)[1:-1].astype(np.float32), y=np.maximum(np.repeat(counts, 2), 0.5).astype(np.float32),
-            mode="lines", name=_text(name), line={"color": colour, "width": 2, "dash": DASHES[n % len(DASHES)]},
-            customdata=np.repeat(counts, 2), hovertemplate=f"{_text(name)}: %{{customdata:,}} rows<extra></extra>",
+            mode="lines", name=text(name), line={"color": colour, "width": 2, "dash": DASHES[n % len(DASHES)]},
+            customdata=np.repeat(counts, 2), hovertemplate=f"{text(name)}: %{{customdata:,}} rows<extra></extra>",
         )  # fmt: skip
-    _mark(figure, alpha, f"alpha = {alpha:g}", left=alpha > 0.5)
+    mark(figure, alpha, f"alpha = {alpha:g}", left=alpha > 0.5)
     figure.update_yaxes(type="log", dtick=1, range=[math.log10(0.7), math.log10(top * 1.5)])
     if not found.changed.any():
-        _nothing(figure)
+        nothing(figure)
     parts = "; ".join(
         f"{name}: {int(found.changed[:, n].sum()):,} rows changed, {int((found.pvalue[:, n] < alpha).sum()):,} below alpha"
         for n, name in enumerate(found.names)
@@ -57,7 +57,7 @@ def upset(parts: Sequence[Intersection], names: Sequence[str]) -> go.Figure:
     figure.add_bar(
         x=places, y=sizes, text=[f"{s:,}" for s in sizes], textposition="outside", cliponaxis=False,
         marker={"color": [WINNING if full else MUTED for full in everywhere], "line": {"width": 0}}, row=1, col=1,
-        hovertext=[f"{s:,} rows in {_text(' and '.join(i.names))} alone" for s, i in zip(sizes, shown, strict=True)],
+        hovertext=[f"{s:,} rows in {text(' and '.join(i.names))} alone" for s, i in zip(sizes, shown, strict=True)],
         hovertemplate="%{hovertext}<extra></extra>",
     )  # fmt: skip
     rows = {name: n for n, name in enumerate(names)}
@@ -73,11 +73,11 @@ def upset(parts: Sequence[Intersection], names: Sequence[str]) -> go.Figure:
     figure.update_xaxes(showticklabels=False, title=None, showgrid=False, zeroline=False)
     figure.update_yaxes(title="Rows", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(
-        title=None, tickvals=list(rows.values()), ticktext=[_text(n) for n in names], row=2, col=1, zeroline=False,
+        title=None, tickvals=list(rows.values()), ticktext=[text(n) for n in names], row=2, col=1, zeroline=False,
         range=[len(names) - 0.5, -0.5],
     )  # fmt: skip
     if not shown:
-        _nothing(figure, "No row is in any ticket")
+        nothing(figure, "No row is in any ticket")
     more = f" {len(parts) - len(shown)} smaller combinations are not drawn." if len(parts) > len(shown) else ""
     said = "; ".join(f"{s:,} in {' and '.join(i.names)}" for s, i in list(zip(sizes, shown, strict=True))[:8])
     return labelled(figure, "Rows in exactly these tickets", f"UpSet plot of {len(names)} tickets: {said}.{more}")
@@ -92,25 +92,25 @@ def rank_changes(found: Several, tokens: Sequence[str], first: int = 0) -> go.Fi
     # The names stand apart from each other on the left, each with a line to its rank.
     places = np.geomspace(1, max(ranks.max(initial=1), 10), max(len(top), 2))
     figure = sheet("Rank by D (log scale)", "", height=600)
-    names = ["token", *(_text(found.names[n]) for n in columns)]
+    names = ["token", *(text(found.names[n]) for n in columns)]
     for row, rank, place in zip(top, ranks, places, strict=False):
         everywhere = bool(found.ticket[row].all())
         figure.add_scatter(
-            x=names, y=[place, *rank.tolist()], mode="lines+markers", name=_text(tokens[row]), showlegend=False,
+            x=names, y=[place, *rank.tolist()], mode="lines+markers", name=text(tokens[row]), showlegend=False,
             line={"color": WINNING if everywhere else MUTED, "width": 2}, marker={"size": [0, *[7] * len(rank)]},
-            hovertemplate=f"{_text(tokens[row])}: rank %{{y:,}} in %{{x}}<extra></extra>",
+            hovertemplate=f"{text(tokens[row])}: rank %{{y:,}} in %{{x}}<extra></extra>",
         )  # fmt: skip
         figure.add_annotation(
-            x="token", y=math.log10(place), text=_text(tokens[row]), showarrow=False, xanchor="right", xshift=-6,
+            x="token", y=math.log10(place), text=text(tokens[row]), showarrow=False, xanchor="right", xshift=-6,
             font={"size": 12},
         )  # fmt: skip
     figure.update_yaxes(type="log", autorange="reversed", dtick=1)
     figure.update_xaxes(type="category", range=[-0.5, len(names) - 0.7])
     if not len(top):
-        _nothing(figure)
+        nothing(figure)
     shared = int(found.ticket[top].all(axis=1).sum()) if len(top) else 0
     return labelled(
-        figure, f"Where the top of {_text(found.names[first])} stands elsewhere",
+        figure, f"Where the top of {text(found.names[first])} stands elsewhere",
         f"Ranks of the {len(top)} tokens of largest D in {found.names[first]} in every checkpoint; {shared} of them are in all "
         "tickets.",
     )  # fmt: skip

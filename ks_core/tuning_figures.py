@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from ks_core.figures import BASE, CONTROL, MUTED, TUNED, WINNING, labelled, sheet
+from ks_core.drawing import BASE, CONTROL, MUTED, TUNED, WINNING, labelled, sheet
 
 if TYPE_CHECKING:
     import pandas as pd

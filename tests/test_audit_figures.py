@@ -7,7 +7,7 @@ import pytest
 
 from ks_core import audit_figures as audit
 from ks_core.calibration import Calibration, Case, Critical, Power, Settings
-from ks_core.figures import CONTROL, MUTED, TUNED, WINNING, alt
+from ks_core.drawing import CONTROL, MUTED, TUNED, WINNING, alt
 from ks_core.ranking import Correlation, Effect, Ranking
 from ks_core.signature import Signature
 from ks_core.stability import Run, compare

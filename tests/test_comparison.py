@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ks_core import comparison, figures, tuning_figures
+from ks_core import comparison, drawing, tuning_figures
 from ks_core.scores import compare, evaluate
 from ks_core.translation import RULES, Generation
 
@@ -68,11 +68,11 @@ def test_figures_say_what_they_show(summary):
             figure = tuning_figures.score_chart(frame, metric, rule)
             assert [t.name for t in figure.data] == ["Base", "Ticket"]
             assert figure.data[1].y[0] == frame[f"{metric}_{rule}"][1]
-            assert figure.data[0].x[0] < figure.data[1].x[0] and "2 arms" in figures.alt(figure)
+            assert figure.data[0].x[0] < figure.data[1].x[0] and "2 arms" in drawing.alt(figure)
     points = [{"alpha": a, "rows": n, "evaluation": summary["arms"][1]["evaluation"]} for a, n in ((0.01, 3), (0.1, 9))]
     figure = tuning_figures.sweep_chart(points, "chrf", "raw")
     assert list(figure.data[1].y) == [3, 9]
     losses = comparison.losses(["Ticket"], [{"arm": 0, "step": s, "loss": 9.0 - s} for s in range(1, 6)])
     figure = tuning_figures.loss_curves(losses, {"Ticket": "partial"})
-    assert figure.data[1].line.color == figures.WINNING and "loss 4.00" in figures.alt(figure)
-    assert "No step yet" in figures.alt(tuning_figures.loss_curves(losses[:0], {}))
+    assert figure.data[1].line.color == drawing.WINNING and "loss 4.00" in drawing.alt(figure)
+    assert "No step yet" in drawing.alt(tuning_figures.loss_curves(losses[:0], {}))

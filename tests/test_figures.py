@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ks_core import drift, figures
+from ks_core import drawing, drift, figures
 from ks_core.ks import critical_value, ks_test, pvalue_table
 from ks_core.signature import Signature
 
@@ -30,7 +30,7 @@ def test_the_p_histogram_draws_every_changed_row_once(numbers, log):
     assert drawn(figure) == 400
     wins = int((pvalues[changed] < 0.05).sum())
     assert sum(int(np.sum(t.y)) for t in figure.data if t.name == "below alpha") == wins
-    assert str(wins) in figures.alt(figure)
+    assert str(wins) in drawing.alt(figure)
 
 
 def test_the_d_histogram_splits_at_the_critical_value(numbers):
@@ -39,7 +39,7 @@ def test_the_d_histogram_splits_at_the_critical_value(numbers):
     figure = figures.statistic_histogram(statistic, changed, 64, critical, 0.05)
     assert drawn(figure) == 400
     assert (
-        sum(int(np.sum(t.y)) for t in figure.data if t.marker.color == figures.WINNING)
+        sum(int(np.sum(t.y)) for t in figure.data if t.marker.color == drawing.WINNING)
         == (pvalues[changed] < 0.05).sum()
     )
 
@@ -100,10 +100,10 @@ def test_alpha_is_an_edge_so_that_a_bar_has_one_colour(numbers, log, alpha):
     at = np.log10(alpha) if log else alpha
     for bars in figure.data:
         left, right = bars.x - bars.width / 2, bars.x + bars.width / 2
-        outside = right <= at + 1e-5 if bars.marker.color == figures.WINNING else left >= at - 1e-5
+        outside = right <= at + 1e-5 if bars.marker.color == drawing.WINNING else left >= at - 1e-5
         assert outside.all()
     assert f"{(pvalues[changed] < alpha).sum()} rows below" in figure.layout.annotations[0].text
-    assert "100 rows did not change" in figures.alt(figure)
+    assert "100 rows did not change" in drawing.alt(figure)
 
 
 @pytest.mark.parametrize("alpha", [1e-6, 0.05, 0.9])
@@ -111,7 +111,7 @@ def test_a_bin_of_d_begins_at_the_critical_value(alpha):
     counts = np.arange(1, 577)
     critical = critical_value(576, alpha)
     figure = figures.statistic_histogram(counts / 576, counts > 0, 576, critical, alpha)
-    winning = next(t for t in figure.data if t.marker.color == figures.WINNING)
+    winning = next(t for t in figure.data if t.marker.color == drawing.WINNING)
     assert (winning.x[0] - winning.width[0] / 2) * 576 == pytest.approx(round(critical * 576) - 0.5, abs=1e-3)
     assert drawn(figure) == 576 and winning.y.sum() == (pvalue_table(576)[1:] < alpha).sum()
 
@@ -130,8 +130,8 @@ def test_a_p_below_the_smallest_double_is_drawn():
 
 def test_no_d_can_win_where_rows_are_too_short():
     figure = figures.statistic_histogram(np.array([1 / 3, 1.0]), np.ones(2, bool), 3, critical_value(3, 0.05), 0.05)
-    assert drawn(figure) == 2 and not any(t.marker.color == figures.WINNING for t in figure.data)
-    assert "no D can have p below 0.05" in figures.alt(figure)
+    assert drawn(figure) == 2 and not any(t.marker.color == drawing.WINNING for t in figure.data)
+    assert "no D can have p below 0.05" in drawing.alt(figure)
 
 
 def test_the_size_curve_leaves_out_what_a_log_scale_cannot_show():
@@ -164,7 +164,7 @@ def test_the_gap_lies_between_the_two_curves_where_they_part_most(kind):
         assert curve.y[at] == pytest.approx(height, abs=1e-6)
         assert curve.y[0] == 0 and curve.y[-1] == 1
     assert base.x[0] == tuned.x[0] and base.x[-1] == tuned.x[-1]
-    assert ("the same" in figures.alt(figure)) == (kind == "equal")
+    assert ("the same" in drawing.alt(figure)) == (kind == "equal")
 
 
 @pytest.mark.parametrize(("token", "shown"), [
@@ -233,7 +233,7 @@ def test_a_map_keeps_to_its_limits(many, monkeypatch):
     traces = points(figure)
     assert len(traces["unchanged"].x) == 100
     assert traces["winning, tuned"].customdata[:, 0].tolist() == list(range(10)) and len(traces["winning"].x) == 90
-    assert "100 others in grey" in figure.layout.title.text and "10 arrows" in figures.alt(figure)
+    assert "100 others in grey" in figure.layout.title.text and "10 arrows" in drawing.alt(figure)
 
 
 def test_a_background_that_moved_is_not_called_unchanged(many):
@@ -264,7 +264,7 @@ def test_both_themes_are_served(many, numbers):
         assert figure.layout.font.color is None and figure.layout.title.font.color is None
         assert all(a.font.color is None for a in figure.layout.annotations)
         assert figure.layout.xaxis.title.text and figure.layout.yaxis.title.text
-        assert len(figures.alt(figure)) > 20
+        assert len(drawing.alt(figure)) > 20
 
 
 def test_the_layer_map_has_a_square_for_every_tensor():
@@ -280,4 +280,4 @@ def test_the_layer_map_has_a_square_for_every_tensor():
         assert list(by_name["unchanged"].x) == ["outside"] and list(by_name["changed"].x) == ["0", "1"]
         assert by_name["changed"].customdata[0][0] == "l.0.<b>q</b>.weight"
         assert "<b>" not in by_name["changed"].text[0]
-        assert "2 of 3" in figures.alt(figure)
+        assert "2 of 3" in drawing.alt(figure)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ks_core import demo, figures, several_figures
+from ks_core import demo, drawing, several_figures
 from ks_core.errors import PairError
 from ks_core.several import line_up
 from ks_core.study import Study
@@ -57,10 +57,10 @@ def test_what_cannot_be_compared(studies, tmp_path, tiny_folder):
 def test_figures_say_what_they_show(studies):
     found = line_up(studies)
     upset = several_figures.upset(found.intersections(), found.names)
-    assert list(upset.data[0].y) == [2, 2, 2, 1] and "2 in a and b and c" in figures.alt(upset)
-    assert "a: 5 rows changed, 5 below alpha" in figures.alt(several_figures.pvalue_outlines(found, 0.05))
+    assert list(upset.data[0].y) == [2, 2, 2, 1] and "2 in a and b and c" in drawing.alt(upset)
+    assert "a: 5 rows changed, 5 below alpha" in drawing.alt(several_figures.pvalue_outlines(found, 0.05))
     ranks = several_figures.rank_changes(found, [f"<b>{i}" for i in range(64)])
-    assert len(ranks.data) == 5 and "&lt;b&gt;" in ranks.data[0].name and "2 of them are in all" in figures.alt(ranks)
+    assert len(ranks.data) == 5 and "&lt;b&gt;" in ranks.data[0].name and "2 of them are in all" in drawing.alt(ranks)
 
 
 def test_nothing_changed(tiny_folder):

@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from ks_core import figure_files, figures
+from ks_core import drawing, figure_files
 
 
 @st.cache_resource(show_spinner=False)
@@ -18,12 +18,12 @@ def _browser() -> str | None:
 
 def chart(figure: go.Figure, key: str, signature: str, **options: Any) -> Any:
     """Show a figure; returns what ``st.plotly_chart`` does. The file that is saved carries ``signature``."""
-    shown = st.plotly_chart(figure, key=key, alt=figures.alt(figure), **options)
+    shown = st.plotly_chart(figure, key=key, alt=drawing.alt(figure), **options)
     with (
         st.container(horizontal=True, horizontal_alignment="right"),
         st.popover("Save figure", icon=":material/download:", type="tertiary"),
     ):
-        st.caption(figures.alt(figure))
+        st.caption(drawing.alt(figure))
         for suffix, media_type in figure_files.MEDIA_TYPES.items():
             drawn = suffix != ".html"
             st.download_button(

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from ks_core import access, comparison, figures, tuning_figures, workspace
+from ks_core import access, comparison, drawing, tuning_figures, workspace
 from ks_core.errors import KSLotteryError
 from ks_core.evaluation import read_answers
 from ks_core.jobs import Job, resume
@@ -65,7 +65,7 @@ def live(run: Job) -> None:
         found = comparison.losses(list(arms), run.events())
         if len(found):
             figure = tuning_figures.loss_curves(found, arms)
-            st.plotly_chart(figure, key="live-losses", alt=figures.alt(figure))
+            st.plotly_chart(figure, key="live-losses", alt=drawing.alt(figure))
         summary = _partial(run)
         if summary["arms"]:
             _table(comparison.table(summary))

@@ -1,0 +1,82 @@
+"""How this program draws: one sheet, one colour language, and the sentence for those who cannot see a figure.
+
+The colours are safe for colour-blind readers (Okabe and Ito, 2008): base, tuned, winning, control and muted (what
+neither changed nor won) mean the same in every figure. Backgrounds are transparent and text takes the theme's colour,
+so that light and dark both read well. The sentence is in ``layout.meta``, and ``alt`` gives it.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
+
+BASE, TUNED, WINNING, CONTROL, MUTED = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#8A94A0"
+#: Viridis without its ends, which would vanish on a dark and on a light page.
+SCALE = sample_colorscale("Viridis", np.linspace(0.15, 0.92, 12).tolist())
+HEIGHT = 380
+
+
+def alt(figure: go.Figure) -> str:
+    """What the figure shows, in a sentence."""
+    return str((figure.layout.meta or {}).get("alt", ""))
+
+
+def sheet(y: str, x: str, height: int = HEIGHT) -> go.Figure:
+    """An empty figure in the house's style, with the names of its axes: every figure begins with it."""
+    figure = go.Figure()
+    figure.update_layout(height=height, margin={"l": 10, "r": 10, "t": 64, "b": 10}, bargap=0.03,
+                         barmode="stack", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+                         hovermode="closest",
+                         legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})  # fmt: skip
+    figure.update_xaxes(title=x, zeroline=False)
+    figure.update_yaxes(title=y, zeroline=False)
+    return figure
+
+
+def labelled(figure: go.Figure, title: str, words: str) -> go.Figure:
+    """The figure with its title, and with the sentence for those who cannot see it."""
+    return figure.update_layout(title={"text": title, "x": 0, "font": {"size": 15}}, meta={"alt": words})
+
+
+def mark(figure: go.Figure, x: float, words: str, *, left: bool, log: bool = False) -> None:
+    """A vertical line with words above it, to the left or to the right of it."""
+    figure.add_vline(x, line={"color": WINNING, "dash": "dash", "width": 2})
+    # On a log axis Plotly wants the value for a line and its logarithm for words.
+    figure.add_annotation(x=math.log10(x) if log else x, y=1, yref="paper", text=words, showarrow=False,
+                          yanchor="bottom", xanchor="right" if left else "left")  # fmt: skip
+
+
+def nothing(figure: go.Figure, words: str = "No row changed") -> None:
+    """Words in the middle of a figure that has nothing to show."""
+    figure.add_annotation(text=words, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
+
+
+def decades(x: np.ndarray) -> int:
+    """Decades between two ticks of a log axis, so that there are about six."""
+    return max(1, math.ceil(math.log10(x.max() / x.min()) / 6)) if len(x) else 1
+
+
+def log10(pvalues: np.ndarray) -> np.ndarray:
+    """Their logarithms, for an axis."""
+    # A p below the smallest double is stored as 0.
+    return np.log10(np.maximum(pvalues, 1e-320))
+
+
+def texts(tokens: Sequence[str], positions: np.ndarray) -> list[str]:
+    """The strings of some tokens, for a figure."""
+    return [text(tokens[int(i)]) for i in positions]
+
+
+def text(token: str) -> str:
+    """A token string as text, at most 60 characters of it.
+
+    Plotly reads tags, mathematics between two ``$`` and, even in a title, templates such as ``%{x}``. It does
+    not know ``&quot;``, so quotes stay.
+    """
+    token = token if len(token) <= 60 else token[:59] + "…"
+    return html.escape(token, quote=False).replace("$", "&#36;").replace("%", "&#37;")
