@@ -18,6 +18,11 @@ PAGES = {
         st.Page("pages/overview.py", title="Overview", icon=":material/home:", default=True,
                 help="What is loaded, how large the ticket is, the largest shifts, what to do next."),
     ],
+    "Understand": [
+        st.Page("pages/learn.py", title="Learn", icon=":material/school:",
+                help="The method by doing: CDFs, D and p to play with, tickets, and the stopping trap, in nine short steps."),
+        st.Page("pages/glossary.py", title="Glossary", icon=":material/menu_book:", help="Every term, in a sentence or two, with its source."),
+    ],
     "The pair": [
         st.Page("pages/checkpoints.py", title="Checkpoints", icon=":material/folder_open:",
                 help="Choose the base and the tuned checkpoint; see what was found in each and what did not match."),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from page_names import PAGES
 from safetensors.numpy import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
@@ -134,19 +135,6 @@ def test_read_only_shows_what_was_prepared_and_starts_nothing(tiny_folder, tuned
     with pytest.raises(AccessError, match="read-only"):
         corpora.load(f"file:{tmp_path}/x.tsv")
     assert not jobs.all_jobs()
-
-
-PAGES = [
-    "overview",
-    "checkpoints",
-    "ks_test",
-    "winning_tokens",
-    "layers",
-    "drift_map",
-    "fine_tune",
-    "audit",
-    "certificate",
-]
 
 
 @pytest.mark.parametrize("page", PAGES)

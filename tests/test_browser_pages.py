@@ -6,24 +6,14 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import MARKS, settle
+from page_names import PAGES
 
 from ks_core import demo, jobs
 from ks_core.study import Study
 
 pytestmark = MARKS
 PICTURES = Path(__file__).parent.parent / ".screenshots"
-PAGES = [
-    "",
-    "checkpoints",
-    "ks_test",
-    "winning_tokens",
-    "layers",
-    "drift_map",
-    "compare",
-    "fine_tune",
-    "audit",
-    "certificate",
-]
+VIEWS = ["", *PAGES[1:], "learn?step=Methods", "learn?step=Questions"]
 
 
 def opened(browser, address, **options):
@@ -37,7 +27,7 @@ def opened(browser, address, **options):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page(server, browser, keep, scheme):
     found = []
-    for name in PAGES:
+    for name in VIEWS:
         page = opened(browser, f"{server}/{name}", color_scheme=scheme)
         assert page.locator("[data-testid=stException]").count() == 0, name
         assert page.get_by_text("did not expect").count() == 0, name
@@ -48,7 +38,7 @@ def test_every_page(server, browser, keep, scheme):
         ]
         if keep:
             PICTURES.mkdir(exist_ok=True)
-            page.screenshot(path=PICTURES / f"{name or 'overview'}-{scheme}.png")
+            page.screenshot(path=PICTURES / f"{(name or 'overview').replace('?step=', '-')}-{scheme}.png")
         page.context.close()
     assert not found, "\n".join(found)
 
@@ -68,6 +58,10 @@ def test_a_link_restores_a_view(server, browser):
     page.get_by_text("of largest D", exact=False).first.wait_for(timeout=30_000)
     page = opened(browser, f"{server}/compare?compared=demo%3Aen-fr&compared=demo%3Aen-de")
     assert page.get_by_text("are in both").is_visible()
+    page = opened(browser, f"{server}/learn?step=Ties")
+    assert page.get_by_text("What equal values do").is_visible()
+    page = opened(browser, f"{server}/glossary?term=critical")
+    assert page.get_by_text("Critical D").is_visible() and page.get_by_text("Row-wise Adam").count() == 0
     page = opened(browser, f"{server}/?tuned=demo%3Aen-de")
     wins = int(Study(demo.BASE, "demo:en-de").scan().winners(0.05).sum())
     page.wait_for_function(f"() => document.querySelector('[data-testid=stMetricValue]')?.innerText == '{wins}'")

@@ -4,24 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from page_names import PAGES
 from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 from ks_core import demo, jobs
 from ks_core.study import Study
-
-PAGES = [
-    "overview",
-    "checkpoints",
-    "ks_test",
-    "winning_tokens",
-    "layers",
-    "drift_map",
-    "compare",
-    "fine_tune",
-    "audit",
-    "certificate",
-]
 
 
 @pytest.fixture

@@ -178,7 +178,8 @@ def test_thirty_kills(requests, demo_home):
 
 
 PAGES = {"": {}, "checkpoints": {}, "ks_test": {"token": "198"}, "winning_tokens": {"search": " the"}, "drift_map": {},
-         "layers": {}, "compare": {}, "fine_tune": {}, "audit": {}, "certificate": {}}  # fmt: skip
+         "layers": {}, "compare": {}, "fine_tune": {}, "audit": {}, "certificate": {},
+         "learn": {"step": "Ties"}, "glossary": {}}  # fmt: skip
 
 
 async def visit(address, number, until, told):

@@ -21,7 +21,7 @@ def latest(kind: str, parameters: dict[str, Any]) -> Job | None:
     return next((job for job in all_jobs(kind) if job.request.get("parameters") == parameters), None)
 
 
-def make(kind: str, parameters: dict[str, Any], label: str, button: str = "") -> NoReturn:
+def make(kind: str, parameters: dict[str, Any], label: str, button: str = "", device: str = "cpu") -> NoReturn:
     """Have a job make what the page lacks: follow it, say how it ended, or start it. Ends the page there.
 
     With a ``button`` the job starts when that is pressed; without one it starts by itself, once: after a
@@ -43,10 +43,10 @@ def make(kind: str, parameters: dict[str, Any], label: str, button: str = "") ->
     try:
         if button or lost or state in ("failed", "cancelled"):
             if st.button(button or "Start it again", type="primary", icon=":material/play_arrow:"):
-                submit(kind, parameters, label=label)
+                submit(kind, parameters, label=label, device=device)
                 st.rerun()
         else:
-            follow(submit(kind, parameters, label=label))
+            follow(submit(kind, parameters, label=label, device=device))
     except KSLotteryError as error:
         st.error(str(error), icon=":material/error:")
     st.stop()

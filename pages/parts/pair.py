@@ -81,13 +81,27 @@ def open_study(base: str, tuned: str) -> Study:
     return Study(base, tuned)
 
 
-def study() -> Study:
-    """The chosen study, opened and matched. Shows the error and stops the page when it cannot be."""
+def _routed() -> None:
+    """Have the page run by way of app.py, which draws the sidebar."""
     if "base" not in st.session_state:
         # The first visitor of a fresh server came by a link to a page: Streamlit then runs that file of
         # pages/ by itself, as it did before st.navigation. From now on it goes through app.py.
         PagesManager.uses_pages_directory = False
         st.rerun()
+
+
+def width() -> int | None:
+    """Values in a row of the chosen pair; ``None`` while it cannot be opened."""
+    _routed()
+    try:
+        return open_study(str(st.session_state.base).strip(), str(st.session_state.tuned).strip()).base.shape[1]
+    except KSLotteryError:
+        return None
+
+
+def study() -> Study:
+    """The chosen study, opened and matched. Shows the error and stops the page when it cannot be."""
+    _routed()
     base, tuned = str(st.session_state.base).strip(), str(st.session_state.tuned).strip()
     if not base or not tuned:
         _explain("Name a base and a tuned checkpoint in the sidebar, or look at the demo.")
@@ -103,6 +117,7 @@ def study() -> Study:
 
 def alpha() -> float:
     """The chosen alpha."""
+    _routed()
     return float(st.session_state.alpha)
 
 

@@ -1,0 +1,62 @@
+"""The terms of this field as the app uses them, each with its meaning in a sentence or two and its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term, what it means, where that comes from (names of ``sources.SOURCES``), and the page that shows it."""
+
+    name: str
+    meaning: str
+    sources: tuple[str, ...]
+    page: str = ""
+
+
+GLOSSARY = (
+    Term("Row", "One token's vector in the embedding matrix: d values. The test compares the values of a row before and after "
+         "fine-tuning, and not where in the row they stand.", ("paper",), "ks_test"),
+    Term("Base, tuned", "The checkpoint before and after fine-tuning. They are compared token by token.", ("paper",), "checkpoints"),
+    Term("d", "The number of values in a row, the width of the embedding. It is the size of both samples of the test, so it decides "
+         "how small a shift can be seen.", ("here",), "learn"),
+    Term("Empirical CDF", "For every value x, the share of a sample that is at or below x: a staircase from 0 to 1.", ("smirnov",), "ks_test"),
+    Term("KS statistic D", "The largest vertical gap between two empirical CDFs. With two samples of size d it is a multiple of 1/d.",
+         ("smirnov",), "ks_test"),
+    Term("p-value", "How often two independent samples of size d from one distribution would show a gap of at least D. Here the two samples "
+         "are not independent, so it ranks shifts and is no error rate.", ("exact", "replication"), "ks_test"),
+    Term("Exact p-value", "Counted over all orders of the pooled values. It depends on d and D alone, so one table serves a vocabulary.",
+         ("exact",), "learn"),
+    Term("alpha", "The bound on p below which a row wins. Because tuned rows began as base rows it sets how large a shift must be; "
+         "it is not the rate of false alarms.", ("replication",), "learn"),
+    Term("Critical D", "The smallest D whose p-value is below alpha, for rows of d values.", ("exact",), "ks_test"),
+    Term("Winning ticket", "The set of tokens whose rows have p below alpha.", ("paper",), "winning_tokens"),
+    Term("Embed Tuning", "Training the whole input embedding with all else frozen: the reference from which a ticket is read.", ("paper",), "fine_tune"),
+    Term("Partial Tuning", "Training the ticket's rows alone, from the base.", ("paper",), "fine_tune"),
+    Term("Partial Transfer", "Copying the ticket's rows from the tuned model into the base, without training.", ("paper",), "fine_tune"),
+    Term("Control", "Rows that are not the ticket, tuned the same way: random ones, as often trained ones, the most frequent ones, the "
+         "prompt's, or noise of the same size. A ticket that does no better than its controls is not special.", ("replication",), "audit"),
+    Term("Structural row", "One row of the prompt's frame, such as the line break. In the replication one such row, tuned alone, gave back "
+         "nearly all of the ticket's gain.", ("replication",), "audit"),
+    Term("Extraction rule", "Where an answer is taken to end before it is scored: the whole continuation (raw), its first line, or up to "
+         "where the model begins the prompt anew.", ("replication",), "audit"),
+    Term("Stopping", "Ending an answer by itself. Most of the published gain of a ticket is the model learning that.", ("replication",), "audit"),
+    Term("Position gating", "Letting a trained change act at some positions only, such as the prompt's words or the answer, to see where it works.",
+         ("replication",), "audit"),
+    Term("Certificate", "The condition under which the ticket's model should predict what the embed-tuned one does: the margin between the two "
+         "likeliest tokens is more than twice the KS distance of the rows left out. This tool's reading of the paper's theorem; it says "
+         "nothing of translation quality.", ("paper",), "certificate"),
+    Term("BLEU, chrF", "Scores of a translation against a reference, by word and by character sequences; both 0 to 100. Intervals come from "
+         "paired bootstrap.", ("bleu", "chrf", "bootstrap"), "fine_tune"),
+    Term("Bonferroni, Benjamini-Hochberg", "Corrections for testing many rows at once. They are not in the paper, and assume p-values that mean "
+         "what they say.", ("bh",), "winning_tokens"),
+    Term("Row-wise Adam, dense Adam", "Adam that steps only the rows that were in the batch, or all rows at every step. Dense Adam goes on moving "
+         "rows that were seen once, so D then says little about use.", ("adam", "program"), "audit"),
+    Term("Tied embeddings", "Input and output matrix are one. Training a row then also changes what the model writes; this program unties them first "
+         "and says so.", ("program",), "fine_tune"),
+    Term("Drift map", "Rows before and after, drawn in two dimensions by PCA or UMAP. In a UMAP the length of an arrow is not the size of the shift.",
+         ("umap",), "drift_map"),
+    Term("LoRA", "Training a product of two narrow matrices that is added to a weight: the usual small fine-tuning, here for comparison.", ("lora",), "fine_tune"),
+    Term("Signature", "The line under a result that says from which models, settings, seed and versions it came.", ("program",), "overview"),
+)  # fmt: skip

@@ -1,0 +1,20 @@
+"""Glossary: the terms of the field as the app uses them."""
+
+import streamlit as st
+
+from ks_core.glossary import GLOSSARY
+from ks_core.sources import SOURCES
+
+st.title("Glossary")
+wanted = st.text_input("Search", placeholder="for example alpha", key="term", bind="query-params").strip().lower()
+shown = [t for t in GLOSSARY if wanted in t.name.lower() or wanted in t.meaning.lower()]
+st.caption(f"{len(shown)} of {len(GLOSSARY)} terms.")
+if not shown:
+    st.info("No term has these words. Clear the search to see all of them.", icon=":material/search_off:")
+for term in shown:
+    with st.container(border=True):
+        st.markdown(f"**{term.name}**  \n{term.meaning}")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption("Source: " + "; ".join(SOURCES[name].markdown for name in term.sources))
+            if term.page:
+                st.page_link(f"pages/{term.page}.py", label="See it", icon=":material/arrow_forward:")

@@ -1,0 +1,43 @@
+"""Learn: the method by doing it, a step at a time."""
+
+import streamlit as st
+
+from pages.parts import lessons_on_tests, lessons_on_tickets
+
+#: What a link calls a step, its title, and what it does.
+STEPS = {
+    "CDFs": ("Two CDFs and the gap between them", lessons_on_tests.cdfs),
+    "Width": ("A wide row sees more", lessons_on_tests.width),
+    "p-values": ("Exact and large-sample p-values", lessons_on_tests.exact),
+    "Ties": ("What equal values do", lessons_on_tests.ties),
+    "Alpha": ("What alpha is not", lessons_on_tests.dependence),
+    "Ticket": ("From a row to a ticket", lessons_on_tickets.ticket),
+    "Methods": ("Tune the rows, or copy them", lessons_on_tickets.methods),
+    "Stopping": ("The stopping trap", lessons_on_tickets.stopping),
+    "Questions": ("What would you say?", lessons_on_tickets.questions),
+}
+NAMES = list(STEPS)
+
+st.title("Learn the method")
+
+
+def go(by: int) -> None:
+    """To the step before or after."""
+    st.session_state.step = NAMES[NAMES.index(st.session_state.step) + by]
+
+
+st.session_state.setdefault("step", NAMES[0])
+step: str = st.segmented_control(  # type: ignore[assignment]  # required: there is always one
+    "Step", NAMES, key="step", required=True, label_visibility="collapsed", bind="query-params"
+)
+number = NAMES.index(step)
+with st.container(horizontal=True, vertical_alignment="center"):
+    st.button("Back", icon=":material/arrow_back:", disabled=number == 0, on_click=go, args=(-1,))
+    st.button(
+        "Next", icon=":material/arrow_forward:", icon_position="right", type="primary", disabled=number == len(NAMES) - 1,
+        on_click=go, args=(1,),
+    )  # fmt: skip
+    st.caption(f"Step {number + 1} of {len(NAMES)}. Words you do not know are in the glossary.")
+    st.page_link("pages/glossary.py", label="Glossary", icon=":material/menu_book:")
+st.header(f"{number + 1}. {STEPS[step][0]}")
+STEPS[step][1]()

@@ -1,0 +1,9 @@
+"""The app's pages, as their files are called: what is tried on each page is tried on a new one too."""
+
+from pathlib import Path
+
+PAGES = [
+    "overview",
+    *sorted(p.stem for p in (Path(__file__).parent.parent / "pages").glob("*.py") if p.stem != "overview"),
+]
+STEPS = ["CDFs", "Width", "p-values", "Ties", "Alpha", "Ticket", "Methods", "Stopping", "Questions"]
