@@ -3,7 +3,8 @@
 import streamlit as st
 
 from ks_core.glossary import GLOSSARY
-from ks_core.sources import SOURCES
+from ks_core.sources import cite
+from pages.parts.small import small
 
 st.title("Glossary")
 wanted = st.text_input("Search", placeholder="for example alpha", key="term", bind="query-params").strip().lower()
@@ -15,6 +16,6 @@ for term in shown:
     with st.container(border=True):
         st.markdown(f"**{term.name}**  \n{term.meaning}")
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption("Source: " + "; ".join(SOURCES[name].markdown for name in term.sources))
+            small(cite(*term.sources))
             if term.page:
                 st.page_link(f"pages/{term.page}.py", label="See it", icon=":material/arrow_forward:")

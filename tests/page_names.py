@@ -4,6 +4,8 @@ from pathlib import Path
 
 PAGES = [
     "overview",
-    *sorted(p.stem for p in (Path(__file__).parent.parent / "pages").glob("*.py") if p.stem != "overview"),
+    *sorted(
+        p.stem for p in (Path(__file__).parent.parent / "pages").glob("*.py") if p.stem not in ("overview", "__init__")
+    ),
 ]
 STEPS = ["CDFs", "Width", "p-values", "Ties", "Alpha", "Ticket", "Methods", "Stopping", "Questions"]

@@ -9,6 +9,7 @@ from ks_core.ks import asymptotic_critical_value, critical_value, ks_test, pvalu
 from ks_core.signature import Signature, versions
 from ks_core.sources import cite
 from pages.parts import charts, pair
+from pages.parts.small import small
 
 SIZES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
 
@@ -67,7 +68,7 @@ def cdfs() -> None:
         "Try: shift 0 and spread 2. The middle of the row has not moved, and D sees the change all the same.",
         icon=":material/lightbulb:",
     )
-    st.caption(cite("smirnov", "exact"))
+    small(cite("smirnov", "exact"))
 
 
 def width() -> None:
@@ -83,7 +84,7 @@ def width() -> None:
         lesson_figures.power_curve(lessons.WIDTHS, _power(shift, alpha), shift, alpha, pair.width()), "learn-power",
         signature(shift=shift, alpha=f"{alpha:g}", draws=300, seed=0),
     )  # fmt: skip
-    st.caption("Each point: 300 pairs of made-up rows, tested by this program. " + cite("here", "exact"))
+    small("Each point: 300 pairs of made-up rows, tested by this program. " + cite("here", "exact"))
 
 
 def exact() -> None:
@@ -99,7 +100,7 @@ def exact() -> None:
         st.metric("Critical D, exact", _critical(dim, alpha), border=True)
         st.metric("Critical D, large samples", f"{asymptotic_critical_value(dim, alpha):.4f}", border=True)
         st.metric("Values of D judged differently", f"{lessons.misjudged(dim, alpha)} of {dim + 1}", border=True)
-    st.caption(
+    small(
         "Because both samples have the same size, p depends on d and D alone: this program computes a table of d + 1 values and looks up "
         f"each row in it. Here p = {pvalue_table(dim)[dim]:.3g}, at D = 1, the smallest there is. "
         + cite("exact", "smirnov")
@@ -146,7 +147,7 @@ def ties() -> None:
     st.write(
         "With ties D tends to be smaller, so the exact p-value is, if anything, too large: **ties make the test cautious, not generous.**"
     )
-    st.caption(cite("permutation", "here"))
+    small(cite("permutation", "here"))
 
 
 def dependence() -> None:
@@ -169,7 +170,7 @@ def dependence() -> None:
         "correction for many tests repairs that. The audit page measures the same on the rows of your own model."
     )
     st.page_link("pages/audit.py", label="See it on this pair: panel Calibration", icon=":material/gavel:")
-    st.caption("Each point: 300 made-up rows. " + cite("here", "replication"))
+    small("Each point: 300 made-up rows. " + cite("here", "replication"))
 
 
 def _critical(dim: int, alpha: float) -> str:

@@ -19,6 +19,7 @@ from ks_core.study import readable
 from ks_core.tickets import select, sizes
 from ks_core.translation import RULES, extract
 from pages.parts import charts, job, pair
+from pages.parts.small import small
 from pages.parts.tuning_results import RULE_HELP, plain
 
 #: What the base and the tuned demo model are asked for the lesson: a few sentences, half a minute.
@@ -61,7 +62,7 @@ def ticket() -> None:
         f"If the rows were independent draws, {alpha * len(scan.pvalue):,.0f} of {len(scan.pvalue):,} would win by chance alone. They are not, as the "
         "step before showed, so neither that number nor a correction says how many winners are false. A ticket is a **list of what moved most**."
     )
-    st.caption(cite("paper", "bh", "here"))
+    small(cite("paper", "bh", "here"))
 
 
 def methods() -> None:
@@ -82,7 +83,7 @@ def methods() -> None:
     st.write(
         "In the paper Partial Tuning of 18 rows of LLaMA-7B (32,000 rows) scores nearly as Embed Tuning does. The next step asks why."
     )
-    st.caption("The drawing is made up: ten rows, three of which win. " + cite("paper"))
+    small("The drawing is made up: ten rows, three of which win. " + cite("paper"))
 
 
 def stopping() -> None:
@@ -144,9 +145,7 @@ def stopping() -> None:
         "**Published** for LLaMA-7B, English to Catalan: the ticket gains 29.5 spBLEU on raw answers, and 1.7 at the first line."
     )
     st.page_link("pages/audit.py", label="The same question, asked of your own ticket", icon=":material/gavel:")
-    st.caption(
-        f"Run {run.id}, signature {run.result['signature']}  \n" + cite("program", "replication", "chrf", "bleu")
-    )
+    small(f"Run {run.id}, signature {run.result['signature']}  \n" + cite("program", "replication", "chrf", "bleu"))
 
 
 def questions() -> None:
@@ -165,7 +164,7 @@ def questions() -> None:
                 (st.success if hit else st.warning)(
                     f"**{said}** {question.why}", icon=":material/check:" if hit else ":material/close:"
                 )
-                st.caption(cite(*question.sources))
+                small(cite(*question.sources))
     st.metric("Right so far", f"{right} of {len(QUESTIONS)}", border=True)
 
 
