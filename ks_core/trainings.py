@@ -6,6 +6,7 @@ same base can be compared with each other, and say by their facets in what they 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from ks_core.errors import KSLotteryError
 from ks_core.plans import CorpusChoice, Plan
 from ks_core.recipes import Recipe
 
+_REBUILDING = threading.Lock()
 #: Of how many runs the newest are compared.
 MOST = 8
 
@@ -92,17 +94,19 @@ def seen(training: Training) -> Seen | None:
     """
     key = {"corpus": training.corpus_hash, "prompt": training.prompt, "recipe": asdict(training.recipe),
            "choice": asdict(training.corpus), "base": training.base}  # fmt: skip
-    entry = Cache().load("steps", key)
-    if entry is None:
-        try:
-            arrays = _rebuilt(training)
-        except KSLotteryError:
-            return None
-        if arrays is None:
-            return None
-        Cache().store("steps", key, arrays, {})
-    else:
-        arrays = entry.arrays
+    with _REBUILDING:  # of several sessions that ask one does it, and the others find it
+        entry = Cache().load("steps", key)
+        if entry is not None:
+            arrays = entry.arrays
+        else:
+            try:
+                rebuilt = _rebuilt(training)
+            except KSLotteryError:
+                rebuilt = None
+            if rebuilt is None:
+                return None
+            arrays = rebuilt
+            Cache().store("steps", key, arrays, {})
     ids = arrays["ids"].tolist()
     columns = [dict(zip(ids, arrays[name].tolist(), strict=True)) for name in ("counts", "first", "last")]
     return Seen(columns[0], arrays["prompt_ids"].tolist(), columns[1], columns[2])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ks_core.certificate import Predictions, outcome
@@ -68,7 +69,15 @@ class Cut:
 
 
 def gains(run: Job) -> list[Gain]:
-    """Every finished arm of a run against its base, on the sentences that they share."""
+    """Every finished arm of a run against its base, on the sentences that they share.
+
+    The bootstrap takes a second, so the newest runs' gains are held; a result that is written anew is another one.
+    """
+    return list(_gains(run, (run.folder / "result.json").stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=8)
+def _gains(run: Job, written: int) -> tuple[Gain, ...]:
     found, answers, references, language = _answers(run)
     bootstrap = Bootstrap(references, language)
     scores = {name: bootstrap.all_scores(given) for name, given in answers.items()}
@@ -89,7 +98,7 @@ def gains(run: Job) -> list[Gain]:
             of_ticket={m: share(own[_FIRST][m], whole[m]) for m in whole},
             stop_rate=arm["evaluation"]["stop_rate"], mean_length=arm["evaluation"]["mean_length"],
         ))  # fmt: skip
-    return rows
+    return tuple(rows)
 
 
 def stopping_table(arm_gains: Sequence[Gain]) -> list[dict[str, str]]:
