@@ -10,8 +10,8 @@ from ks_core.__main__ import main, parser
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-#: Commands that train, translate or measure: parsed here, run by tests of their own on tiny models.
-SLOW = ("tune", "audit", "evaluate", "bench")
+#: Commands that train, translate, measure or stay: parsed here, run by tests of their own on tiny models.
+SLOW = ("tune", "audit", "evaluate", "bench", "serve")
 
 
 def blocks(document, language):

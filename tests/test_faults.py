@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,55 @@ def test_a_port_that_is_taken(capsys):
     said = capsys.readouterr().err
     assert f"Port {port} cannot be had" in said and f"PORT={port % 65535 + 1}" in said and said.count("\n") == 1
     assert main(["serve", "--port", "70000"]) == 2
+
+
+def test_serve_opens_the_app(demo_home):
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "ks_core", "serve", "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, cwd=ROOT,
+    )  # fmt: skip
+    try:
+
+        def answers():
+            with contextlib.suppress(OSError):
+                return urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).read() == b"ok"
+
+        until(answers, 120)
+    finally:
+        server.terminate()
+        said = server.communicate(timeout=20)[0]
+    assert (
+        f"Open http://127.0.0.1:{port}" in said
+        and "The demo is ready: 112 of 49,152" in said
+        and "Traceback" not in said
+    )
+
+
+def test_the_demo_is_prepared_by_one_at_a_time(workspace_folder, monkeypatch):
+    """The second finds what the first has made, and what a killed one had left is gone."""
+    import threading
+
+    from ks_core import demo
+
+    left = workspace.folder("models") / ".making-abc"
+    left.mkdir()
+    made = []
+
+    def make(report):
+        made.append(1)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(demo, "_make_base", make)
+    monkeypatch.setattr(demo, "is_ready", lambda: bool(made))
+    several = [threading.Thread(target=demo.prepare_base) for _ in range(4)]
+    for thread in several:
+        thread.start()
+    for thread in several:
+        thread.join()
+    assert made == [1] and not left.exists()
 
 
 def test_a_last_word_that_the_disk_takes_later(monkeypatch, pair):

@@ -30,6 +30,22 @@ def test_what_the_demo_knows_of_its_runs(demo_home):
     assert {t.name for t in trainings.others(training)} == {"en-de", "en-fr-paper", "en-fr-seed1"}
 
 
+def test_of_many_who_ask_one_rebuilds(demo_home, monkeypatch):
+    """As when several sessions open the audit at once: tokenizing the text is done once, and all have it."""
+    import threading
+
+    done = []
+    real = trainings._rebuilt
+    monkeypatch.setattr(trainings, "_rebuilt", lambda training: done.append(training) or real(training))
+    training, found = trainings.of("demo:en-de"), []
+    asking = [threading.Thread(target=lambda: found.append(trainings.seen(training))) for _ in range(6)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert len(done) == 1 and len(found) == 6 and all(met == found[0] and met.counts for met in found)
+
+
 @pytest.fixture
 def runs(tmp_path, tiny_folder):
     """Two runs of Fine-tune that differ in the seed of Embed Tuning, and one with another rate."""
