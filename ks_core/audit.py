@@ -87,6 +87,13 @@ class Audit:
         known = values.of_fields(cls, given)
         return cls(**{**known, "corpus": CorpusChoice.from_dict(known.get("corpus", {}))})
 
+    @classmethod
+    def of(cls, study: Study, **choices: Any) -> Audit:
+        """The audit of a study that is open already, so that its matrices are not mapped a second time."""
+        made = cls(base=study.base_source, tuned=study.tuned_source, **choices)
+        made.__dict__["study"] = study  # where the cached property below looks first
+        return made
+
     @cached_property
     def study(self) -> Study:
         return Study(self.base, self.tuned)

@@ -30,9 +30,8 @@ def choose(study: Study) -> Audit:
     if not corpus:
         st.info("Name the parallel text under *What is audited*.", icon=":material/info:")
         st.stop()
-    return Audit(
-        base=study.base_source, tuned=study.tuned_source, rule=rule, alpha=pair.alpha(), k=int(k), corpus=corpus[0],
-        prompt=prompt, budget=budget,
+    return Audit.of(
+        study, rule=rule, alpha=pair.alpha(), k=int(k), corpus=corpus[0], prompt=prompt, budget=budget
     )  # fmt: skip
 
 
