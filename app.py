@@ -6,7 +6,7 @@ import streamlit as st
 
 from ks_core import log
 from ks_core.errors import KSLotteryError, of_machine
-from pages.parts import pair
+from pages.parts import links, pair
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -66,8 +66,9 @@ with st.sidebar:
             st.page_link(entry)
     st.divider()
 try:
-    pair.sidebar()
-    page.run()
+    with links.checked(page.title):
+        pair.sidebar()
+        page.run()
 except KSLotteryError as error:
     # A page deals with what it expects; this is for a file that changes or a disk that fills meanwhile.
     st.error(str(error), icon=":material/error:")

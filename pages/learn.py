@@ -26,9 +26,8 @@ def go(by: int) -> None:
     st.session_state.step = NAMES[NAMES.index(st.session_state.step) + by]
 
 
-st.session_state.setdefault("step", NAMES[0])
 step: str = st.segmented_control(  # type: ignore[assignment]  # required: there is always one
-    "Step", NAMES, key="step", required=True, label_visibility="collapsed", bind="query-params"
+    "Step", NAMES, default=NAMES[0], key="step", required=True, label_visibility="collapsed", bind="query-params"
 )
 number = NAMES.index(step)
 with st.container(horizontal=True, vertical_alignment="center"):

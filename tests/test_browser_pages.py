@@ -71,6 +71,10 @@ def test_a_link_to_what_is_not_there_says_so(server, browser, demo_home):
     page = opened(browser, f"{server}/ks_test?tuned=%2Fnowhere%2Fmodel")
     assert page.get_by_text("/nowhere/model does not exist").is_visible()
     assert page.get_by_role("button", name="Open the demo").is_visible()
+    page = opened(browser, f"{server}/ks_test?alpha=5&p_axis=sideways")
+    assert page.get_by_text("cannot be used here").inner_text().endswith("alpha = 5, p_axis = sideways.")
+    page = opened(browser, f"{server}/learn?step=Nowhere")
+    assert page.get_by_text("step = Nowhere").is_visible() and page.get_by_text("Two CDFs").is_visible()
     folder = demo_home / "jobs" / "20260101-000000-tune-abcdef"
     parameters = {"base": "demo:base", "tuned": "demo:en-fr"}
     jobs.workspace.write_json(folder / "request.json", {"kind": "tune", "parameters": parameters, "created": 1.0})
