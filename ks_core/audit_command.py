@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ks_core import demo, jobs
 from ks_core.errors import JobError, SettingsError
-from ks_core.tune_command import add_corpus_arguments, corpus_of, device_of, follow
+from ks_core.tune_command import add_corpus_arguments, corpus_of, device_of, follow, have
 
 if TYPE_CHECKING:
     from ks_core.audit import Audit
@@ -45,6 +45,7 @@ def run(options: argparse.Namespace, line: Callable[[float, float, str], None]) 
     if options.output and Path(options.output).suffix != ".json":
         raise SettingsError(f"{options.output} does not end in .json. Name a .json file.")
     audit = audit_of(options)
+    have(audit.base, audit.tuned)
     if any(source.startswith("demo") for source in (audit.base, audit.tuned)):
         demo.prepare_base(line)
     scan = audit.study.scan(lambda done, total: line(done, total, "testing rows"))

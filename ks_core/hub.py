@@ -56,11 +56,33 @@ def download(source: str) -> Path:
                     raise
     except CheckpointError:
         raise
-    except Exception as error:  # the library and what it stands on raise dozens of kinds; a person needs one sentence
-        kind = type(error).__name__
-        reason = next((words for start, words in REASONS.items() if kind.startswith(start)), kind)
-        raise CheckpointError(
-            f"{source} could not be had from the hub ({reason}). It is no folder here either: check the name "
-            "and the network, or download the checkpoint and name its folder."
-        ) from None
+    except Exception as error:
+        raise _told(source, error) from None
     raise AssertionError("each way returned or raised")
+
+
+def download_whole(source: str) -> Path:
+    """The snapshot folder with every shard in it, for what needs the whole model. Raises ``CheckpointError``."""
+    from huggingface_hub import hf_hub_download
+
+    folder = download(source)
+    name, _, revision = source.partition("@")
+    index = next((index for _, index in folders.INDEXES if (folder / index).is_file()), None)
+    try:
+        for shard in sorted({path.name for path in folders.shards(folder, index).values()}) if index else ():
+            hf_hub_download(repo_id=name, revision=revision or None, filename=shard)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise _told(source, error) from None
+    return folder
+
+
+def _told(source: str, error: Exception) -> CheckpointError:
+    """The library and what it stands on raise dozens of kinds; a person needs one sentence."""
+    kind = type(error).__name__
+    reason = next((words for start, words in REASONS.items() if kind.startswith(start)), kind)
+    return CheckpointError(
+        f"{source} could not be had from the hub ({reason}). It is no folder here either: check the name "
+        "and the network, or download the checkpoint and name its folder."
+    )

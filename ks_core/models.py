@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ks_core import hub, whole
 from ks_core.adapters import changes_more
 from ks_core.checkpoints import open_checkpoint
 from ks_core.errors import ModelError
@@ -24,6 +25,7 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
+    whole.check(source)
     checkpoint = open_checkpoint(source)
     changed = checkpoint.changed_ids
     laid: list[Path] = []
@@ -32,6 +34,8 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
         laid.insert(0, root.path)
         root = root.base
     where, extra = _location(root.path)
+    if whole.is_on_hub(root):
+        where = str(hub.download_whole(root.source))
     try:
         tokenizer = _tokenizer(where, extra)
         model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, trust_remote_code=False, **extra)
@@ -54,9 +58,7 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
 
 def load_tokenizer(source: str) -> Any:
     """The tokenizer of a source's root, as ``load_model`` gives it. Raises ``ModelError`` where there is none."""
-    root = open_checkpoint(source)
-    while root.base is not None:
-        root = root.base
+    root = whole.root(open_checkpoint(source))
     try:
         return _tokenizer(*_location(root.path))
     except Exception as error:

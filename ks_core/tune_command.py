@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ks_core import demo, jobs
+from ks_core import demo, jobs, whole
 from ks_core.errors import JobError, SettingsError, TicketError
 
 #: Imported late elsewhere; here only for its names in the help.
@@ -128,6 +128,7 @@ def tune(options: argparse.Namespace) -> int:
         job = jobs.resume(jobs.find(options.resume))
     else:
         plan = plan_of(options)
+        have(plan.base, plan.tuned)
         label = f"{len(plan.arms)} arms on {plan.corpus.name}"
         job = jobs.submit("tune", plan.as_dict(), label=label, device=device_of(plan.device))
     print(f"run {job.id}", flush=True)
@@ -151,6 +152,13 @@ def tune(options: argparse.Namespace) -> int:
         shutil.copytree(job.folder, options.output, dirs_exist_ok=True)
         print(f"copied to {options.output}")
     return 0
+
+
+def have(*sources: str) -> None:
+    """Raise an error for people before a run is begun in which every arm would fail."""
+    for source in filter(None, sources):
+        if not source.startswith("demo"):  # prepared by the run itself
+            whole.check(source)
 
 
 def follow(job: jobs.Job) -> str:
@@ -222,6 +230,7 @@ def evaluate(options: argparse.Namespace, line: Callable[[float, float, str], No
     )  # fmt: skip
     if any(source.startswith("demo") for source in options.checkpoints):
         demo.prepare_base(line)
+    have(*options.checkpoints)
     results, answers, hashes = [], {}, []
     for source in dict.fromkeys(options.checkpoints):
         model, tokenizer = load_model(source, device)

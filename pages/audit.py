@@ -34,6 +34,8 @@ except KSLotteryError as error:
 
 def controls_button() -> None:
     """Start the run of the controls, or follow it."""
+    if not audited.is_whole(asked):
+        return
     plan = asked.controls(structural_row(asked))
     running = job.latest("tune", plan.as_dict())
     if running and running.state in ("queued", "running"):

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ks_core import access, estimates
+from ks_core import access, estimates, whole
 from ks_core.corpora import Corpus
 from ks_core.devices import select
 from ks_core.errors import KSLotteryError
@@ -76,6 +76,7 @@ def show(found: Job) -> None:
 
 try:
     if view == "New run":
+        whole.check(study.base_source)
         chosen = tuning_form.form(study, pair.alpha())
         if chosen:
             plan, corpus = chosen

@@ -26,7 +26,7 @@ def go(by: int) -> None:
     st.session_state.step = NAMES[NAMES.index(st.session_state.step) + by]
 
 
-step: str = st.segmented_control(  # type: ignore[assignment]  # required: there is always one
+step = st.segmented_control(
     "Step", NAMES, default=NAMES[0], key="step", required=True, label_visibility="collapsed", bind="query-params"
 )
 number = NAMES.index(step)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
+from ks_core import whole
 from ks_core.audit import BUDGETS, Audit
 from ks_core.devices import select as device
+from ks_core.errors import KSLotteryError
 from ks_core.jobs import submit
 from ks_core.study import Study
 from ks_core.tickets import RULES
@@ -35,8 +37,20 @@ def choose(study: Study) -> Audit:
     )  # fmt: skip
 
 
+def is_whole(asked: Audit) -> bool:
+    """Whether the pair can be run; says what is missing when it cannot."""
+    try:
+        whole.check(asked.base)
+    except KSLotteryError as error:
+        st.info(str(error), icon=":material/info:")
+        return False
+    return True
+
+
 def panels_button(asked: Audit) -> None:
     """Start the panels that need the model, or follow them."""
+    if not is_whole(asked):
+        return
     found = job.latest("audit", asked.as_dict())
     if found and found.state in ("queued", "running"):
         job.follow(found)
