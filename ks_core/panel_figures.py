@@ -8,6 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from ks_core.drawing import BASE, CONTROL, MUTED, TUNED, WINNING, labelled, sheet
+from ks_core.translation import template_title
 
 
 def recovery_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "first_line") -> go.Figure:
@@ -47,7 +48,7 @@ def recovery_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "f
 def transfer_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "first_line") -> go.Figure:
     """Prompt transfer as plain values: base and ticket under every template."""
     runs = panel["runs"]
-    names = [r["name"] + (" (trained)" if r["trained"] else "") for r in runs]
+    names = [template_title(r["name"]) + (" (trained)" if r["trained"] else "") for r in runs]
     figure = sheet(f"{'chrF' if metric == 'chrf' else 'BLEU'} ({rule.replace('_', ' ')})", "Prompt", height=420)
     for key, name, colour in (("base", "base", BASE), ("tuned", "with the ticket's rows", WINNING)):
         scores = [r[key]["scores"][rule][metric] for r in runs]

@@ -40,6 +40,12 @@ TEMPLATES = {
                     "Input: {source}\nOutput:",
 }  # fmt: skip
 
+#: What a person reads in place of a template's name.
+TEMPLATE_TITLES = {
+    "short": "Short (the demo's)", "paper": "The paper's wording", "source_target": "Labels Source and Target",
+    "input_output": "Labels Input and Output",
+}  # fmt: skip
+
 _FIELDS = {"source", "source_language", "target_language"}
 
 
@@ -68,6 +74,11 @@ def template(name_or_text: str) -> str:
             f"{{source_language}} and {{target_language}}; named prompts: {', '.join(TEMPLATES)}."
         )
     return text
+
+
+def template_title(name: str) -> str:
+    """How a template is called in a sentence or a figure; another name stays as it is."""
+    return TEMPLATE_TITLES.get(name, name)
 
 
 def format_prompt(name_or_text: str, source: str, source_language: str, target_language: str) -> str:

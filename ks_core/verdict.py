@@ -15,7 +15,7 @@ from ks_core.certificate import Predictions, outcome
 from ks_core.evaluation import read_answers
 from ks_core.plans import Plan
 from ks_core.shares import Bootstrap, Share, share
-from ks_core.translation import Generation, extract
+from ks_core.translation import Generation, extract, template_title
 
 if TYPE_CHECKING:
     from ks_core.calibration import Calibration
@@ -192,17 +192,15 @@ def headline(arm_gains: Sequence[Gain] | None, stable: Stability | None) -> str:
         else:
             parts.append("the ticket's gain in BLEU is not clear of chance")
         for kind, words in (
-            ("rows", "tuning one row alone ({name})"),
+            ("rows", "tuning one row alone"),
             ("frequent", "tuning as many of the most frequent rows"),
         ):
             found = by_kind[kind].of_ticket["chrf"] if kind in by_kind else None
             if found and found.value is not None and found.low is not None:
-                parts.append(
-                    f"{words.format(name=by_kind[kind].name)} gives {_percent(found.value)} of its gain in chrF"
-                )
+                parts.append(f"{words} gives {_percent(found.value)} of its gain in chrF")
     if stable and stable.across_seeds:
         stay, k = stable.across_seeds
-        parts.append(f"another seed has {round(stay, 1):g} of its {k} rows of largest D")
+        parts.append(f"of the {k} rows of largest D, {round(stay, 1):g} are the same with another seed")
     said = "; ".join(parts)
     return said[:1].upper() + said[1:] + "." if said else ""
 
@@ -265,7 +263,7 @@ def _gating(panel: Mapping[str, Any]) -> str:
 
 def _transfer(panel: Mapping[str, Any]) -> str:
     parts = [
-        f"{r['name']} {_percent(value)}"
+        f"{template_title(r['name'])} {_percent(value)}"
         for r in panel["runs"]
         if not r["trained"] and (value := r["kept"][_FIRST]["chrf"]["value"]) is not None
     ]

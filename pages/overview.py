@@ -91,6 +91,7 @@ with st.container(horizontal=True):
     st.page_link("pages/ks_test.py", label="Look at the test itself", icon=":material/bar_chart:")
     st.page_link("pages/winning_tokens.py", label="Read the winning tokens", icon=":material/confirmation_number:")
     st.page_link("pages/drift_map.py", label="See where they went", icon=":material/scatter_plot:")
+    st.page_link("pages/audit.py", label="Ask whether the ticket is real", icon=":material/gavel:")
     st.page_link("pages/learn.py", label="Learn the method", icon=":material/school:")
     st.page_link("pages/checkpoints.py", label="Open your own pair", icon=":material/folder_open:")
 st.caption(

@@ -16,7 +16,7 @@ from ks_core.plans import CorpusChoice, Plan
 from ks_core.recipes import OPTIMIZERS, SCHEDULES, Recipe
 from ks_core.study import Study
 from ks_core.tickets import RULES, select
-from ks_core.translation import TEMPLATES, format_prompt
+from ks_core.translation import TEMPLATES, format_prompt, template_title
 from pages.parts import pair
 
 OWN = {"file": "A TSV or JSONL file", "flores": "A folder in Flores layout", "hub": "A dataset on the hub"}
@@ -120,6 +120,7 @@ def prompt(text: Corpus | None) -> str:
         [*TEMPLATES, "own"],
         key="tune_prompt",
         help="A ticket is keyed to the prompt that it was trained with.",
+        format_func=lambda name: "My own text" if name == "own" else template_title(name),
     )
     own = st.text_area(
         "Text", TEMPLATES.get(name, TEMPLATES["short"]), disabled=name != "own", key=f"tune_prompt_{name}", height=118,
