@@ -1,13 +1,24 @@
 """Compare: several tuned checkpoints of one base in the same views."""
 
+import json
+
 import streamlit as st
 
 from ks_core import access, audit_figures, demo, prepared, several_figures, trainings
 from ks_core.errors import KSLotteryError
-from ks_core.several import line_up
+from ks_core.several import Several, line_up
 from ks_core.study import Study, readable
 from ks_core.tickets import RULES
 from pages.parts import charts, downloads, pair
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def lined_up(
+    content: str, groups: tuple[str, ...], rule: str, alpha: float, k: int, _studies: dict[str, Study]
+) -> Several:
+    """The studies side by side, held for all sessions; ``content`` tells them from others of the same names."""
+    return line_up(_studies, groups, rule=rule, alpha=alpha, k=k)
+
 
 st.title("Compare")
 st.write(
@@ -46,7 +57,8 @@ try:
         groups.append(str(training.facets["language"]) if training else name)
     for one in studies.values():
         pair.scan(one)
-    found = line_up(studies, groups, rule=rule, alpha=alpha, k=int(k))
+    content = json.dumps({name: one.key for name, one in studies.items()})
+    found = lined_up(content, tuple(groups), rule, alpha, int(k), studies)
 except KSLotteryError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()
