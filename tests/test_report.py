@@ -82,7 +82,7 @@ def test_the_demo_as_far_as_it_is_known_at_once(demo_home):
     audit = Audit()
     found = gather(audit, audit.study.scan())
     assert {f.panel for f in found.findings} == {"stability", "ranking"} and "gating" in found.missing
-    assert found.headline.startswith("Another seed has 7 of its 18")
+    assert found.headline.startswith("Of the 18 rows of largest D, 7 are the same")
     outline = Outline(report.build(audit.study, found.scan, 0.05, found))
     inside = [link[1:] for link in outline.links if link.startswith("#")]
     assert {"test", "stability", "ranking"} == set(inside) <= set(outline.ids)
