@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -52,6 +53,15 @@ def select(name: str = "auto") -> str:
     if name.partition(":")[0] not in found:
         raise SettingsError(f"This machine has no {name}. It has: {', '.join(found)}.")
     return name
+
+
+def count(device: str) -> int:
+    """How many there are of a kind of device: GPUs, or the cores that this process may use."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.device_count()
+    return len(os.sched_getaffinity(0)) if device == "cpu" and hasattr(os, "sched_getaffinity") else 1
 
 
 def kernel(device: str) -> Kernel:

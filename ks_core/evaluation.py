@@ -94,13 +94,14 @@ def evaluate_model(
 ) -> Outcome:
     """Let a model translate the held-out sentences, and score it.
 
-    ``progress(done, total)`` is called after each batch and may raise ``Cancelled``.
+    ``progress(done, total)`` is called after each batch and may raise ``Cancelled``. Processes that work together share
+    the sentences, and each gets the whole outcome.
     """
     check_length(model, tokenizer, held_out)
     started = time.perf_counter()
     answers = generate(
         model, tokenizer, held_out.prompts, max_new_tokens=held_out.max_new_tokens, beams=held_out.beams,
-        batch_size=held_out.batch_size, progress=progress,
+        batch_size=held_out.batch_size, progress=progress, shared=True,
     )  # fmt: skip
     seconds = time.perf_counter() - started
     return Outcome(answers, evaluate(answers, held_out.references, held_out.target_language), seconds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import logging
 import os
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ks_core import jobs, log, processes, workspace
+from ks_core import jobs, log, processes, workspace, world
 from ks_core.errors import Cancelled, KSLotteryError, of_machine
 from ks_core.jobs import Job
 
@@ -78,8 +77,7 @@ def main(folder: Path) -> int:
             jobs.update(folder, state="running", started=time.time())
             request = job.request
             logger.info("job %s began", job.id)
-            module, _, name = jobs.KINDS[request["kind"]].partition(":")
-            result = getattr(importlib.import_module(module), name)(request["parameters"], running)
+            result = world.carry_out(jobs.KINDS[request["kind"]], request["parameters"], running)
             workspace.write_json(folder / "result.json", result)
             _last_word(folder, state="done")
             logger.info("job %s is done", job.id)
@@ -91,7 +89,7 @@ def main(folder: Path) -> int:
     except BaseException as error:
         print(log.redact(traceback.format_exc()), file=sys.stderr)  # into log.txt, for whoever looks after the program
         logger.error("job %s failed: %s", job.id, error)
-        _last_word(folder, state="failed", error=_sentence(error))
+        _last_word(folder, state="failed", error=sentence(error))
         return 1
 
 
@@ -107,7 +105,7 @@ def _last_word(folder: Path, **change: Any) -> None:
             time.sleep(PAUSE if attempt < ATTEMPTS - 1 else 0)
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
     """What a person can do about an error that ended a job."""
     if isinstance(error, KSLotteryError):
         return log.redact(str(error))

@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from ks_core import hub, whole
+from ks_core import hub, whole, world
 from ks_core.adapters import changes_more
 from ks_core.checkpoints import open_checkpoint
 from ks_core.errors import ModelError
+from ks_core.resources import Resources
 from ks_core.rows import RowEmbedding, lay_over
 
 
-def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
-    """A causal LM in float32 with its tokenizer, from a source as ``open_checkpoint`` takes it.
+def load_model(source: str, device: str = "cpu", resources: Resources | None = None) -> tuple[Any, Any]:
+    """A causal LM with its tokenizer, from a source as ``open_checkpoint`` takes it.
+
+    It is in float32 and on ``device``, unless ``resources`` name another precision or spread it over the processes
+    that work together (``ks_core.world``).
 
     A ticket, or any adapter that changes embedding rows alone, is laid over its base as rows
     (``ks_core.rows``); one that changes more is merged into it by peft. Code that a checkpoint brings
@@ -26,6 +30,7 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
 
     whole.check(source)
+    asked = resources or Resources()
     checkpoint = open_checkpoint(source)
     changed = checkpoint.changed_ids
     laid: list[Path] = []
@@ -38,7 +43,9 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
         where = str(hub.download_whole(root.source))
     try:
         tokenizer = _tokenizer(where, extra)
-        model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, trust_remote_code=False, **extra)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            where, dtype=getattr(torch, asked.precision), trust_remote_code=False, **extra
+        )
     except MemoryError:
         raise
     except Exception as error:  # the libraries raise many kinds for a damaged file, some of them nothing but Exception
@@ -47,13 +54,41 @@ def load_model(source: str, device: str = "cpu") -> tuple[Any, Any]:
             "config.json, weights and tokenizer of a causal language model."
         ) from None
     tokenizer.padding_side = "left"
-    model.to(device)
     if any(changes_more(folder) for folder in laid):
-        return _merged(model, laid), tokenizer
+        model, changed = _merged(model, laid), None
+    if asked.sharded:
+        shard(model, device)
+    model.to(device)
     if changed is not None and len(changed):
         rows = np.concatenate([checkpoint.matrix.block(int(i), int(i) + 1) for i in changed])
         put_rows(lay_over(model, [int(i) for i in changed]), rows)
     return model, tokenizer
+
+
+def shard(model: Any, device: str) -> None:
+    """Spread a frozen model's layers over the processes (torch's FSDP2): each holds its share, and the layer at work whole.
+
+    The embedding and the norms stay whole in each, for rows are laid over the one and the others are small. Raises
+    ``ModelError`` for a model that does not say what its layers are.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    kinds = set(getattr(model, "_no_split_modules", None) or ())
+    layers = [m for m in model.modules() if type(m).__name__ in kinds]
+    if not layers:
+        raise ModelError(
+            f"{type(model).__name__} does not say what its layers are, so it cannot be sharded. Run it in one process, or in "
+            "several without sharding."
+        )
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    mesh = init_device_mesh(device.partition(":")[0], (world.size(),))
+    head = model.get_output_embeddings()
+    own_head = head is not None and head.weight is not model.get_input_embeddings().weight
+    for module in [*layers, head] if own_head else layers:
+        fully_shard(module, mesh=mesh)
+    model._is_fsdp_managed_module = True  # transformers then writes in step in all processes
 
 
 def load_tokenizer(source: str) -> Any:

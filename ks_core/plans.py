@@ -11,6 +11,7 @@ from ks_core import corpora, demo, values
 from ks_core.arms import KINDS, NEED_TICKET, Arm
 from ks_core.corpora import Corpus
 from ks_core.errors import SettingsError
+from ks_core.resources import Resources
 from ks_core.study import check_alpha
 from ks_core.tickets import RULES
 from ks_core.translation import template
@@ -71,6 +72,7 @@ class Plan:
     beams: int = 1
     sweep: tuple[float, ...] = ()
     device: str = "auto"
+    resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
         for name in ("base", "tuned", "device"):
@@ -102,6 +104,16 @@ class Plan:
             raise SettingsError(
                 "The arm tuned scores a given checkpoint, and none is named. Name one, or drop the arm."
             )
+        if self.resources.sharded and (wide := [KINDS[k][0] for k in kinds if k in ("lora", "full")]):
+            raise SettingsError(
+                f"{wide[0]} trains inside the layers, which are sharded here. Leave the arm out, or do not shard."
+            )
+        most = min((a.recipe.batch_size for a in self.arms if a.recipe), default=self.resources.processes)
+        if self.resources.processes > most:
+            raise SettingsError(
+                f"{self.resources.processes} processes share steps of {most} pairs, and each needs one at least. Name at most "
+                f"{most} processes, or take more pairs a step."
+            )
         if not self.tuned:  # the ticket comes out of that arm
             first = [a for a in self.arms if a.kind in ("base", "embed")]
             object.__setattr__(self, "arms", (*first, *(a for a in self.arms if a not in first)))
@@ -122,5 +134,6 @@ class Plan:
         known["corpus"] = CorpusChoice.from_dict(known.get("corpus", {}))
         if "arms" in known:
             known["arms"] = tuple(Arm.from_dict(arm) for arm in values.members("The arms", known["arms"]))
+        known["resources"] = Resources.from_dict(known.get("resources", {}))
         known["sweep"] = values.members("The sweep", known.get("sweep", ()))
         return cls(**known)

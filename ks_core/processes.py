@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -55,6 +56,18 @@ def start(command: Sequence[str], output: BinaryIO, environment: Mapping[str, st
     # The parent may live for days: without this its ended children would stay as zombies.
     threading.Thread(target=process.wait, daemon=True).start()
     return process.pid
+
+
+def end_with_parent() -> None:
+    """Have this process end when the one that started it (by ``multiprocessing``) is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def end(pid: int) -> None:

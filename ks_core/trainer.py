@@ -7,6 +7,7 @@ model: ``saved_training``), the batches and the loss (``batches``), and the opti
 
 from __future__ import annotations
 
+import itertools
 import math
 import pickle
 from collections.abc import Callable, Sequence
@@ -17,8 +18,10 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations.fsdp import is_fsdp_managed_module
 
-from ks_core.batches import Collator, Packer, batch_order, can_pack, target_loss
+from ks_core import world
+from ks_core.batches import IGNORED, Collator, Packer, batch_order, can_pack, target_loss
 from ks_core.errors import ModelError, SettingsError
 from ks_core.recipes import Recipe
 from ks_core.rows import RowEmbedding
@@ -54,7 +57,10 @@ class TargetTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        loss = target_loss(model, inputs, num_items_in_batch)
+        # The mean over the step's targets in all processes. They average their gradients, so each loss counts for all.
+        count = (inputs["labels"][:, 1:] != IGNORED).sum()
+        together = self.accelerator.num_processes
+        loss = target_loss(model, inputs, self.accelerator.reduce(count) if together > 1 else count) * together
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def _unwrapped(self) -> nn.Module:
@@ -89,7 +95,7 @@ class _Watcher(TrainerCallback):
             self.progress(state.global_step, state.max_steps, loss)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.should_stop and self.should_stop():
+        if world.agree(bool(self.should_stop and self.should_stop())):
             self.stopped = control.should_training_stop = control.should_save = True
 
 
@@ -117,6 +123,7 @@ def train(
     progress: Callable[[int, int, float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     save_every: int = 50,
+    checkpointing: bool = False,
 ) -> Trained:
     """Train whatever takes a gradient in ``model``: rows (``ks_core.rows.lay_over``), a LoRA, all of it.
 
@@ -124,18 +131,25 @@ def train(
     order of the batches, so a run can be repeated on one device. Raises ``ModelError`` when the loss
     stops being a number, which leaves the last checkpoint in ``folder``; ``SettingsError`` when
     ``rowwise_adam`` is to step anything but rows.
+
+    Processes that work together (``ks_core.world``) share each step's batch: its examples are the same however many
+    there are, and so are loss and gradient but for the order in which they are summed. ``checkpointing`` keeps no
+    activations inside layers.
     """
     rows = model.get_input_embeddings()
     parameters = list(trained_parameters(model).values())
     arguments = TrainingArguments(
-        output_dir=str(folder), max_steps=recipe.steps, per_device_train_batch_size=recipe.batch_size,
+        output_dir=str(folder), max_steps=recipe.steps, per_device_train_batch_size=1,  # an item is a batch
         learning_rate=recipe.learning_rate, lr_scheduler_type=recipe.schedule, warmup_steps=recipe.warmup,
         seed=recipe.seed, data_seed=recipe.seed, max_grad_norm=0.0, weight_decay=0.0,
         logging_steps=1, logging_nan_inf_filter=False, report_to=[], disable_tqdm=True,
         save_strategy="steps", save_steps=save_every, save_total_limit=1, remove_unused_columns=False,
         train_sampling_strategy="sequential",
+        ddp_find_unused_parameters=False, gradient_checkpointing=checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
         use_cpu=model.device.type == "cpu", dataloader_pin_memory=model.device.type == "cuda",
     )  # fmt: skip
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # or one process would split a batch over all GPUs by DataParallel
     betas = (recipe.beta1, recipe.beta2)
     if recipe.optimizer == "adam":
         optimizer: torch.optim.Optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate, betas=betas)
@@ -147,22 +161,34 @@ def train(
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     packer = Packer(Collator(pad), rows.weight.shape[1])
     order = batch_order([len(e["input_ids"]) for e in examples], recipe.batch_size, recipe.steps, recipe.seed)
+    collate = packer if can_pack(model, packer, examples) else packer.padded
     trainer = TargetTrainer(
         model=model,
         args=arguments,
-        train_dataset=[examples[i] for i in order],
-        data_collator=packer if can_pack(model, packer, examples) else packer.padded,
+        train_dataset=_shares([examples[i] for i in order], recipe.batch_size, world.size()),
+        data_collator=lambda items: collate(items[0]),
         optimizers=(optimizer, None),
         callbacks=[watcher],
     )
     trainer.pop_callback(_printer())
+    sharded = is_fsdp_managed_module(model)
+    if sharded:
+        # The body is spread and takes no gradient; the rows are whole in each process, and their gradients are averaged.
+        trainer.accelerator.prepare_model = lambda model, *_, **__: model
+        averaged = [p.register_post_accumulate_grad_hook(_average) for p in parameters]
+    before = world.agree(last_whole(folder, recipe.steps) if world.is_main() else None)
     try:
-        outcome = trainer.train(resume_from_checkpoint=last_whole(folder, recipe.steps))
+        outcome = trainer.train(resume_from_checkpoint=before)
     except pickle.UnpicklingError:
         raise ModelError(
             f"A checkpoint below {folder} holds more than numbers, and loading it could run code. It was not loaded; "
             "remove that folder and resume, and the training begins anew."
         ) from None
+    finally:
+        for hook in averaged if sharded else ():
+            hook.remove()
+        if checkpointing:
+            model.gradient_checkpointing_disable()
     if watcher.diverged:
         raise ModelError(
             f"The loss became {watcher.losses[-1][1]} at step {watcher.losses[-1][0]}. "
@@ -173,6 +199,27 @@ def train(
     met = order[(now - len(watcher.losses)) * recipe.batch_size : now * recipe.batch_size]
     tokens = sum(len(examples[i]["input_ids"]) for i in met)
     return Trained(losses, float(outcome.metrics["train_runtime"]), tokens, watcher.stopped)
+
+
+def _shares(examples: Sequence[Any], batch_size: int, processes: int) -> list[Sequence[Any]]:
+    """Batches in the order in which a DataLoader deals them out: each step's, cut into a share for every process.
+
+    >>> _shares("abcdefgh", 4, 2)
+    ['ab', 'cd', 'ef', 'gh']
+    """
+    cuts = [batch_size * n // processes for n in range(processes + 1)]
+    return [
+        examples[start + a : start + b]
+        for start in range(0, len(examples), batch_size)
+        for a, b in itertools.pairwise(cuts)
+    ]
+
+
+def _average(parameter: torch.Tensor) -> None:
+    """Replace a gradient by its mean over the processes."""
+    assert parameter.grad is not None
+    torch.distributed.all_reduce(parameter.grad)
+    parameter.grad /= world.size()
 
 
 def _printer() -> Any:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ks_core import demo, devices, workspace
+from ks_core import demo, devices, workspace, world
 from ks_core.arms import NEED_TICKET, NEED_TUNED_ROWS, Arm, Material, choose_rows
 from ks_core.checkpoints import Checkpoint, open_checkpoint
 from ks_core.corpora import Corpus
@@ -66,18 +66,15 @@ def run(
     ``load_model``, ``CorpusChoice.load`` and ``Study`` raise; what a single arm raises goes into its result.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    workspace.write_json(folder / "plan.json", plan.as_dict())
+    _write(folder / "plan.json", plan.as_dict())
     bench = Bench(plan, folder, report, event, should_stop)
     results = []
-    for number, arm in enumerate(plan.arms):
-        place = folder / "arms" / f"{number:02d}-{arm.kind}"
-        results.append(
-            _finished(place) or _carry_out(bench, arm, place, f"{number + 1} of {len(plan.arms)}: {arm.name}")
-        )
+    for number in range(len(plan.arms)):
+        results.append(run_arm(bench, number))
         event(arm=number, finished=True, error=results[-1]["error"])
     summary = {
         "arms": results,
-        "significance": _significance(bench, results, folder),
+        "significance": _significance(bench, results, folder) if world.is_main() else {},
         "sweep": _sweep(bench, folder) if plan.sweep else [],
         "corpus": {
             "name": bench.corpus.name, "hash": bench.corpus.content_hash, "train": len(bench.corpus.train),
@@ -86,8 +83,22 @@ def run(
         "notes": bench.notes(),
         "signature": str(bench.signature),
     }  # fmt: skip
-    workspace.write_json(folder / "summary.json", summary)
+    _write(folder / "summary.json", summary)
     return summary
+
+
+def run_arm(bench: Bench, number: int) -> dict[str, Any]:
+    """Carry out one arm of a plan, unless an earlier stretch of the run finished it. Returns its result."""
+    arm = bench.plan.arms[number]
+    place = bench.folder / "arms" / f"{number:02d}-{arm.kind}"
+    found = world.agree(_finished(place))
+    return found or _carry_out(bench, arm, place, f"{number + 1} of {len(bench.plan.arms)}: {arm.name}")
+
+
+def _write(path: Path, value: Any) -> None:
+    """Write JSON, once for all processes."""
+    if world.is_main():
+        workspace.write_json(path, value)
 
 
 class Bench:
@@ -101,7 +112,7 @@ class Bench:
         event: Callable[..., None],
         should_stop: Callable[[], bool],
     ) -> None:
-        self.device = devices.select(plan.device).removeprefix("torch:")
+        self.device = world.device(devices.select(plan.device).removeprefix("torch:"))
         self.plan, self.folder, self.report, self.event, self.should_stop = plan, folder, report, event, should_stop
 
     @cached_property
@@ -109,7 +120,7 @@ class Bench:
         from ks_core.models import load_model
 
         self.report(0, 1, "loading the model", stage="load")
-        return load_model(self.plan.base, self.device)
+        return load_model(self.plan.base, self.device, self.plan.resources)
 
     @property
     def model(self) -> Any:
@@ -172,7 +183,8 @@ class Bench:
     def ticket(self, alpha: float | None = None) -> Ticket:
         """The plan's ticket with its tuned rows, or that of another ``alpha`` (which makes the rule p < alpha)."""
         study = self.study
-        scan = study.scan(lambda done, total: self.report(done, total, "testing rows", unit="rows", stage="scan"))
+        with world.main_first():
+            scan = study.scan(lambda done, total: self.report(done, total, "testing rows", unit="rows", stage="scan"))
         rule, threshold = ("alpha", alpha) if alpha is not None else (self.plan.rule, self.plan.alpha)
         positions = select(scan, rule=rule, alpha=threshold, k=self.plan.k)
         return ticket_of(study, scan, positions, rule=rule, alpha=threshold)
@@ -185,7 +197,7 @@ class Bench:
             "tuned": f"{self.study.tuned.label}@{self.study.tuned.content_hash[:12]}" if plan.tuned else "this run's",
             "ticket": f"{plan.rule} {plan.k if plan.rule == 'count' else plan.alpha}",
             **self.held_out.settings(),
-            "decoding": "greedy" if plan.beams == 1 else f"{plan.beams} beams", "device": self.device,
+            "decoding": "greedy" if plan.beams == 1 else f"{plan.beams} beams", "device": self.device.partition(":")[0], **plan.resources.facts(),
             **versions("torch", "transformers", "peft", "accelerate", "sacrebleu"),
         })  # fmt: skip
 
@@ -229,8 +241,8 @@ def _carry_out(bench: Bench, arm: Arm, place: Path, title: str) -> dict[str, Any
             **(asdict(arm.recipe) if arm.recipe else {}),
         )
     )  # fmt: skip
-    workspace.write_json(place / "result.json", result)
-    if not result["error"]:
+    _write(place / "result.json", result)
+    if not result["error"] and world.is_main():
         shutil.rmtree(place / "checkpoints", ignore_errors=True)
     return result
 
@@ -242,8 +254,8 @@ def _scored(bench: Bench, model: Any, place: Path, title: str) -> dict[str, Any]
             done, total, f"{title}: translating", unit="sentences", stage=f"{place.name} translating"
         ),
     )  # fmt: skip
-    workspace.write_json(place / "answers.json", outcome.answers_as_dicts())
-    if (place / "adapter" / TICKET_FILE).is_file():
+    _write(place / "answers.json", outcome.answers_as_dicts())
+    if world.is_main() and (place / "adapter" / TICKET_FILE).is_file():
         ticket = Ticket.load(place / "adapter")
         replace(ticket, about={**ticket.about, "scores": outcome.evaluation.as_dict()}).save(place / "adapter")
     return {"evaluation": outcome.evaluation.as_dict(), "translating_seconds": outcome.seconds}
@@ -258,7 +270,7 @@ def _prepared(bench: Bench, arm: Arm, place: Path, title: str) -> Iterator[tuple
         from ks_core.models import load_model
 
         bench.report(0, 1, f"{title}: loading", stage=f"{place.name} load")
-        yield load_model(bench.plan.tuned, bench.device)[0], {"trainable": 0}
+        yield load_model(bench.plan.tuned, bench.device, bench.plan.resources)[0], {"trainable": 0}
     elif arm.kind == "lora":
         from ks_core.lora import with_lora
 
@@ -294,7 +306,8 @@ def _with_rows(bench: Bench, arm: Arm, place: Path, title: str) -> Iterator[tupl
                 values = random_delta(start, values, arm.seed)
             place_of = {int(i): n for n, i in enumerate(ids)}
             put_rows(rows, values[[place_of[int(i)] for i in rows.ids.tolist()]])
-            _save_rows(bench, arm, place, rows, ids, ticket)
+            if world.is_main():
+                _save_rows(bench, arm, place, rows, ids, ticket)
             facts["trainable"] = 0
         else:
             facts |= _trained(
@@ -322,7 +335,7 @@ def _trained(bench: Bench, arm: Arm, model: Any, place: Path, title: str, save: 
 
     facts: dict[str, Any] = {"trainable": sum(p.numel() for p in trained_parameters(model).values())}
     record = place / "training.json"
-    noted = workspace.read_json(record)
+    noted = world.agree(workspace.read_json(record))
     if isinstance(noted, dict):  # stopped while it was being scored
         load_trained(model, place)
         return facts | noted
@@ -339,16 +352,18 @@ def _trained(bench: Bench, arm: Arm, model: Any, place: Path, title: str, save: 
     outcome = train(
         model, bench.tokenizer, bench.examples, recipe, place / "checkpoints", progress=progress,
         should_stop=bench.should_stop, save_every=25 if arm.kind != "full" else 200,
+        checkpointing=bench.plan.resources.checkpointing,
     )  # fmt: skip
     if outcome.stopped:
         raise Cancelled
-    save()
-    save_trained(model, place)  # for a run that is stopped while it is being scored
+    if world.is_main():
+        save()
+        save_trained(model, place)  # for a run that is stopped while it is being scored
     found = {
         "losses": [list(loss) for loss in outcome.losses], "training_seconds": outcome.seconds, "training_tokens": outcome.tokens,
         "tokens_per_second": outcome.tokens / outcome.seconds if outcome.seconds else None,
     }  # fmt: skip
-    workspace.write_json(record, found)
+    _write(record, found)
     return facts | found
 
 
@@ -398,14 +413,16 @@ def _whole(bench: Bench) -> Iterator[Any]:
     from ks_core.models import load_model
 
     count = sum(p.numel() for p in bench.model.parameters())
-    needed, free = 20 * count, devices.free_memory(bench.device)
+    together = world.size() if bench.device == "cpu" else 1  # these share one memory
+    needed, free = 20 * count * together, world.agree(devices.free_memory(bench.device))
     if needed > free:
         raise SettingsError(
             f"Full tuning of {count / 1e6:,.0f} million weights takes about {needed / 1e9:,.1f} GB (weights, gradients and "
             f"two moments in float32, and a quarter more); {free / 1e9:,.1f} GB are free. Leave this arm out, or use a "
             "machine with more memory."
         )
-    model, _ = load_model(bench.plan.base, bench.device)
+    # Its weights are what is trained, and those are float32 whatever the others are held in.
+    model, _ = load_model(bench.plan.base, bench.device, replace(bench.plan.resources, precision="float32"))
     try:
         if bench.checkpoint.tied:
             model.lm_head.weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
@@ -444,7 +461,7 @@ def _sweep(bench: Bench, folder: Path) -> list[dict[str, Any]]:
     from ks_core.rows import lay_over, lift_off
 
     path = folder / "sweep.json"
-    known: list[dict[str, Any]] = workspace.read_json(path) or []
+    known: list[dict[str, Any]] = world.agree(workspace.read_json(path)) or []
     by_size = {entry["rows"]: entry for entry in known}
     alphas = sorted(set(bench.plan.sweep))
     points = []
@@ -468,7 +485,7 @@ def _sweep(bench: Bench, folder: Path) -> list[dict[str, Any]]:
                 lift_off(bench.model)
             by_size[size] = {"rows": size, "evaluation": outcome.evaluation.as_dict()}
             known.append(by_size[size])
-            workspace.write_json(path, known)
+            _write(path, known)
         points.append({"alpha": alpha, **by_size[size]})
     return points
 
@@ -479,7 +496,9 @@ def run_tune(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
 
     plan = Plan.from_dict(parameters)
     if any(source.startswith("demo") for source in (plan.base, plan.tuned)):
-        demo.prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
+        with world.main_first():
+            demo.prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
     summary = run(plan, running.folder, running.progress, event=running.event, should_stop=running.should_stop)
-    estimates.learn(plan, summary)
+    if world.is_main():
+        estimates.learn(plan, summary)
     return summary

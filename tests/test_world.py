@@ -1,0 +1,170 @@
+"""Several processes at one run: the same losses, rows and answers as one, and a true end when one is killed."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+
+from ks_core import jobs
+from ks_core.adapters import read_trainable_tokens
+from ks_core.arms import parse_arm
+from ks_core.errors import SettingsError
+from ks_core.plans import CorpusChoice, Plan
+from ks_core.resources import Resources
+from ks_core.trainer import _shares
+
+#: A step's gradient is a sum over its examples. Two processes sum two halves and then those, so in float32 it differs by
+#: a few of its last bits (6e-8 each). Adam divides by the gradient's own size, so an element whose terms cancel keeps
+#: less of them, and the steps pass the difference on. Steps move an element by at most the learning rate.
+LOSS, ROWS = 1e-4, 2e-3
+
+
+@pytest.fixture
+def plan(tiny_folder, tmp_path):
+    lines = [f"w{5 + i % 30} w{5 + i // 30} w{5 + i % 7}\tw{20 + i % 40}" for i in range(400)]
+    (tmp_path / "pairs.tsv").write_text("\n".join(lines), encoding="utf-8")
+    corpus = CorpusChoice(f"file:{tmp_path / 'pairs.tsv'}", source_language="A", target_language="B")
+
+    def make(arms, **changes):
+        recipe = {"steps": 12, "batch_size": 5, "learning_rate": 0.05}
+        settings = {"sentences": 35, "max_new_tokens": 4, "prompt": "w3 {source} w4", "tuned": "", **changes}
+        return Plan(
+            base=str(tiny_folder), corpus=corpus, device="cpu",
+            arms=tuple(parse_arm(a, [7, 9], **recipe) for a in arms), **settings,
+        )  # fmt: skip
+
+    return make
+
+
+def outcome(job):
+    assert job.wait(240) == "done", job.error + job.log_tail(40)
+    found = {}
+    for arm in job.result["arms"]:
+        assert not arm["error"], arm["error"]
+        folder = job.folder / "arms" / arm["folder"]
+        rows = read_trainable_tokens(folder / "adapter") if (folder / "adapter" / "ticket.json").exists() else None
+        found[arm["name"]] = (arm, json.loads((folder / "answers.json").read_text()), rows)
+    return found
+
+
+def tune(made):
+    return jobs.submit("tune", made.as_dict())
+
+
+ARMS = ["base", "embed:learning_rate=0.2:steps=40", "partial", "transfer", "rows", "lora:rank=2", "full"]
+
+
+def test_two_processes_give_what_one_gives(plan):
+    made = plan(ARMS, alpha=0.2, sweep=(0.2, 0.5))
+    one, two = tune(made), tune(replace(made, resources=Resources(processes=2)))
+    alone, together = outcome(one), outcome(two)
+    for name, (arm, answers, rows) in alone.items():
+        other, said, moved = together[name]
+        assert len(said) == 35 and [a["prompt"] for a in said] == [a["prompt"] for a in answers], (
+            "none lost, none twice"
+        )
+        losses, others = np.array(arm.get("losses", [])), np.array(other.get("losses", []))
+        assert losses.shape == others.shape
+        np.testing.assert_allclose(others, losses, rtol=LOSS)
+        if arm["kind"] in ("base", "rows", "lora", "transfer"):
+            assert said == answers and other["evaluation"] == arm["evaluation"], name
+        if rows is not None:
+            assert other["rows"] == arm["rows"]
+            np.testing.assert_allclose(moved[1], rows[1], atol=ROWS)
+    assert "|processes:2|" in two.result["signature"] and "|processes:" not in one.result["signature"]
+    assert [e["step"] for e in two.events() if e.get("arm") == 4 and "step" in e] == list(range(1, 13))
+
+
+def test_a_sharded_body_gives_the_same_rows_and_answers(plan):
+    made = plan(["base", "rows"])
+    alone = outcome(tune(made))
+    together = outcome(tune(replace(made, resources=Resources(processes=2, sharded=True))))
+    for name, (arm, answers, rows) in alone.items():
+        other, said, moved = together[name]
+        assert said == answers and other["evaluation"] == arm["evaluation"]
+        if rows is not None:
+            np.testing.assert_allclose(np.array(other["losses"]), np.array(arm["losses"]), rtol=LOSS)
+            np.testing.assert_allclose(moved[1], rows[1], atol=ROWS)
+
+
+def until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in time")
+
+
+def helpers(job):
+    """The processes that a job has started for the work, by their pids."""
+    pid = json.loads((job.folder / "process.json").read_text())["pid"]
+    return [p for p in psutil.Process(pid).children() if "spawn_main" in " ".join(p.cmdline())]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_process_killed_ends_the_job_and_it_goes_on_later(plan, victim):
+    made = replace(plan(["rows:steps=400"]), resources=Resources(processes=2))
+    job = tune(made)
+    until(lambda: any((job.folder / "arms").glob("*/checkpoints/checkpoint-*/trainer_state.json")))
+    everyone = helpers(job)
+    assert len(everyone) == 2
+    everyone[victim].send_signal(signal.SIGKILL)
+    assert job.wait(60) == "failed"
+    assert f"Process {victim + 1} of 2 was killed" in job.error and "goes on from what is kept" in job.error
+    psutil.wait_procs(everyone, 20)
+    assert not [p for p in everyone if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    jobs.resume(job)
+    arm, answers, _ = outcome(job)["Chosen rows"]
+    assert len(arm["losses"]) == 400 and len(answers) == 35
+    resumed = [e["step"] for e in job.events() if "step" in e]
+    assert resumed.count(1) == 1, "it did not begin anew"
+
+
+def test_the_others_go_when_the_job_process_is_killed(plan):
+    job = tune(replace(plan(["rows:steps=4000"]), resources=Resources(processes=2)))
+    until(lambda: job.progress.done > 3)
+    everyone = helpers(job)
+    os.kill(json.loads((job.folder / "process.json").read_text())["pid"], signal.SIGKILL)
+    psutil.wait_procs(everyone, 20)
+    assert not [p for p in everyone if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert job.state == "failed"
+
+
+def test_it_can_be_cancelled_in_training_and_goes_on(plan):
+    job = tune(replace(plan(["rows:steps=600"]), resources=Resources(processes=2)))
+    until(lambda: job.progress.done > 3)
+    job.cancel()
+    assert job.wait(60) == "cancelled"
+    assert list((job.folder / "arms").glob("*/checkpoints/checkpoint-*")), "it saved before it stopped"
+
+
+def test_an_error_is_said_in_the_words_of_the_work(plan, tmp_path):
+    made = plan(["base"])
+    wrong = replace(made, corpus=replace(made.corpus, name=f"file:{tmp_path / 'none.tsv'}"))
+    job = tune(replace(wrong, resources=Resources(processes=2)))
+    assert job.wait(60) == "failed"
+    assert "none.tsv" in job.error and "Process" not in job.error
+
+
+def test_shares_are_every_batch_once():
+    for processes in (1, 2, 3, 5):
+        found = _shares(list(range(40)), 5, processes)
+        assert len(found) == 8 * processes and [i for share in found for i in share] == list(range(40))
+        assert all(found)
+
+
+def test_what_cannot_be_is_said(plan):
+    with pytest.raises(SettingsError, match="steps of 5 pairs"):
+        plan(["rows"], resources=Resources(processes=6))
+    with pytest.raises(SettingsError, match="sharded"):
+        plan(["lora"], resources=Resources(processes=2, sharded=True))
+    with pytest.raises(SettingsError, match="at least 2"):
+        Resources(sharded=True)
+    with pytest.raises(SettingsError, match="no precision"):
+        Resources(precision="int3")
