@@ -10,24 +10,26 @@ with its last ones laid flat. A LoRA is merged on the fly.
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_core import adapters, checkpoints, hashes, safetensors_file
+from ks_core import devices, values
+from ks_core import processes as parallel
 from ks_core.cache import Cache
-from ks_core.checkpoints import Checkpoint
-from ks_core.errors import CheckpointError, PairError
+from ks_core.errors import CheckpointError, JobError, PairError
 from ks_core.ks import ks_test, pvalue_table
-from ks_core.matrices import ArrayMatrix, Matrix
-from ks_core.safetensors_file import Tensor
+from ks_core.resources import MOST_PROCESSES
 from ks_core.signature import Signature, versions
+from ks_core.tensors import Tensors, open_tensors, why_apart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,56 +96,25 @@ class LayerScan:
     reused: int = 0
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One checkpoint's tensors: where each lies, and how an adapter changes it."""
-
-    checkpoint: Checkpoint
-    files: dict[str, tuple[Path, Tensor]]
-    low_rank: dict[str, tuple[np.ndarray, np.ndarray, float]] = field(default_factory=dict)
-
-    def matrix(self, name: str) -> Matrix:
-        path, tensor = self.files[name]
-        plain = _flat(path, tensor)
-        if name in self.low_rank:
-            left, right, scaling = self.low_rank[name]
-            if (len(left), right.shape[1]) != plain.shape:
-                raise PairError(
-                    f"The adapter's change of {name} is {len(left)} x {right.shape[1]}, the weight {plain.shape[0]} "
-                    f"x {plain.shape[1]}. It was made for another model."
-                )
-            return adapters.LowRankMatrix(plain, left, right, scaling)
-        if self.checkpoint.base is not None and name == self.checkpoint.tensor:
-            return self.checkpoint.matrix
-        return plain
-
-    def content_hash(self, name: str) -> str:
-        if self.checkpoint.base is not None and name == self.checkpoint.tensor and name not in self.low_rank:
-            return self.checkpoint.content_hash  # an adapter's rows are in no file of the base
-        path, _ = self.files[name]
-        matrix = self.matrix(name)
-        if isinstance(matrix, adapters.LowRankMatrix):
-            below = hashes.of_matrix(matrix.base, path, name)
-            return hashes.combine(below, *matrix.parts)
-        return hashes.of_matrix(matrix, path, name)
-
-
 def scan_layers(
     base: str,
     tuned: str,
     *,
     device: str = "auto",
+    processes: int = 1,
     cache: Cache | None = None,
     report: Report = lambda *_: None,
 ) -> LayerScan:
     """Test every tensor that both checkpoints have.
 
-    ``report(bytes_done, bytes, tensor)`` is called on the way and may raise ``Cancelled``. Raises
+    With several ``processes`` (a GPU each, where there are) they take the tensors in turn, largest first; the result is
+    the same. ``report(bytes_done, bytes, tensor)`` is called on the way and may raise ``Cancelled``. Raises
     ``CheckpointError`` where a checkpoint is not stored as safetensors or holds NaN.
     """
+    values.whole("The number of processes", processes, 1, MOST_PROCESSES)
     started = time.perf_counter()
     cache = cache or Cache()
-    before, after = _side(base), _side(tuned)
+    before, after = open_tensors(base), open_tensors(tuned)
     shared = [name for name in before.files if name in after.files]
     if not shared:
         raise PairError(
@@ -156,31 +127,18 @@ def scan_layers(
         for name in side.files
         if name not in other.files
     ]
-    total = sum(before.files[name][1].stop - before.files[name][1].start for name in shared)
-    done, reused = 0, 0
-    results: list[TensorResult] = []
-    for name in shared:
-        size = before.files[name][1].stop - before.files[name][1].start
-        report(done, total, name)
-        reason = _unfit(before.files[name][1], after.files[name][1])
-        shapes = [] if reason else [list(side.matrix(name).shape) for side in (before, after)]
-        if shapes and shapes[0] != shapes[1]:  # an adapter may bring an embedding of more rows
-            reason = f"{shapes[0]} before, {shapes[1]} after"
-        if reason:
-            left_out.append(f"{name}: {reason}")
-        else:
-            found, known = _tensor(
-                cache,
-                before,
-                after,
-                name,
-                size,
-                device,
-                partial(_within, report, done, size, total, name),
-            )
-            results.append(found)
-            reused += known
-        done += size
+    sizes = {name: before.files[name][1].stop - before.files[name][1].start for name in shared}
+    total = sum(sizes.values())
+    report(0, total, shared[0])
+    unfit = {name: reason for name in shared if (reason := why_apart(before, after, name))}
+    left_out += [f"{name}: {reason}" for name, reason in unfit.items()]
+    fit = {name: size for name, size in sizes.items() if name not in unfit}
+    if processes > 1:
+        done = _side_by_side(base, tuned, cache, fit, device, processes, lambda done, name: report(done, total, name))
+    else:
+        done = _in_turn(before, after, cache, fit, device, lambda done, name: report(done, total, name))
+    results = [done[name][0] for name in fit]
+    reused = sum(known for _, known in done.values())
     report(total, total, "done")
     signature = Signature({
         "base": f"{before.checkpoint.label}@{before.checkpoint.content_hash[:12]}",
@@ -189,15 +147,99 @@ def scan_layers(
     return LayerScan(results, left_out, signature, time.perf_counter() - started, reused)
 
 
-def _within(report: Report, done: int, size: int, total: int, name: str, rows_done: int, rows: int) -> None:
-    """Progress inside one tensor, in bytes of all."""
-    report(done + size * rows_done / rows, total, name)
+#: A tensor's result, and whether nothing had to be tested for it.
+Done = tuple[TensorResult, bool]
+
+
+def _in_turn(
+    before: Tensors,
+    after: Tensors,
+    cache: Cache,
+    sizes: dict[str, int],
+    device: str,
+    report: Callable[[float, str], None],
+) -> dict[str, Done]:
+    """Every tensor in this process, with progress inside each."""
+    found, done = {}, 0
+    for name, size in sizes.items():
+        report(done, name)
+        found[name] = _tensor(cache, before, after, name, size, device, partial(_within, report, done, size, name))
+        done += size
+    return found
+
+
+def _within(report: Callable[[float, str], None], done: int, size: int, name: str, rows_done: int, rows: int) -> None:
+    """Progress inside one tensor, in bytes."""
+    report(done + size * rows_done / rows, name)
+
+
+def _side_by_side(
+    base: str,
+    tuned: str,
+    cache: Cache,
+    sizes: dict[str, int],
+    device: str,
+    processes: int,
+    report: Callable[[float, str], None],
+) -> dict[str, Done]:
+    """Every tensor in one of several processes. What is done is in the cache when one of them is lost."""
+    threads = max(1, devices.count("cpu") // processes)
+    found: dict[str, Done] = {}
+    pool = ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), _Worker.begin, (base, tuned, cache, device, threads)
+    )
+    try:
+        largest_first = sorted(sizes, key=lambda name: -sizes[name])
+        running = [pool.submit(_Worker.test, name, sizes[name]) for name in largest_first]
+        while running:
+            finished, _ = wait(running, 0.5, FIRST_COMPLETED)
+            for future in finished:
+                result, known = future.result()
+                found[result.name] = (result, known)
+                running.remove(future)
+            report(sum(sizes[name] for name in found), next(reversed(found), largest_first[0]))
+    except BrokenProcessPool:
+        raise JobError(
+            f"One of the {processes} processes was killed, by someone or because memory ran out. Start it again: it goes on from "
+            "what is kept, and takes less memory with fewer processes."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return found
+
+
+class _Worker:
+    """What one of the processes holds between two tensors."""
+
+    before: Tensors
+    after: Tensors
+    cache: Cache
+    device: str
+
+    @classmethod
+    def begin(cls, base: str, tuned: str, cache: Cache, device: str, threads: int) -> None:
+        """Open the pair, once. Several GPUs are dealt out in turn."""
+        import numba
+
+        parallel.end_with_parent()
+        numba.set_num_threads(threads)
+        chosen = devices.select(device)
+        if chosen == "cuda":
+            number = multiprocessing.current_process()._identity[-1]  # counts from 1
+            chosen = f"cuda:{(number - 1) % devices.count('cuda')}"
+        cls.cache, cls.device = cache, chosen
+        cls.before, cls.after = open_tensors(base), open_tensors(tuned)
+
+    @classmethod
+    def test(cls, name: str, size: int) -> Done:
+        """The result of one tensor."""
+        return _tensor(cls.cache, cls.before, cls.after, name, size, cls.device, lambda done, rows: None)
 
 
 def _tensor(
     cache: Cache,
-    before: _Side,
-    after: _Side,
+    before: Tensors,
+    after: Tensors,
     name: str,
     size: int,
     device: str,
@@ -222,48 +264,6 @@ def _tensor(
     return TensorResult(name, rows, dim, size, k, rows_at), False
 
 
-def _side(source: str) -> _Side:
-    checkpoint = checkpoints.open_checkpoint(source)
-    if checkpoint.base is None:
-        return _Side(checkpoint, _files(checkpoint))
-    if checkpoint.base.base is not None:
-        raise CheckpointError(f"{source} is an adapter on an adapter. Merge them first to scan its layers.")
-    return _Side(checkpoint, _files(checkpoint.base), adapters.low_rank_weights(checkpoint.path))
-
-
-def _files(checkpoint: Checkpoint) -> dict[str, tuple[Path, Tensor]]:
-    """Every tensor of a safetensors checkpoint, file by file and in the order of the bytes."""
-    if checkpoint.file is None or checkpoint.file.suffix != ".safetensors":
-        raise CheckpointError(
-            f"{checkpoint.label} is not stored as safetensors ({checkpoint.kind}). Its layers cannot be "
-            "scanned; save it with transformers first."
-        )
-    found: dict[str, tuple[Path, Tensor]] = {}
-    for path in checkpoints.weight_files(checkpoint):
-        ordered = sorted(safetensors_file.tensors(path).values(), key=lambda t: t.start)
-        found |= {t.name: (path, t) for t in ordered}
-    return found
-
-
-def _unfit(before: Tensor, after: Tensor) -> str:
-    """Why two tensors of a name cannot be compared; empty when they can."""
-    for tensor in (before, after):
-        if tensor.stored not in safetensors_file.DTYPES:
-            return f"stored as {tensor.stored}"
-    if before.shape != after.shape:
-        return f"{list(before.shape)} before, {list(after.shape)} after"
-    return "it is empty" if 0 in before.shape else ""
-
-
-def _flat(path: Path, tensor: Tensor) -> ArrayMatrix:
-    """Any tensor as a matrix: a vector is one row, further dimensions are laid flat."""
-    shape = tensor.shape
-    rows = 1 if len(shape) < 2 else shape[0]
-    count = int(np.prod(shape, dtype=np.int64))
-    flat = (rows, count // rows if rows else 0)
-    return safetensors_file.matrix(path, Tensor(tensor.name, tensor.stored, flat, tensor.start, tensor.stop))
-
-
 def table(scan: LayerScan, alpha: float) -> pd.DataFrame:
     """A row per tensor: name, layer, module, rows, values per row, share of rows that changed and with p < alpha,
     largest D, and the median and 99% quantile of D."""
@@ -277,11 +277,13 @@ def table(scan: LayerScan, alpha: float) -> pd.DataFrame:
 
 
 def run_layers(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
-    """The job ``layers``: fill the cache, tensor by tensor."""
+    """The job ``layers``: fill the cache, tensor by tensor. Every GPU gets a process; on the CPU one uses all cores."""
+    device = devices.select(parameters.get("device", "auto"))
     scan = scan_layers(
         parameters["base"],
         parameters["tuned"],
-        device=parameters.get("device", "auto"),
+        device=device,
+        processes=devices.count("cuda") if device == "cuda" else 1,
         report=lambda done, total, name: running.progress(done / 1e6, total / 1e6, name, unit="MB", stage="layers"),
     )
     return {"tensors": len(scan.tensors), "seconds": scan.seconds, "reused": scan.reused}

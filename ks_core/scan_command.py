@@ -24,6 +24,8 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", help="write a row per token to FILE: .csv, .parquet or .json")
     parser.add_argument("--top", type=int, default=20, metavar="N", help="print the N largest shifts (default 20)")
     parser.add_argument("--layers", action="store_true", help="test every tensor, not only the embedding")
+    parser.add_argument("--processes", type=int, default=1, help="with --layers: processes that share the tensors, "
+                        "a GPU each where there are (default 1)")  # fmt: skip
 
 
 def add_ticket_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +93,7 @@ def _scan_layers(options: argparse.Namespace, alpha: float, output: Path | None)
         options.base,
         options.tuned,
         device=options.device,
+        processes=options.processes,
         report=lambda done, total, name: line(done / 1e6, total / 1e6, "testing tensors"),
     )
     for note in scan.left_out:

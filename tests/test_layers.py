@@ -5,13 +5,14 @@ import json
 import shutil
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from scipy.stats import ks_2samp
 
 from ks_core import ks, layers
 from ks_core.cache import Cache
-from ks_core.errors import Cancelled, CheckpointError
+from ks_core.errors import Cancelled, CheckpointError, JobError
 
 CHANGED = (
     "model.layers.0.self_attn.q_proj.weight",
@@ -125,3 +126,46 @@ def test_the_table_and_the_quantiles(tiny_folder, tuned):
     assert set(frame[frame.changed > 0].tensor) == set(CHANGED)
     t = layers.TensorResult("x", 4, 10, 0, np.array([0, 2, 5]), np.array([2, 1, 1]))
     assert [t.quantile(q) for q in (0.0, 0.5, 0.75, 1.0)] == [0.0, 0.0, 0.2, 0.5]
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_give_what_one_gives(tiny_folder, tuned, tmp_path, processes):
+    alone = layers.scan_layers(str(tiny_folder), str(tuned), cache=Cache(tmp_path / "one"))
+    seen = []
+    together = layers.scan_layers(
+        str(tiny_folder), str(tuned), processes=processes, cache=Cache(tmp_path / "several"),
+        report=lambda done, total, name: seen.append((done, total)),
+    )  # fmt: skip
+    assert [t.name for t in together.tensors] == [t.name for t in alone.tensors]
+    for one, other in zip(alone.tensors, together.tensors, strict=True):
+        assert (one.rows, one.dim, one.bytes) == (other.rows, other.dim, other.bytes)
+        np.testing.assert_array_equal(one.k, other.k)
+        np.testing.assert_array_equal(one.rows_at, other.rows_at)
+    assert str(together.signature) == str(alone.signature) and together.reused == alone.reused
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen) and seen[-1][0] == seen[-1][1]
+    again = layers.scan_layers(str(tiny_folder), str(tuned), cache=Cache(tmp_path / "several"))
+    assert again.reused == len(again.tensors), "the processes' results are in the cache"
+
+
+def test_a_killed_process_of_several_is_said_and_what_is_done_is_kept(tiny_folder, tuned, tmp_path):
+    cache = Cache(tmp_path / "cache")
+
+    def kill(done, total, name):
+        for child in psutil.Process().children():
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.kill()
+
+    with pytest.raises(JobError, match="One of the 2 processes was killed"):
+        layers.scan_layers(str(tiny_folder), str(tuned), processes=2, cache=cache, report=kill)
+    whole = layers.scan_layers(str(tiny_folder), str(tuned), processes=2, cache=cache)
+    assert len(whole.tensors) > len(CHANGED)
+
+
+def test_cancelling_several_processes_leaves_none(tiny_folder, tuned):
+    def stop(done, total, name):
+        if done:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        layers.scan_layers(str(tiny_folder), str(tuned), processes=2, report=stop)
+    assert not [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
