@@ -5,12 +5,13 @@ VENV   ?= .venv
 PORT   ?= 8501
 BIN    := $(VENV)/bin
 
-.PHONY: help app test soak speed format screenshots bench clean
+.PHONY: help app test soak slurm speed format screenshots bench clean
 
 help:
 	@echo "make app          environment, demo model, and the app on http://127.0.0.1:$(PORT)"
 	@echo "make test         environment, then ruff, mypy and all tests (some minutes)"
 	@echo "make soak         what takes long: processes killed 30 times, 20 visitors for 10 minutes, 100,000 damaged files"
+	@echo "make slurm        runs on a cluster, against a real Slurm of one node (needs slurm-wlm and munge, as root)"
 	@echo "make speed        how fast the pages feel, measured in a browser"
 	@echo "make format       let ruff format the code"
 	@echo "make screenshots  the README's pictures, made anew from the running app"
@@ -32,6 +33,10 @@ test: $(VENV)/.dev
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m soak -s tests/test_soak.py
 	@$(BIN)/python tests/fuzz_opener.py --cases 100000
+
+slurm: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
+	@$(BIN)/python -m pytest -m slurm tests/test_slurm.py
 
 speed: $(VENV)/.dev
 	@$(BIN)/python tests/felt_speed.py

@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate = _command(
         commands,
         "evaluate",
-        _later("tune_command:evaluate", "sentences"),
+        _later("tune_command:evaluate"),
         "let checkpoints translate held-out sentences, and score them under every extraction rule",
         "python -m ks_core evaluate demo:base demo:en-fr --corpus pack:fr-FR --sentences 64",
     )
@@ -101,6 +101,17 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--format", default="html", choices=("html", "svg", "png"), help="of the figures (default html)"
     )
+
+    from ks_core import jobs_command
+
+    jobs = _command(
+        commands,
+        "jobs",
+        _later("jobs_command:run"),
+        "list the jobs, here and in Slurm's queue; cancel, requeue or resume one",
+        "python -m ks_core jobs",
+    )
+    jobs_command.add_arguments(jobs)
 
     cache = _command(
         commands,

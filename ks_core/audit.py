@@ -26,6 +26,7 @@ from ks_core.ks import exact_pvalue
 from ks_core.matrices import take, to_floats
 from ks_core.plans import CorpusChoice, Plan
 from ks_core.recipes import Recipe
+from ks_core.resources import Resources
 from ks_core.signature import Signature, versions
 from ks_core.stability import Run, compare, is_llama, published_runs
 from ks_core.study import Scan, Study, readable
@@ -67,6 +68,7 @@ class Audit:
     budget: str = "standard"
     max_new_tokens: int = 48
     device: str = "auto"
+    resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
         if self.budget not in tuple(BUDGETS):
@@ -75,6 +77,7 @@ class Audit:
         Plan(
             base=self.base, tuned=self.tuned, rule=self.rule, alpha=self.alpha, k=self.k, prompt=self.prompt,
             arms=(Arm("base"),), max_new_tokens=self.max_new_tokens, device=self.device,
+            resources=self.resources,
         )  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,6 +88,7 @@ class Audit:
     def from_dict(cls, given: Mapping[str, Any]) -> Audit:
         """From what ``as_dict`` gave. Raises ``SettingsError`` for a field or a value that cannot be."""
         known = values.of_fields(cls, given)
+        known["resources"] = Resources.from_dict(known.get("resources", {}))
         return cls(**{**known, "corpus": CorpusChoice.from_dict(known.get("corpus", {}))})
 
     @classmethod
@@ -129,7 +133,7 @@ class Audit:
         return Plan(
             base=self.base, tuned=self.tuned, rule=self.rule, alpha=self.alpha, k=self.k, corpus=self.corpus,
             prompt=self.prompt, arms=tuple(arms), sentences=sentences, max_new_tokens=self.max_new_tokens,
-            device=self.device,
+            device=self.device, resources=self.resources,
         )  # fmt: skip
 
     def folder(self) -> Path:
@@ -137,6 +141,7 @@ class Audit:
         key = {
             **self.study.key, "rule": self.rule, "alpha": self.alpha, "k": self.k, "corpus": asdict(self.corpus),
             "prompt": self.prompt, "sentences": self.sentences, "max_new_tokens": self.max_new_tokens, "audit": VERSION,
+            **({"precision": self.resources.precision} if self.resources.precision != "float32" else {}),
         }  # fmt: skip
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
         return workspace.home() / "audits" / name
@@ -161,7 +166,8 @@ class Audit:
             except KSLotteryError:  # of an older version, or damaged
                 continue
             kinds = {a["kind"] for a in summary["arms"] if not a["error"]}
-            same = (plan.rule, plan.prompt, plan.corpus) == (self.rule, self.prompt, self.corpus)
+            precise = plan.resources.precision == self.resources.precision
+            same = precise and (plan.rule, plan.prompt, plan.corpus) == (self.rule, self.prompt, self.corpus)
             chosen = plan.k == self.k if self.rule == "count" else plan.alpha == self.alpha
             is_pair = all(part in summary["signature"].split("|") for part in (pair, given))
             enough = plan.sentences == 0 or plan.sentences >= self.sentences
@@ -175,7 +181,7 @@ class Audit:
         return self.study.signature.with_fields(
             rule=self.rule, alpha=self.alpha if self.rule != "count" else "-", k=self.k if self.rule == "count" else "-",
             corpus=self.corpus.name, prompt=self.prompt, sentences=self.sentences, max_new_tokens=self.max_new_tokens,
-            **versions("torch", "transformers", "sacrebleu"),
+            **Resources(precision=self.resources.precision).facts(), **versions("torch", "transformers", "sacrebleu"),
         )  # fmt: skip
 
 
@@ -300,7 +306,9 @@ def delta_model(audit: Audit, scan: Scan) -> tuple[Any, Any]:
     from ks_core.models import load_model, put_rows
     from ks_core.rows import lay_over
 
-    model, tokenizer = load_model(audit.base, devices.select(audit.device).removeprefix("torch:"))
+    model, tokenizer = load_model(
+        audit.base, devices.select(audit.device).removeprefix("torch:"), Resources(precision=audit.resources.precision)
+    )
     changed = np.nonzero(scan.changed)[0]
     order = np.argsort(scan.token_ids[changed])
     after = audit.study.pair.after

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ks_core import demo, jobs
+from ks_core import demo, jobs, resource_options
 from ks_core.errors import JobError, SettingsError
-from ks_core.tune_command import add_corpus_arguments, corpus_of, device_of, follow, have
+from ks_core.tune_command import add_corpus_arguments, corpus_of, follow, have
 
 if TYPE_CHECKING:
     from ks_core.audit import Audit
@@ -50,12 +50,16 @@ def run(options: argparse.Namespace, line: Callable[[float, float, str], None]) 
         demo.prepare_base(line)
     scan = audit.study.scan(lambda done, total: line(done, total, "testing rows"))
     ticket = audit.positions(scan)
-    device = device_of(audit.device)
+    device, allocation = resource_options.device_of(options), resource_options.allocation_of(options)
     if audit.run() is None:
         plan = audit.controls(structural_row(audit))
-        _done(jobs.submit("tune", plan.as_dict(), label=f"Controls: {len(plan.arms)} arms", device=device))
+        _done(
+            jobs.submit(
+                "tune", plan.as_dict(), label=f"Controls: {len(plan.arms)} arms", device=device, allocation=allocation
+            )
+        )
     if any(audit.panel(name) is None for name in PANELS):
-        _done(jobs.submit("audit", audit.as_dict(), label="Audit", device=device))
+        _done(jobs.submit("audit", audit.as_dict(), label="Audit", device=device, allocation=allocation))
     calibrate(audit.study, scan, Settings(alpha=audit.alpha), second_seed(audit), report=line)
     found = gather(audit, scan)
     if found.run is None or found.gains is None:
@@ -124,6 +128,7 @@ def audit_of(options: argparse.Namespace) -> Audit:
     return Audit(
         options.base, options.tuned, options.rule, options.alpha, options.k, corpus_of(options),
         options.prompt.replace("\\n", "\n"), options.budget, options.max_new_tokens, options.device,
+        resource_options.resources_of(options),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ks_core import values, workspace
+from ks_core import values, workspace, world
 from ks_core.arms import TRAINED, Arm
 from ks_core.corpora import Corpus
 from ks_core.errors import SettingsError
@@ -46,7 +46,7 @@ class Rates:
 
 
 def _path(plan: Plan) -> Path:
-    name = hashlib.sha256(f"{plan.base}|{plan.device}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(f"{plan.base}|{plan.device}|{plan.resources.facts() or ''}".encode()).hexdigest()[:16]
     return workspace.home() / "rates" / f"{name}.json"
 
 
@@ -120,7 +120,8 @@ def measure(plan: Plan, running: Running) -> Rates:
         characters=texts / min(len(corpus.train), 200) / (per_step / arm.recipe.batch_size),
         when=time.time(),
     )
-    keep(plan, rates)
+    if world.is_main():
+        keep(plan, rates)
     return rates
 
 
@@ -141,5 +142,6 @@ def run_estimate(parameters: dict[str, Any], running: Running) -> dict[str, Any]
 
     plan = Plan.from_dict(parameters)
     if plan.base.startswith("demo"):
-        demo.prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
+        with world.main_first():
+            demo.prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
     return asdict(measure(plan, running))

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -61,8 +62,11 @@ class Running:
             file.write(json.dumps({"time": time.time(), **fields}).encode() + b"\n")
 
     def should_stop(self) -> bool:
-        """Whether the user asked for the job to stop, or took its folder away."""
-        return (self.folder / "cancel").exists() or not (self.folder / "request.json").exists()
+        """Whether the user or Slurm asked for the job to stop, or its folder was taken away."""
+        return (
+            any((self.folder / name).exists() for name in ("cancel", "interrupt"))
+            or not (self.folder / "request.json").exists()
+        )
 
 
 def main(folder: Path) -> int:
@@ -72,17 +76,25 @@ def main(folder: Path) -> int:
     job = Job(folder)
     try:
         jobs.note_process(folder, os.getpid())
+        if job.request.get("device") == "slurm":
+            _heed_slurm(folder)
         jobs.update(folder, state="queued")
         with _turn(job):
             jobs.update(folder, state="running", started=time.time())
             request = job.request
             logger.info("job %s began", job.id)
-            result = world.carry_out(jobs.KINDS[request["kind"]], request["parameters"], running)
+            result = world.carry_out(
+                jobs.KINDS[request["kind"]], request["parameters"], running, shared=request["kind"] in jobs.SHARED
+            )
             workspace.write_json(folder / "result.json", result)
             _last_word(folder, state="done")
             logger.info("job %s is done", job.id)
             return 0
     except Cancelled:
+        if (folder / "interrupt").exists() and not (folder / "cancel").exists():
+            logger.info("job %s was interrupted by Slurm", job.id)
+            _last_word(folder, state="queued", message="interrupted by Slurm; goes on when it is started again")
+            return 0
         logger.info("job %s was cancelled", job.id)
         _last_word(folder, state="cancelled")
         return 0
@@ -115,10 +127,24 @@ def sentence(error: BaseException) -> str:
     return f"Something went wrong that this program did not expect ({type(error).__name__}). Its log says more."
 
 
+def _heed_slurm(folder: Path) -> None:
+    """Have the work save and stop when Slurm says that its time is over, or that another job needs the place."""
+    (folder / "interrupt").unlink(missing_ok=True)
+
+    def interrupted(number: int, frame: Any) -> None:
+        (folder / "interrupt").touch()
+
+    signal.signal(signal.SIGUSR2, interrupted)
+    signal.signal(signal.SIGTERM, interrupted)
+
+
 @contextlib.contextmanager
 def _turn(job: Job) -> Iterator[None]:
     """Wait until no older job of the same device is waiting or running, then hold the device."""
     request = job.request
+    if request.get("device") == "slurm":  # whose queue it has been through
+        yield
+        return
     device = str(request.get("device", "cpu")).replace("/", "_")
     while True:
         if (job.folder / "cancel").exists():

@@ -10,6 +10,7 @@ can follow it, and none has to stay alive for it:
     log.txt         what the process printed
     result.json     what came out (larger results are files beside it)
     cancel          there when the user asked for it to stop
+    interrupt       there when Slurm asked for it to stop: it saves, and goes on later
 
 States: ``queued``, ``running``, ``done``, ``failed``, ``cancelled``. A job whose process is gone without a final
 state has failed, whatever its last status said; unless its result is there, which is written last.
@@ -22,14 +23,17 @@ import contextlib
 import json
 import logging
 import secrets
+import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ks_core import access, processes, workspace
+from ks_core import access, cluster, processes, workspace
+from ks_core.cluster import Allocation, Place
 from ks_core.errors import AccessError, JobError
 
 logger = logging.getLogger(__name__)
@@ -41,6 +45,8 @@ KINDS = {
     "layers": "ks_core.layers:run_layers",
     "demo": "ks_core.demo:run_prepare",
     "tune": "ks_core.tuning:run_tune",
+    "arm": "ks_core.tuning:run_one_arm",
+    "evaluate": "ks_core.exam:run_evaluate",
     "estimate": "ks_core.estimates:run_estimate",
     "audit": "ks_core.audit:run_audit",
     "calibration": "ks_core.calibration:run_calibration",
@@ -48,6 +54,9 @@ KINDS = {
 
 #: Kinds that take seconds: they do not wait behind a training. Each lane runs one job at a time.
 SHORT, SHORT_LANE = ("scan", "drift", "layers", "demo", "calibration"), "short"
+
+#: Kinds that several processes can share, as their parameters' resources say.
+SHARED = ("tune", "arm", "evaluate", "estimate")
 
 FINAL = ("done", "failed", "cancelled")
 
@@ -94,7 +103,12 @@ class Job:
     def state(self) -> str:
         """The true state: a job whose process is gone without a final state has failed."""
         state = self._noted()
-        if state in FINAL or self.is_alive():
+        if state in FINAL:
+            return state
+        place = self.place
+        if place:
+            return self._queued_state(state, place)
+        if self.is_alive():
             return state
         if not (self.folder / "process.json").exists() and 0 <= time.time() - _number(self.request.get("created")) < 10:
             return "queued"  # its process is being started this moment
@@ -103,6 +117,27 @@ class Job:
         if state in FINAL:
             return state
         return "done" if _read(self.folder / "result.json") else "failed"
+
+    def _queued_state(self, noted: str, place: Place) -> str:
+        """The state of a job that Slurm has: what it wrote counts while it runs, and Slurm's word before and after."""
+        if cluster.is_alive(place):
+            return "queued" if place.state in cluster.WAITING else noted
+        noted = self._noted()  # it may have ended between the two looks
+        if noted in FINAL:
+            return noted
+        if (self.folder / "cancel").exists():
+            return "cancelled"
+        return "done" if _read(self.folder / "result.json") else "failed"
+
+    @property
+    def place(self) -> Place | None:
+        """Where it stands in Slurm's queue; ``None`` for a job of this machine."""
+        return cluster.place(self.folder)
+
+    @property
+    def parts(self) -> list[Job]:
+        """The tasks of its array, each a job in a folder of its own; mostly none."""
+        return [Job(p) for p in cluster.parts_of(self.folder)]
 
     def _noted(self) -> str:
         """The state that the process wrote last."""
@@ -115,6 +150,10 @@ class Job:
         if self.state != "failed":
             return ""
         error = self.status.get("error")
+        place = None if error else self.place
+        if place:
+            why = cluster.ENDS.get(place.state.rstrip("+"), f"state {place.state or 'unknown'}")
+            return f"Slurm ended job {place.id}: {why}. Resume it: it goes on from what it had finished."
         return (
             str(error)
             if error
@@ -170,7 +209,10 @@ class Job:
         return ""
 
     def is_alive(self) -> bool:
-        """Whether the very process that was started for this job still runs."""
+        """Whether the very process that was started for this job still runs, or Slurm has the job."""
+        place = self.place
+        if place:
+            return cluster.is_alive(place)
         process = _read(self.folder / "process.json")
         return processes.is_running(process.get("pid"), process.get("identity"))
 
@@ -178,6 +220,12 @@ class Job:
         """Ask the job to stop at its next step. ``insist`` is for one that does not."""
         if self.state not in FINAL:
             workspace.write_atomically(self.folder / "cancel", str(time.time()).encode())
+            place = self.place
+            if place:
+                if place.state in cluster.WAITING:  # its array may be running; what is ended by Slurm saves first
+                    cluster.cancel(self.folder)
+                    update(self.folder, state="cancelled", finished=time.time())
+                return
             if self.status.get("state", "queued") == "queued" and not self.is_alive():
                 update(self.folder, state="cancelled", finished=time.time())
 
@@ -191,7 +239,10 @@ class Job:
         if spent < 0:  # the clock was set back meanwhile
             workspace.write_atomically(self.folder / "cancel", str(time.time()).encode())
         elif spent > PATIENCE and self.is_alive():
-            processes.end(_read(self.folder / "process.json")["pid"])
+            if self.place:
+                cluster.cancel(self.folder)
+            else:
+                processes.end(_read(self.folder / "process.json")["pid"])
             update(self.folder, state="cancelled", finished=time.time())
 
     def wait(self, seconds: float = 600) -> str:
@@ -205,11 +256,19 @@ class Job:
         raise JobError(f"Job {self.id} is still {self.state} after {seconds:.0f} s. It goes on; look again later.")
 
 
-def submit(kind: str, parameters: Mapping[str, Any], *, label: str = "", device: str = "cpu") -> Job:
+def submit(
+    kind: str,
+    parameters: Mapping[str, Any],
+    *,
+    label: str = "",
+    device: str = "cpu",
+    allocation: Allocation | None = None,
+) -> Job:
     """Start a job, or find the one that already does exactly this.
 
     ``parameters`` are plain JSON values. Jobs of one ``device`` run one after the other, in the order
-    in which they were submitted; those of ``SHORT`` kinds have a lane of their own beside them. Raises ``JobError`` for an unknown kind or a folder that cannot be written.
+    in which they were submitted; those of ``SHORT`` kinds have a lane of their own beside them. With an
+    ``allocation`` the job goes to Slurm instead, which has its own order. Raises ``JobError`` for an unknown kind or a folder that cannot be written.
     """
     if kind not in KINDS:
         raise JobError(f"{kind!r} is no kind of job. Expected one of: {', '.join(KINDS)}.")
@@ -230,12 +289,17 @@ def submit(kind: str, parameters: Mapping[str, Any], *, label: str = "", device:
                     "kind": kind,
                     "parameters": dict(parameters),
                     "label": label or kind,
-                    "device": SHORT_LANE if kind in SHORT else device,
+                    "device": "slurm" if allocation else SHORT_LANE if kind in SHORT else device,
+                    "allocation": asdict(allocation) if allocation else None,
                     "number": _next_number(),
                     "created": time.time(),
                 },
             )
-            _start(folder)
+            try:
+                _start(folder)
+            except JobError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
             logger.info("job %s was submitted: %s", name, label or kind)
     except OSError as error:
         raise JobError(
@@ -251,8 +315,7 @@ def resume(job: Job) -> Job:
         raise JobError(f"Job {job.id} is {job.state}. Only a failed or cancelled job can be resumed.")
     if access.read_only():
         raise AccessError(access.NOTHING_STARTS)
-    (job.folder / "cancel").unlink(missing_ok=True)
-    for name in ("status.json", "process.json", "result.json"):
+    for name in ("cancel", "interrupt", "status.json", "process.json", "queue.json", "result.json"):
         (job.folder / name).unlink(missing_ok=True)
     with processes.locked(workspace.folder("jobs") / ".submit.lock"):
         request = {**job.request, "number": _next_number(), "created": time.time()}
@@ -283,11 +346,66 @@ def find(job_id: str) -> Job:
 
 
 def _start(folder: Path) -> None:
-    """Start the process of a job, with its output in a file."""
+    """Start the process of a job, with its output in a file; or hand it to Slurm."""
+    request = _read(folder / "request.json")
+    if request.get("allocation"):
+        allocation = Allocation.from_dict(request["allocation"])
+        parts = _parts(folder, request) if request["kind"] == "tune" and allocation.array else []
+        return cluster.submit(folder, allocation, request["kind"], parts)
     home = {"KS_LOTTERY_HOME": str(workspace.home().resolve()), "PYTHONUNBUFFERED": "1"}
     with (folder / "log.txt").open("ab") as output:
         pid = processes.start([sys.executable, "-m", "ks_core.job_process", str(folder)], output, home)
     note_process(folder, pid)
+
+
+def _parts(folder: Path, request: dict[str, Any]) -> list[Path]:
+    """A folder for each arm that can be a task of its own and is not finished: the array of a run."""
+    from ks_core.plans import Plan
+
+    plan, made = Plan.from_dict(request["parameters"]), []
+    for number in plan.independent if len(plan.independent) > 1 else ():
+        part = folder / "parts" / f"{number:02d}"
+        if Job(part).status.get("state") == "done":
+            continue
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        parameters = {**request["parameters"], "arm": number, "run": str(folder.resolve())}
+        workspace.write_json(part / "request.json", {
+            "kind": "arm", "parameters": parameters, "label": plan.arms[number].name, "device": "slurm",
+            "created": request["created"],
+        })  # fmt: skip
+        made.append(part)
+    return made
+
+
+def queue_words(job: Job) -> str:
+    """Where a job and its array stand in Slurm's queue, in its words; empty for a job of this machine."""
+    place = job.place
+    if place is None:
+        return ""
+    parts = job.parts
+    counted = Counter(
+        state if (state := part.state) in FINAL or not (p := part.place) else p.words.partition(": ")[2]
+        for part in parts
+    )
+    array = f"; {len(parts)} arms as an array: " + ", ".join(f"{n} {w}" for w, n in counted.items()) if parts else ""
+    return place.words + array
+
+
+def requeue(job: Job) -> None:
+    """Have Slurm end a job that it runs, and start it again where there is room: it goes on from what it saves.
+
+    Raises ``JobError`` for a job of this machine, or one that Slurm does not run.
+    """
+    place = job.place
+    if place is None or place.state not in cluster.RUNNING:
+        raise JobError(
+            f"Job {job.id} is not run by Slurm now ({place.words if place else 'it is on this machine'}). Only a running job of "
+            "Slurm can be requeued; one that has ended can be resumed."
+        )
+    if access.read_only():
+        raise AccessError(access.NOTHING_STARTS)
+    cluster.requeue(job.folder)
 
 
 def note_process(folder: Path, pid: int) -> None:

@@ -123,6 +123,12 @@ class Plan:
         """Whether there is a ticket: of a given checkpoint, or of an Embed Tuning of this run."""
         return bool(self.tuned) or any(arm.kind == "embed" for arm in self.arms)
 
+    @property
+    def independent(self) -> list[int]:
+        """The arms, by number, that need nothing of the others: with a given ticket all, else those without one."""
+        bound = (*NEED_TICKET, *(() if self.tuned else ("frequent", "prompt")))
+        return [n for n, arm in enumerate(self.arms) if self.tuned or arm.kind not in bound]
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: ``from_dict`` takes them back."""
         return json.loads(json.dumps(asdict(self)))

@@ -10,11 +10,11 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ks_core import demo, jobs, whole
+from ks_core import demo, jobs, resource_options, whole
 from ks_core.errors import JobError, SettingsError, TicketError
 
 #: Imported late elsewhere; here only for its names in the help.
@@ -43,6 +43,7 @@ def add_corpus_arguments(parser: argparse.ArgumentParser, *, scoring: bool = Tru
     if scoring:
         parser.add_argument("--beams", type=int, default=1, help="beams of the search; 1 is greedy (default)")
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu (default auto)")
+    resource_options.add_arguments(parser)
 
 
 def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +96,7 @@ def plan_of(options: argparse.Namespace) -> Any:
         corpus=corpus_of(options), prompt=options.prompt.replace("\\n", "\n"),
         arms=tuple(parse_arm(text, rows, **recipe) for text in options.arms.split(",") if text.strip()),
         sentences=options.sentences, max_new_tokens=options.max_new_tokens, beams=options.beams, sweep=sweep,
-        device=options.device,
+        device=options.device, resources=resource_options.resources_of(options),
     )  # fmt: skip
 
 
@@ -130,7 +131,12 @@ def tune(options: argparse.Namespace) -> int:
         plan = plan_of(options)
         have(plan.base, plan.tuned)
         label = f"{len(plan.arms)} arms on {plan.corpus.name}"
-        job = jobs.submit("tune", plan.as_dict(), label=label, device=device_of(plan.device))
+        allocation = resource_options.allocation_of(options)
+        if allocation is None:
+            resource_options.say_what_it_takes(plan)
+        job = jobs.submit(
+            "tune", plan.as_dict(), label=label, device=resource_options.device_of(options), allocation=allocation
+        )
     print(f"run {job.id}", flush=True)
     if options.background:
         print(
@@ -169,6 +175,8 @@ def follow(job: jobs.Job) -> str:
         left = f", about {progress.seconds_left:,.0f} s left" if progress.seconds_left else ""
         text = f"{progress.message}: {progress.done:,.0f} of {progress.total:,.0f} {progress.unit}{left}"
         stage = progress.message.partition(", loss")[0]
+        if words := jobs.queue_words(job):
+            text, stage = f"{words}; {text}", words
         if sys.stderr.isatty():
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
         elif stage and stage != shown:
@@ -213,54 +221,33 @@ def table_lines(summary: dict[str, Any]) -> list[str]:
     return [*lines, f"signature  {summary['signature']}"]
 
 
-def evaluate(options: argparse.Namespace, line: Callable[[float, float, str], None]) -> int:
-    """Score checkpoints as they are."""
-    from ks_core.checkpoints import open_checkpoint
-    from ks_core.evaluation import evaluate_model, held_out
-    from ks_core.models import load_model
-    from ks_core.scores import compare, why_no_spbleu
-    from ks_core.signature import Signature, versions
+def evaluate(options: argparse.Namespace) -> int:
+    """Score checkpoints as they are: the job ``evaluate``, followed to its table."""
+    from ks_core.exam import Exam
 
     if options.output and Path(options.output).suffix != ".json":
         raise SettingsError(f"{options.output} does not end in .json. Name a .json file.")
-    device = device_of(options.device)
-    questions = held_out(
-        corpus_of(options).load(), options.prompt.replace("\\n", "\n"), options.sentences,
-        max_new_tokens=options.max_new_tokens, beams=options.beams,
+    exam = Exam(
+        tuple(options.checkpoints), corpus_of(options), options.prompt.replace("\\n", "\n"), options.sentences,
+        options.max_new_tokens, options.beams, options.device, resource_options.resources_of(options),
     )  # fmt: skip
-    if any(source.startswith("demo") for source in options.checkpoints):
-        demo.prepare_base(line)
-    have(*options.checkpoints)
-    results, answers, hashes = [], {}, []
-    for source in dict.fromkeys(options.checkpoints):
-        model, tokenizer = load_model(source, device)
-
-        def progress(done: int, total: int, title: str = f"translating with {source}") -> None:
-            line(done, total, title)
-
-        outcome = evaluate_model(model, tokenizer, questions, progress)
-        answers[source] = outcome.answers
-        hashes.append(f"{source}@{open_checkpoint(source).content_hash[:12]}")
-        results.append({
-            "name": source, "error": "", "trainable": 0, "evaluation": outcome.evaluation.as_dict(),
-            "translating_seconds": outcome.seconds, "answers": outcome.answers_as_dicts(),
-        })  # fmt: skip
-        del model
-    first = next(iter(answers))
-    summary = {
-        "arms": results,
-        "significance": {
-            first: compare(answers, questions.references, questions.target_language, first)
-        } if len(answers) > 1 and len(questions) > 1 else {},
-        "sweep": [],
-        "notes": [why_no_spbleu()] if why_no_spbleu() else [],
-        "signature": str(Signature({"checkpoints": ", ".join(hashes), **questions.settings(), "device": device,
-                                    **versions("torch", "transformers", "sacrebleu")})),
-    }  # fmt: skip
-    print("\n".join(table_lines(summary)))
+    exam.corpus.load()  # what is wrong with the text is said before anything starts
+    have(*exam.sources)
+    job = jobs.submit(
+        "evaluate", exam.as_dict(), label=f"{len(exam.sources)} checkpoints on {exam.corpus.name}",
+        device=resource_options.device_of(options), allocation=resource_options.allocation_of(options),
+    )  # fmt: skip
+    try:
+        state = follow(job)
+    except KeyboardInterrupt:
+        job.cancel()
+        raise
+    if state != "done":
+        raise JobError(job.error or f"The job was {state}.")
+    print("\n".join(table_lines(job.result)))
     if options.output:
         try:
-            Path(options.output).write_text(json.dumps(summary, ensure_ascii=False, indent=1), encoding="utf-8")
+            Path(options.output).write_text(json.dumps(job.result, ensure_ascii=False, indent=1), encoding="utf-8")
         except OSError as error:
             raise SettingsError(f"{options.output} cannot be written: {error.strerror}. Name another file.") from None
         print(f"wrote {options.output}")
@@ -280,10 +267,3 @@ def corpus_of(options: argparse.Namespace) -> Any:
     return CorpusChoice(
         options.corpus, options.shortest, options.longest, *pairs["fields"], *pairs["languages"]
     )  # fmt: skip
-
-
-def device_of(name: str) -> str:
-    """The device behind a wish such as auto."""
-    from ks_core.devices import select
-
-    return select(name).removeprefix("torch:")

@@ -490,6 +490,16 @@ def _sweep(bench: Bench, folder: Path) -> list[dict[str, Any]]:
     return points
 
 
+def run_one_arm(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
+    """The job ``arm``, a task of an array: one ``arm`` (its number) of a plan, in the folder ``run`` of the whole."""
+    own = ("arm", "run")
+    plan = Plan.from_dict({name: value for name, value in parameters.items() if name not in own})
+    folder = Path(parameters["run"])
+    bench = Bench(plan, folder, running.progress, running.event, running.should_stop)
+    found = run_arm(bench, parameters["arm"])
+    return {"error": found["error"]}
+
+
 def run_tune(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     """The job ``tune``: a plan, carried out in the job's folder."""
     from ks_core import estimates

@@ -102,6 +102,7 @@ def launch(work: str, parameters: dict[str, Any], folder: Path, count: int, devi
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
         run_id=folder.name, max_restarts=0, start_method="spawn", monitor_interval=0.2, shutdown_timeout=10,
+        signals_to_handle="SIGHUP",  # a job's process has its own way with the others
     )  # fmt: skip
     try:
         elastic_launch(config, _rank)(work, parameters, str(folder), device)
@@ -146,6 +147,9 @@ def _rank(work: str, parameters: dict[str, Any], folder: str, device: str) -> No
     from ks_core.job_process import Running, sentence
 
     processes.end_with_parent()
+    if "SLURM_JOB_ID" in os.environ:  # it tells all processes of a job at once; the job's own heeds it for all
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.environ["KS_LOTTERY_RANKS"] = "1"
     number = int(os.environ["RANK"])
     said = Path(folder) / "ranks" / f"{number}.json"
@@ -212,11 +216,11 @@ class _Silent:
         return False
 
 
-def carry_out(work: str, parameters: dict[str, Any], running: Running) -> dict[str, Any]:
-    """The work of a job: in this process, or in as many as its parameters ask for."""
+def carry_out(work: str, parameters: dict[str, Any], running: Running, *, shared: bool) -> dict[str, Any]:
+    """The work of a job: in this process, or in as many as its parameters ask for where they can share it."""
     asked = parameters.get("resources")
     count = asked.get("processes", 1) if isinstance(asked, dict) else 1
-    if isinstance(count, int) and count > 1:
+    if shared and isinstance(count, int) and count > 1:
         chosen = devices.select(str(parameters.get("device", "auto"))).removeprefix("torch:")
         return launch(work, parameters, running.folder, count, chosen)
     module, _, name = work.partition(":")

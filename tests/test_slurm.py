@@ -1,0 +1,211 @@
+"""Slurm for real: one node, started for these tests. ``make slurm`` runs them, where slurm-wlm and munge are installed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from slurm_node import SlurmNode, missing
+from test_world import outcome, plan, until  # noqa: F401  # plan is a fixture
+
+from ks_core import cluster, jobs
+from ks_core.cluster import Allocation
+from ks_core.errors import JobError
+from ks_core.resources import Resources
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(missing()), reason=f"Slurm is not installed: {', '.join(missing())}"),
+]
+ROOT = Path(__file__).parent.parent
+ONE = Allocation(minutes=30, cpus=1, memory=2, array=False)
+
+
+@pytest.fixture(scope="module")
+def node():
+    made = SlurmNode()
+    before = os.environ.get("SLURM_CONF")
+    os.environ.update(made.environment)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        if before is None:
+            del os.environ["SLURM_CONF"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(node):
+    """The next test finds an empty queue."""
+    yield
+    node.run("scancel", "--full", "--me")
+    until(lambda: not node.run("squeue", "-h").strip())
+
+
+def tune(made, allocation=ONE):
+    return jobs.submit("tune", made.as_dict(), label="a run", allocation=allocation)
+
+
+def running(job):
+    until(lambda: job.state == "running" and job.progress.unit == "steps" and job.progress.done > 30)
+
+
+def test_a_run_gives_what_it_gives_here(plan, node):  # noqa: F811
+    made = plan(["base", "rows"])
+    here = outcome(jobs.submit("tune", made.as_dict()))
+    job = tune(made)
+    assert job.place.id and job.state in ("queued", "running")
+    there = outcome(job)
+    for name, (arm, answers, rows) in here.items():
+        other, said, moved = there[name]
+        assert said == answers and other["evaluation"] == arm["evaluation"]
+        assert other.get("losses") == arm.get("losses") and (rows is None or (moved[1] == rows[1]).all())
+    until(lambda: job.place.state == "COMPLETED")
+
+
+def test_two_processes_on_a_node(plan, node):  # noqa: F811
+    made = plan(["rows"])
+    alone = outcome(jobs.submit("tune", made.as_dict()))["Chosen rows"]
+    job = tune(replace(made, resources=Resources(processes=2)), replace(ONE, cpus=2))
+    assert outcome(job)["Chosen rows"][1] == alone[1]
+
+
+def test_it_waits_in_the_queue_and_can_be_cancelled_there_and_while_it_runs(plan, node):  # noqa: F811
+    first = tune(plan(["rows:steps=20000"]), replace(ONE, cpus=2))
+    running(first)
+    assert node.run("squeue", "-h", "-o", "%T").strip() == "RUNNING" and " on " in first.place.words
+    second = tune(plan(["rows:steps=20001"]), replace(ONE, cpus=2))
+    until(lambda: second.place.state == "PENDING" and second.place.reason in ("Resources", "Priority"))
+    assert second.state == "queued" and "pending (" in second.place.words
+    second.cancel()
+    assert second.state == "cancelled" and second.id != first.id
+    until(lambda: len(node.run("squeue", "-h").split("\n")) == 2)
+    first.cancel()
+    assert first.wait(60) == "cancelled"
+    assert list((first.folder / "arms").glob("*/checkpoints/checkpoint-*")), "it saved before it stopped"
+
+
+def begun(job):
+    return [e["step"] for e in job.events() if "step" in e]
+
+
+def test_the_node_daemon_dies_and_comes_back_then_a_requeue_goes_on(plan, node):  # noqa: F811
+    job = tune(plan(["rows:steps=1500"]), replace(ONE, cpus=2))
+    running(job)
+    node.kill_node()
+    done = job.progress.done
+    until(lambda: job.progress.done > done + 50)
+    assert job.state == "running", "the work does not need the daemon"
+    node.start_node()
+    until(lambda: job.place.state == "RUNNING")
+    at = job.progress.done
+    jobs.requeue(job)
+    until(lambda: job.state == "queued")
+    # Slurm holds a requeued job back for two minutes; a test does not wait for that.
+    until(lambda: job.place.state == "PENDING")
+    with pytest.raises(JobError, match="Only a running job"):
+        jobs.requeue(job)
+    node.run("scontrol", "update", f"jobid={job.place.id}", "StartTime=now")
+    arm, answers, _ = outcome(job)["Chosen rows"]
+    steps = begun(job)
+    assert len(arm["losses"]) == 1500 and len(answers) == 35
+    again = next(n for n in range(1, len(steps)) if steps[n] <= steps[n - 1])
+    assert steps[again] > at - 25 and steps.count(1) == 1, "it went on from where it had saved"
+
+
+def test_it_saves_when_its_time_runs_out_and_goes_on(plan, node):  # noqa: F811
+    job = tune(plan(["rows:steps=1500"]), replace(ONE, cpus=2))
+    running(job)
+    node.run("scancel", "--signal=USR2", job.place.id)  # what Slurm sends two minutes before the end
+    until(lambda: job.state == "queued" and "interrupted" in job.progress.message)
+    saved = begun(job)[-1]
+    until(lambda: job.place.state == "PENDING")
+    node.run("scontrol", "update", f"jobid={job.place.id}", "StartTime=now")
+    arm, _, _ = outcome(job)["Chosen rows"]
+    assert len(arm["losses"]) == 1500
+    assert begun(job).count(saved) == 1 and begun(job).count(saved + 1) == 1, "no step was lost and none done twice"
+
+
+def test_a_process_that_is_killed_on_the_node_is_a_failed_job_that_can_be_resumed(plan, node):  # noqa: F811
+    job = tune(plan(["rows:steps=1500"]), replace(ONE, cpus=2))
+    running(job)
+    process = json.loads((job.folder / "process.json").read_text())
+    os.kill(process["pid"], 9)
+    assert job.wait(60) == "failed" and "Slurm ended job" in job.error
+    first = job.place.id
+    jobs.resume(job)
+    assert job.place.id != first
+    assert len(outcome(job)["Chosen rows"][0]["losses"]) == 1500
+    assert begun(job).count(1) == 1
+
+
+def test_another_job_takes_its_place_and_it_goes_on_afterwards(plan, node):  # noqa: F811
+    job = tune(plan(["rows:steps=1500"]), replace(ONE, cpus=2, partition="main"))
+    running(job)
+    urgent = tune(plan(["rows"]), replace(ONE, cpus=2, partition="urgent"))
+    until(lambda: job.state == "queued")
+    assert urgent.wait(120) == "done"
+    until(lambda: job.place.state == "PENDING")
+    node.run("scontrol", "update", f"jobid={job.place.id}", "StartTime=now")
+    assert len(outcome(job)["Chosen rows"][0]["losses"]) == 1500 and begun(job).count(1) == 1
+
+
+def test_arms_as_an_array(plan, node):  # noqa: F811
+    made = plan(["base", "rows", "prompt", "embed:learning_rate=0.2:steps=40", "partial"], alpha=0.2)
+    here = outcome(jobs.submit("tune", made.as_dict()))
+    job = tune(made, replace(ONE, array=True))
+    assert [p.request["label"] for p in job.parts] == ["Base", "Embed Tuning", "Chosen rows"]
+    assert "3 arms as an array" in jobs.queue_words(job)
+    there = outcome(job)
+    assert list(there) == list(here)
+    for name, (arm, answers, _) in here.items():
+        assert there[name][1] == answers and there[name][0]["evaluation"] == arm["evaluation"]
+    assert {p.state for p in job.parts} == {"done"}
+    assert job.result["significance"] == jobs.all_jobs("tune")[1].result["significance"]
+
+
+def test_cancelling_an_array_leaves_nothing_in_the_queue(plan, node):  # noqa: F811
+    job = tune(plan(["rows:steps=20000", "prompt:steps=20000", "base"]), replace(ONE, array=True))
+    until(lambda: any(p.state == "running" for p in job.parts))
+    job.cancel()
+    assert job.state == "cancelled"
+    until(lambda: not node.run("squeue", "-h").strip())
+
+
+def test_from_the_command_line(plan, node, tmp_path):  # noqa: F811
+    made = plan(["base"])
+    words = [
+        sys.executable, "-m", "ks_core", "tune", made.base, "--arms", "base,rows", "--rows", "w7", "--steps", "8", "--corpus",
+        made.corpus.name, "--languages", "A,B", "--prompt", "w3 {source} w4", "--sentences", "5", "--max-new-tokens", "4",
+        "--slurm", "--cpus", "1", "--memory", "2", "--minutes", "20",
+    ]  # fmt: skip
+    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert found.returncode == 0, found.stderr
+    assert "| Chosen rows | 1 |" in found.stdout and "Slurm" in found.stderr
+    listed = subprocess.run(
+        [sys.executable, "-m", "ks_core", "jobs"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert "done" in listed.stdout and "Slurm" in listed.stdout
+
+
+def test_what_slurm_refuses_is_said_and_leaves_no_job(plan, node):  # noqa: F811
+    with pytest.raises(JobError, match="Slurm did not take the job .*partition"):
+        tune(plan(["base"]), replace(ONE, partition="nowhere"))
+    assert not jobs.all_jobs()
+    assert cluster.partitions() == ["main", "urgent"]
+
+
+def test_a_controller_that_does_not_answer_is_no_failure(plan, node, monkeypatch):  # noqa: F811
+    job = tune(plan(["rows:steps=20000"]))
+    running(job)
+    monkeypatch.setattr(cluster, "_queue", lambda moment: None)
+    assert job.state == "running" and "unknown" in job.place.words
+    monkeypatch.undo()
+    time.sleep(0.1)
+    job.cancel()
+    assert job.wait(60) == "cancelled"
