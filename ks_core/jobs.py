@@ -190,8 +190,8 @@ class Job:
         return found
 
     def events(self) -> list[dict[str, Any]]:
-        """Every event so far, oldest first. A line that is half written is left for the next look."""
-        found = []
+        """Every event so far, oldest first, those of an array's tasks before. A half-written line is left for later."""
+        found = [event for part in self.parts for event in part.events()]
         with (
             contextlib.suppress(OSError),
             (self.folder / "events.jsonl").open(encoding="utf-8", errors="replace") as file,

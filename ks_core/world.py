@@ -32,11 +32,13 @@ logger = logging.getLogger(__name__)
 
 #: A process waits for the others as long as they live: who started them ends all when one is gone.
 WAIT = timedelta(days=7)
+#: Whether this process is one that ``launch`` started; the variables of torch's environment may come from elsewhere.
+_started = False
 
 
 def size() -> int:
     """How many processes work together; 1 where none were started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "KS_LOTTERY_RANKS" in os.environ else 1
+    return int(os.environ["WORLD_SIZE"]) if _started else 1
 
 
 def rank() -> int:
@@ -150,7 +152,8 @@ def _rank(work: str, parameters: dict[str, Any], folder: str, device: str) -> No
     if "SLURM_JOB_ID" in os.environ:  # it tells all processes of a job at once; the job's own heeds it for all
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.environ["KS_LOTTERY_RANKS"] = "1"
+    global _started
+    _started = True
     number = int(os.environ["RANK"])
     said = Path(folder) / "ranks" / f"{number}.json"
     running = Running(Path(folder)) if number == 0 else _Silent(Path(folder))

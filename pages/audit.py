@@ -6,11 +6,9 @@ from ks_core import audit_figures, panel_figures
 from ks_core.arms import KINDS
 from ks_core.audit import PANELS, optimizer_sentence, second_seed, structural_row
 from ks_core.calibration import critical_sentence, critical_values
-from ks_core.devices import select as device
 from ks_core.errors import KSLotteryError, TicketError
 from ks_core.evidence import gather
-from ks_core.jobs import submit
-from pages.parts import audit_panels, audited, charts, downloads, job, pair
+from pages.parts import audit_panels, audited, charts, downloads, job, pair, place
 
 st.title("Audit")
 st.write(
@@ -20,7 +18,7 @@ st.write(
 study = pair.study()
 scan = pair.scan(study)
 
-asked = audited.choose(study)
+asked, allocation = audited.choose(study)
 try:
     with st.spinner("Collecting what is known about this ticket …"):
         found = gather(asked, scan)
@@ -41,14 +39,15 @@ def controls_button() -> None:
     if running and running.state in ("queued", "running"):
         job.follow(running)
     elif job.button("Run the controls", icon=":material/play_arrow:", type="primary"):
-        submit("tune", plan.as_dict(), label=f"Controls: {len(plan.arms)} arms", device=device(plan.device))
+        label = f"Controls: {len(plan.arms)} arms"
+        place.start("tune", plan.as_dict(), label, plan.device, allocation)
         st.rerun()
     st.caption(f"{len(plan.arms)} arms: {', '.join(dict.fromkeys(KINDS[a.kind][0] for a in plan.arms))}.")
 
 
 def panels_button() -> None:
     """Start the panels that need the model, or follow them."""
-    audited.panels_button(asked)
+    audited.panels_button(asked, allocation)
 
 
 def calibration_button() -> None:

@@ -22,7 +22,7 @@ st.caption(
 )
 study = pair.study()
 scan = pair.scan(study)
-asked = audited.choose(study)
+asked, allocation = audited.choose(study)
 try:
     ticket = asked.positions(scan)
     panel = asked.panel("certificate")
@@ -33,7 +33,7 @@ except KSLotteryError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()
 if panel is None:
-    audited.panels_button(asked)
+    audited.panels_button(asked, allocation)
     st.stop()
 
 found = Predictions(**{k: v for k, v in panel.items() if k in Predictions.__dataclass_fields__})

@@ -3,12 +3,11 @@
 import streamlit as st
 
 from ks_core import access, estimates, whole
-from ks_core.corpora import Corpus
 from ks_core.devices import select
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import Job, all_jobs, submit
-from ks_core.plans import Plan
-from pages.parts import job, pair, tuning_form, tuning_results
+from pages.parts import job, pair, place, tuning_form, tuning_results
+from pages.parts.tuning_form import Chosen
 
 st.title("Fine-tune")
 st.write(
@@ -28,8 +27,15 @@ view = st.segmented_control(
 )  # fmt: skip
 
 
-def estimate(plan: Plan, corpus: Corpus) -> None:
-    """How long the plan will take here, by what was measured; a button measures where nothing was."""
+def estimate(chosen: Chosen) -> None:
+    """What the plan takes here: memory by arithmetic, time by what was measured; a button measures where nothing was."""
+    plan = chosen.plan
+    if chosen.allocation:
+        st.caption(
+            "Memory and time are estimated for this machine alone. The README has a table of what models of 1B, 7B and 70B take."
+        )
+        return
+    place.memory_line(plan, chosen.corpus, chosen.ticket)
     rates = estimates.known(plan)
     if rates is None:
         found = job.latest("estimate", plan.as_dict())
@@ -43,16 +49,16 @@ def estimate(plan: Plan, corpus: Corpus) -> None:
             st.rerun()
         st.caption("Four steps of training and a few translations, half a minute; kept for later runs.")
         return
-    parts = estimates.seconds(plan, corpus, rates)
+    parts = estimates.seconds(plan, chosen.corpus, rates)
     st.write(f"**About {job.duration(sum(s for _, s in parts))}** on this machine, which was measured for this model.")
     st.caption("; ".join(f"{name} {job.duration(seconds)}" for name, seconds in parts if seconds >= 1))
 
 
-def start(plan: Plan) -> None:
+def start(chosen: Chosen) -> None:
     """Submit the run and go to where it can be watched."""
-    started = submit(
-        "tune", plan.as_dict(), label=f"{len(plan.arms)} arms on {plan.corpus.name}", device=select(plan.device)
-    )
+    plan = chosen.plan
+    label = f"{len(plan.arms)} arms on {plan.corpus.name}"
+    started = place.start("tune", plan.as_dict(), label, plan.device, chosen.allocation)
     st.session_state.run = started.id
     st.session_state.tune_go_to_results = True
     st.rerun()
@@ -79,13 +85,12 @@ try:
         whole.check(study.base_source)
         chosen = tuning_form.form(study, pair.alpha())
         if chosen:
-            plan, corpus = chosen
             with st.container(border=True):
-                estimate(plan, corpus)
+                estimate(chosen)
                 if active:
                     st.caption("A run is going on; a new one waits until it is over.")
                 if st.button("Start the run", type="primary", icon=":material/play_arrow:"):
-                    start(plan)
+                    start(chosen)
     elif not runs:
         st.info(access.NOTHING_STARTS if access.read_only() else
                 "There is no run yet. Choose the arms under *New run* and start one.", icon=":material/science:")  # fmt: skip

@@ -194,7 +194,7 @@ def test_from_the_command_line(plan, node, tmp_path):  # noqa: F811
 
 
 def test_what_slurm_refuses_is_said_and_leaves_no_job(plan, node):  # noqa: F811
-    with pytest.raises(JobError, match="Slurm did not take the job .*partition"):
+    with pytest.raises(JobError, match=r"Slurm did not take the job .*partition"):
         tune(plan(["base"]), replace(ONE, partition="nowhere"))
     assert not jobs.all_jobs()
     assert cluster.partitions() == ["main", "urgent"]

@@ -6,16 +6,15 @@ import streamlit as st
 
 from ks_core import whole
 from ks_core.audit import BUDGETS, Audit
-from ks_core.devices import select as device
+from ks_core.cluster import Allocation
 from ks_core.errors import KSLotteryError
-from ks_core.jobs import submit
 from ks_core.study import Study
 from ks_core.tickets import RULES
-from pages.parts import job, pair, tuning_form
+from pages.parts import job, pair, place, tuning_form
 
 
-def choose(study: Study) -> Audit:
-    """The audit that the widgets describe. Ends the page while its text is missing."""
+def choose(study: Study) -> tuple[Audit, Allocation | None]:
+    """The audit that the widgets describe, and where it is to run (``None``: here). Ends the page while its text is missing."""
     with st.expander("What is audited", icon=":material/tune:"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
             rule = st.selectbox("Ticket", list(RULES), format_func=lambda name: RULES[name], key="audit_rule")
@@ -29,12 +28,16 @@ def choose(study: Study) -> Audit:
             corpus = tuning_form.corpus()
         with right:
             prompt = tuning_form.prompt(corpus[1] if corpus else None)
+    # The panels run in one process; the controls share what is chosen here.
+    resources, allocation = place.choose("audit")
     if not corpus:
         st.info("Name the parallel text under *What is audited*.", icon=":material/info:")
         st.stop()
-    return Audit.of(
-        study, rule=rule, alpha=pair.alpha(), k=int(k), corpus=corpus[0], prompt=prompt, budget=budget
+    asked = Audit.of(
+        study, rule=rule, alpha=pair.alpha(), k=int(k), corpus=corpus[0], prompt=prompt, budget=budget,
+        resources=resources,
     )  # fmt: skip
+    return asked, allocation
 
 
 def is_whole(asked: Audit) -> bool:
@@ -47,7 +50,7 @@ def is_whole(asked: Audit) -> bool:
     return True
 
 
-def panels_button(asked: Audit) -> None:
+def panels_button(asked: Audit, allocation: Allocation | None) -> None:
     """Start the panels that need the model, or follow them."""
     if not is_whole(asked):
         return
@@ -58,6 +61,6 @@ def panels_button(asked: Audit) -> None:
     if found and found.state == "failed":
         st.error(found.error, icon=":material/error:")
     if job.button("Run gating, prompts, strength and certificate", icon=":material/play_arrow:", type="primary"):
-        submit("audit", asked.as_dict(), label="Audit", device=device(asked.device))
+        place.start("audit", asked.as_dict(), "Audit", asked.device, allocation)
         st.rerun()
     st.caption("One job for these panels; each appears when it is finished, and stays.")

@@ -10,7 +10,7 @@ import streamlit as st
 from ks_core import access
 from ks_core.cache import Cache
 from ks_core.errors import KSLotteryError
-from ks_core.jobs import FINAL, Job, all_jobs, submit
+from ks_core.jobs import FINAL, Job, all_jobs, queue_words, requeue, submit
 
 #: Seconds in which a result that is not there cannot have left the cache by age.
 RECENT = 60.0
@@ -91,6 +91,9 @@ def follow(job: Job) -> None:
         progress = job.progress
         label = job.request.get("label", "")
         st.progress(progress.share, text=f"{label}: {describe(job)}")
+        words = queue_words(job)
+        if words:
+            st.caption(words)
         asked = (job.folder / "cancel").exists()
         if access.read_only():
             return
@@ -101,9 +104,21 @@ def follow(job: Job) -> None:
             key=f"cancel-{job.id}",
             on_click=job.cancel,
         )
+        if words and state == "running":
+            _requeue_button(job)
 
     view()
     st.caption("This runs in a process of its own: you can reload or leave this page and come back.")
+
+
+def _requeue_button(job: Job) -> None:
+    """Have Slurm start a running job again, on another node or later."""
+    if st.button("Requeue", icon=":material/replay:", key=f"requeue-{job.id}",
+                 help="Slurm ends it after it has saved, and starts it again when there is room."):  # fmt: skip
+        try:
+            requeue(job)
+        except KSLotteryError as error:
+            st.error(str(error), icon=":material/error:")
 
 
 def describe(job: Job) -> str:

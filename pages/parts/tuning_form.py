@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -10,6 +10,7 @@ import streamlit as st
 
 from ks_core import corpora
 from ks_core.arms import KINDS, ROW_RECIPE, SEEDED, TRAINED, Arm
+from ks_core.cluster import Allocation
 from ks_core.corpora import Corpus, language_name
 from ks_core.errors import KSLotteryError, SettingsError
 from ks_core.plans import CorpusChoice, Plan
@@ -17,7 +18,7 @@ from ks_core.recipes import OPTIMIZERS, SCHEDULES, Recipe
 from ks_core.study import Study
 from ks_core.tickets import RULES, select
 from ks_core.translation import TEMPLATES, format_prompt, template_title
-from pages.parts import pair
+from pages.parts import pair, place
 
 OWN = {"file": "A TSV or JSONL file", "flores": "A folder in Flores layout", "hub": "A dataset on the hub"}
 SWEEP = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5)
@@ -30,15 +31,25 @@ def read(choice: dict[str, Any], _version: int = 1) -> Corpus:
     return CorpusChoice(**choice).load()
 
 
-def form(study: Study, alpha: float) -> tuple[Plan, Corpus] | None:
-    """The plan that the widgets describe, and its text; ``None`` while something is missing, which it says."""
+@dataclass(frozen=True)
+class Chosen:
+    """A plan, its text, where it is to run (``None``: here), and how many rows its ticket has."""
+
+    plan: Plan
+    corpus: Corpus
+    allocation: Allocation | None
+    ticket: int
+
+
+def form(study: Study, alpha: float) -> Chosen | None:
+    """What the widgets describe; ``None`` while something is missing, which it says."""
     left, right = st.columns(2)
     with left, st.container(border=True, height="stretch"):
         found = corpus()
     with right, st.container(border=True, height="stretch"):
         template = prompt(found[1] if found else None)
     with st.container(border=True):
-        given, rule, k = _ticket(study, alpha)
+        given, rule, k, size = _ticket(study, alpha)
         arms = _arms(study, given)
     with st.expander("Scoring and device", icon=":material/tune:"), st.container(horizontal=True):
         sentences = st.number_input(
@@ -52,14 +63,16 @@ def form(study: Study, alpha: float) -> tuple[Plan, Corpus] | None:
             "Sweep over alpha", key="tune_sweep",
             help="Partial Transfer at a dozen alphas, from 0.5 to 0.00001: no training, one translation per ticket size.",
         )  # fmt: skip
+    resources, allocation = place.choose("tune", str(device))
     if not found or arms is None:
         return None
     plan = Plan(
         base=study.base_source, tuned=study.tuned_source if given else "", rule=rule, alpha=alpha, k=k, corpus=found[0],
         prompt=template, arms=arms, sentences=int(sentences), max_new_tokens=int(limit), beams=int(beams),
         sweep=SWEEP if sweep else (), device=device,
+        resources=resources,
     )  # fmt: skip
-    return plan, found[1]
+    return Chosen(plan, found[1], allocation, size)
 
 
 def corpus() -> tuple[CorpusChoice, Corpus] | None:
@@ -134,8 +147,8 @@ def prompt(text: Corpus | None) -> str:
     return chosen
 
 
-def _ticket(study: Study, alpha: float) -> tuple[bool, str, int]:
-    """Whether the ticket is that of the pair in the sidebar, the rule, and k."""
+def _ticket(study: Study, alpha: float) -> tuple[bool, str, int, int]:
+    """Whether the ticket is that of the pair in the sidebar, the rule, k, and how many rows it has (a guess for a new one)."""
     st.header("Ticket and arms")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         given = st.radio(
@@ -146,11 +159,12 @@ def _ticket(study: Study, alpha: float) -> tuple[bool, str, int]:
             "Rule", list(RULES), format_func=lambda name: RULES[name], key="tune_rule", bind="query-params"
         )
         k = st.number_input("k", 1, 100_000, 18, disabled=rule != "count", key="tune_k")
+    size = 1000
     if given:
         scan = pair.scan(study)
         size = len(select(scan, rule=rule, alpha=alpha, k=int(k)))
         st.caption(f"{size:,} rows at alpha {alpha:g}. Alpha and the pair are chosen in the sidebar.")
-    return bool(given), rule, int(k)
+    return bool(given), rule, int(k), size
 
 
 def _arms(study: Study, given: bool) -> tuple[Arm, ...] | None:

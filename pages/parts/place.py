@@ -1,0 +1,88 @@
+"""Where and how a run is computed: this machine or a cluster, how many processes, in which precision. And what that takes."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from ks_core import cluster, devices, memory
+from ks_core.cluster import Allocation
+from ks_core.corpora import Corpus
+from ks_core.jobs import Job, submit
+from ks_core.plans import Plan
+from ks_core.resources import PRECISIONS, Resources
+
+
+def choose(key: str, device: str = "auto") -> tuple[Resources, Allocation | None]:
+    """What the widgets describe. What this machine lacks is shown and cannot be chosen."""
+    with st.expander("Machine: where and how it is computed", icon=":material/dns:"):
+        reason = cluster.why_not()
+        on_slurm = st.toggle(
+            "Run on a cluster, through Slurm", key=f"{key}_slurm", disabled=bool(reason),
+            help="The job goes into Slurm's queue and runs on a node that sees this workspace's folder.",
+        )  # fmt: skip
+        if reason:
+            st.caption(f"Not available here: {reason}")
+        allocation = _allocation(key) if on_slurm and not reason else None
+        there = devices.count(devices.select(device).removeprefix("torch:")) if allocation is None else 64
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            processes = st.number_input(
+                "Processes", 1, max(there, 1), max(allocation.gpus, 1) if allocation else 1, disabled=there < 2,
+                key=f"{key}_processes_{allocation.gpus if allocation else 'here'}",
+                help="They share each step's pairs and the sentences to translate: a GPU each, or the CPU's cores. Losses, rows and "
+                f"scores are those of one process but for rounding. {'' if allocation else f'This machine has {there}.'}",
+            )  # fmt: skip
+            precision = st.selectbox(
+                "Precision of the model", list(PRECISIONS), key=f"{key}_precision",
+                help="bfloat16 halves the frozen body. Trained rows and their moments are float32 in either case. It changes "
+                "scores a little, and is part of the signature.",
+            )  # fmt: skip
+        with st.container(horizontal=True):
+            checkpointing = st.toggle(
+                "Checkpointing", key=f"{key}_checkpointing",
+                help="Keeps no activations inside layers and computes them again: less memory, about a third more time.",
+            )  # fmt: skip
+            sharded = st.toggle(
+                "Shard the model (FSDP)", key=f"{key}_sharded", disabled=processes < 2,
+                help="Spreads the layers over the processes, for a model that fits no single GPU. Rows alone can be trained then.",
+            )  # fmt: skip
+    return Resources(int(processes), bool(sharded and processes > 1), str(precision), checkpointing), allocation
+
+
+def _allocation(key: str) -> Allocation:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        named = cluster.partitions()
+        partition = st.selectbox("Partition", named or [""], key=f"{key}_partition", help="As sinfo lists them.")
+        gpus = st.number_input("GPUs", 0, 64, 0, key=f"{key}_gpus", help="Of one node.")
+        cpus = st.number_input("Cores", 1, 4096, 2, key=f"{key}_cpus")
+        gigabytes = st.number_input(
+            "Memory, GB", 0, 1 << 20, 0, key=f"{key}_memory", help="0: what the partition gives."
+        )
+        minutes = st.number_input(
+            "Time, minutes", 1, 60 * 24 * 60, 240, key=f"{key}_minutes",
+            help="When it is over, Slurm has the job save, and starts it again in its turn.",
+        )  # fmt: skip
+    array = st.toggle(
+        "Arms side by side, as an array", True, key=f"{key}_array",
+        help="Each arm that needs nothing of the others is a task of its own; a last job writes the table.",
+    )  # fmt: skip
+    return Allocation(str(partition), int(gpus), int(minutes), int(cpus), int(gigabytes), bool(array))
+
+
+def start(kind: str, parameters: dict, label: str, device: str, allocation: Allocation | None) -> Job:
+    """Submit a job to where it was chosen to run."""
+    lane = "slurm" if allocation else devices.select(device).removeprefix("torch:")
+    return submit(kind, parameters, label=label, device=lane, allocation=allocation)
+
+
+def memory_line(plan: Plan, corpus: Corpus, ticket: int) -> None:
+    """What the plan takes of this machine's memory, against what is free, with advice where it does not fit."""
+    shape = memory.shape_of(plan.base)
+    if shape is None:
+        st.caption("How much memory this takes is not known: the model has no config.json that says its shape.")
+        return
+    device = devices.select(plan.device).removeprefix("torch:")
+    fits, words = memory.sentence(shape, plan.resources, memory.work_of(plan, corpus, shape, ticket), device)
+    if fits:
+        st.caption(words)
+    else:
+        st.warning(words, icon=":material/memory:")
