@@ -12,6 +12,7 @@ before, saves, and Slurm starts it again.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ks_core import values, workspace
+from ks_core import processes, values, workspace
 from ks_core.errors import JobError, SettingsError
 
 INSTALL = "pip install -r requirements-cluster.txt"
@@ -93,13 +94,21 @@ def why_not() -> str:
         return (
             "This machine has no Slurm: sbatch was not found. Start the app on a machine from which jobs are submitted."
         )
+    if not partitions():
+        return "Slurm is installed here and does not answer, or lets you use no partition. What sinfo says tells more."
     return ""
 
 
 def partitions() -> list[str]:
     """The partitions that Slurm has, its default first; empty when it does not answer."""
+    return list(_partitions(int(time.monotonic() / 30)))
+
+
+@functools.lru_cache(maxsize=1)
+def _partitions(_moment: int) -> tuple[str, ...]:
+    """Held for half a minute, as a page asks each time it is drawn."""
     lines = [line.strip() for line in (_ask("sinfo", "-h", "-o", "%P") or "").splitlines() if line.strip()]
-    return list(dict.fromkeys(name.rstrip("*") for name in sorted(lines, key=lambda name: not name.endswith("*"))))
+    return tuple(dict.fromkeys(name.rstrip("*") for name in sorted(lines, key=lambda name: not name.endswith("*"))))
 
 
 class Task:
@@ -123,11 +132,15 @@ class Task:
         from submitit.helpers import DelayedSubmission
 
         if self._process is not None:
-            self._process.send_signal(signal.SIGUSR2)
-            try:
-                self._process.wait(SAVING)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
+            pid, end = self._process.pid, time.monotonic() + SAVING
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR2)
+            # This interrupts the wait above, which holds subprocess's lock: its own way of waiting would never return.
+            while processes.identity(pid) is not None:
+                if time.monotonic() > end:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                time.sleep(0.2)
         return DelayedSubmission(Task(self.folder, self.home))
 
 

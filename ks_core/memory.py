@@ -137,6 +137,7 @@ def need(shape: Shape, resources: Resources, work: Work) -> Need:
     examples = -(-work.examples // together)
     kept = kept_per_layer(shape, size)
     per_token = shape.layers * size * shape.hidden + kept if resources.checkpointing else shape.layers * kept
+    per_token += 4 * shape.hidden  # the last norm's input
     training = examples * (work.tokens * per_token + work.targets * shape.vocabulary * 12)
     cached = shape.layers * 2 * shape.kv_heads * shape.head * size
     translating = SENTENCES * work.beams * ((work.tokens + work.written) * cached + shape.vocabulary * 8)

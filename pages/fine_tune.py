@@ -22,7 +22,8 @@ VIEWS = ["Results"] if access.read_only() else ["New run", "Results"]
 if st.session_state.pop("tune_go_to_results", False):
     st.session_state.view = "Results"
 view = st.segmented_control(
-    "View", VIEWS, key="view", default="Results" if active or "run" in st.query_params else VIEWS[0], required=True,
+    "View", VIEWS, key="view", required=True,
+    default=None if "view" in st.session_state else "Results" if active or "run" in st.query_params else VIEWS[0],
     label_visibility="collapsed", bind="query-params",
 )  # fmt: skip
 
