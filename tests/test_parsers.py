@@ -14,9 +14,12 @@ from ks_core import access, cache, corpora, estimates, jobs, prepared, workspace
 from ks_core.arms import Arm, parse_arm
 from ks_core.audit import Audit
 from ks_core.checkpoints import open_checkpoint
+from ks_core.cluster import Allocation
 from ks_core.errors import KSLotteryError, SettingsError
+from ks_core.exam import Exam
 from ks_core.plans import CorpusChoice, Plan
 from ks_core.recipes import Recipe
+from ks_core.resources import Resources
 from ks_core.signature import Signature
 from ks_core.tickets import Ticket
 from ks_core.translation import format_prompt, template
@@ -49,7 +52,9 @@ def said(error):
     return message
 
 
-@pytest.mark.parametrize("kind", [Recipe, Arm, CorpusChoice, Plan, Audit], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [Recipe, Arm, CorpusChoice, Plan, Audit, Resources, Allocation, Exam], ids=lambda kind: kind.__name__
+)
 @some
 @given(data=st.data())
 def test_settings_from_a_file(kind, data):
