@@ -55,3 +55,22 @@ def test_every_variable_is_documented():
     named = set(re.findall(r"\bKS_LOTTERY_[A-Z_]+\b", code))
     described = "\n".join(d.read_text(encoding="utf-8") for d in DOCUMENTS)
     assert named <= set(re.findall(r"\bKS_LOTTERY_[A-Z_]+\b", described))
+
+
+def planning_rows():
+    """The README's planning table, as the arithmetic has it."""
+    from ks_core.memory import LLAMA_1B, LLAMA_7B, LLAMA_70B, Work, need
+    from ks_core.resources import Resources
+
+    half, spread = {"precision": "bfloat16"}, {"processes": 8, "sharded": True}
+    columns = [{}, half, {**half, "checkpointing": True}, {**half, **spread}, {**half, **spread, "checkpointing": True}]
+    for name, shape in (("1B", LLAMA_1B), ("7B", LLAMA_7B), ("70B", LLAMA_70B)):
+        for pairs, work in (("8 of 60", Work(1000, 8, 60, 24)), ("32 of 256", Work(1000, 32, 256, 100))):
+            cells = [f"{need(shape, Resources(**c), work).total / 1e9:,.1f}" for c in columns]
+            yield f"| {name} | {pairs} | {' | '.join(cells)} |"
+
+
+def test_the_planning_table_is_the_arithmetic():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for row in planning_rows():
+        assert row in readme, row
