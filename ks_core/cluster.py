@@ -49,6 +49,13 @@ ENDS = {
     "PREEMPTED": "another job took its place", "CANCELLED": "it was cancelled in the queue", "BOOT_FAIL": "its node did not start",
     "DEADLINE": "its deadline passed", "FAILED": "its process failed",
 }  # fmt: skip
+#: Why a job waits, in Slurm's word -> in other words.
+REASONS = {
+    "Resources": "what it asks for is taken", "Priority": "others come first", "Dependency": "it waits for its arms",
+    "PartitionTimeLimit": "it asks for more time than the partition gives", "BeginTime": "Slurm starts it again in a while",
+    "PartitionNodeLimit": "it asks for more than the partition has", "ReqNodeNotAvail": "its node is down or reserved",
+    "JobHeldUser": "it was held", "JobHeldAdmin": "an administrator holds it",
+}  # fmt: skip
 #: Seconds before the end at which a job is told, and that its process has to save; how long an answer of Slurm is held.
 NOTICE, SAVING, FRESH = 120, 90.0, 1.5
 
@@ -99,16 +106,32 @@ def why_not() -> str:
     return ""
 
 
-def partitions() -> list[str]:
-    """The partitions that Slurm has, its default first; empty when it does not answer."""
-    return list(_partitions(int(time.monotonic() / 30)))
+def partitions() -> dict[str, int | None]:
+    """The partitions that Slurm has, its default first, with the minutes that each gives at most (``None``: no limit).
+    Empty when it does not answer."""
+    return dict(_partitions(int(time.monotonic() / 30)))
 
 
 @functools.lru_cache(maxsize=1)
-def _partitions(_moment: int) -> tuple[str, ...]:
+def _partitions(_moment: int) -> dict[str, int | None]:
     """Held for half a minute, as a page asks each time it is drawn."""
-    lines = [line.strip() for line in (_ask("sinfo", "-h", "-o", "%P") or "").splitlines() if line.strip()]
-    return tuple(dict.fromkeys(name.rstrip("*") for name in sorted(lines, key=lambda name: not name.endswith("*"))))
+    lines = [line.strip().split("|") for line in (_ask("sinfo", "-h", "-o", "%P|%l") or "").splitlines()]
+    known = [(line[0], line[1]) for line in lines if len(line) == 2 and line[0]]
+    return {name.rstrip("*"): minutes(limit) for name, limit in sorted(known, key=lambda k: not k[0].endswith("*"))}
+
+
+def minutes(limit: str) -> int | None:
+    """A time limit as sinfo writes it; ``None`` for one that is none.
+
+    >>> minutes("1:00:00"), minutes("2-12:00:00"), minutes("30:00"), minutes("infinite")
+    (60, 3600, 30, None)
+    """
+    days, _, rest = limit.rpartition("-")
+    parts = rest.split(":")
+    if not all(part.isdecimal() for part in (*parts, days or "0")) or len(parts) not in (2, 3):
+        return None
+    hours, whole = (int(parts[0]), int(parts[1])) if len(parts) == 3 else (0, int(parts[0]))
+    return int(days or 0) * 24 * 60 + hours * 60 + whole
 
 
 class Task:
@@ -201,9 +224,10 @@ class Place:
 
     @property
     def words(self) -> str:
-        """For people: what Slurm says, as it says it."""
+        """For people: what Slurm says, as it says it, and what its reason means."""
         where = f" on {self.node}" if self.node and self.state in RUNNING else ""
-        why = f" ({self.reason})" if self.reason not in ("", "None") and self.state in WAITING else ""
+        plain = f": {REASONS[self.reason]}" if self.reason in REASONS else ""
+        why = f" ({self.reason}{plain})" if self.reason not in ("", "None") and self.state in WAITING else ""
         return f"Slurm {self.id}: {(self.state or 'not in the queue').lower().replace('_', ' ')}{where}{why}"
 
 

@@ -64,6 +64,15 @@ def count(device: str) -> int:
     return len(os.sched_getaffinity(0)) if device == "cpu" and hasattr(os, "sched_getaffinity") else 1
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether a device computes in bfloat16 by itself; older GPUs do not."""
+    if not device.startswith("cuda"):
+        return True
+    import torch
+
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def kernel(device: str) -> Kernel:
     """The kernel for a selected device."""
     if device == "cpu":

@@ -47,6 +47,7 @@ def examine() -> Iterator[Check]:
         _base,
         _access,
         _hub,
+        _slurm,
         _log,
     ):
         try:
@@ -183,6 +184,12 @@ def _hub() -> Iterator[Check]:
     token = bool(os.environ.get("HF_TOKEN")) or (Path.home() / ".cache" / "huggingface" / "token").is_file()
     yield Check("hub", GOOD, ("offline by HF_HUB_OFFLINE" if offline else "asked when a hub id is named")
                 + (", a token is set" if token else ", no token"))  # fmt: skip
+
+
+def _slurm() -> Iterator[Check]:
+    from ks_core import cluster
+
+    yield Check("Slurm", GOOD, cluster.why_not() or f"answers; partitions: {', '.join(cluster.partitions())}")
 
 
 def _log() -> Iterator[Check]:

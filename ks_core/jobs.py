@@ -166,6 +166,8 @@ class Job:
     @property
     def progress(self) -> Progress:
         status = self.status
+        if status.get("state", "queued") == "queued" and (parts := self.parts):
+            return _of_parts(parts)
         done, total = _number(status.get("done")), _number(status.get("total"))
         spent = _number(status.get("updated")) - _number(status.get("stage_started"))
         moved = done - _number(status.get("stage_done"))
@@ -413,6 +415,23 @@ def note_process(folder: Path, pid: int) -> None:
     known = processes.identity(pid)
     if known:
         workspace.write_json(folder / "process.json", {"pid": pid, "identity": known})
+
+
+def _of_parts(parts: list[Job]) -> Progress:
+    """How far the tasks of an array are, together. The time left is known once the last of them runs."""
+    states = [part.status.get("state", "queued") for part in parts]
+    found = [part.progress for part in parts]
+    far = sum(1.0 if state in FINAL else p.share for state, p in zip(states, found, strict=True))
+    left = [p.seconds_left for state, p in zip(states, found, strict=True) if state not in FINAL]
+    known = [seconds for seconds in left if seconds is not None]
+    return Progress(
+        far,
+        len(parts),
+        "arms",
+        "arms side by side",
+        None,
+        max(known, default=None) if len(known) == len(left) else None,
+    )
 
 
 def _number(value: Any) -> float:

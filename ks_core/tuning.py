@@ -113,6 +113,8 @@ class Bench:
         should_stop: Callable[[], bool],
     ) -> None:
         self.device = world.device(devices.select(plan.device).removeprefix("torch:"))
+        if plan.resources.precision == "bfloat16" and not devices.has_bfloat16(self.device):
+            raise SettingsError(f"The GPU {self.device} does not compute in bfloat16. Choose float32.")
         self.plan, self.folder, self.report, self.event, self.should_stop = plan, folder, report, event, should_stop
 
     @cached_property

@@ -119,12 +119,10 @@ def launch(work: str, parameters: dict[str, Any], folder: Path, count: int, devi
 
 def check(count: int, device: str) -> None:
     """Raise ``SettingsError`` for more processes than there are GPUs."""
-    if device.startswith("cuda"):
-        there = devices.count("cuda")
-        if count > there:
-            raise SettingsError(
-                f"{count} processes are asked for, a GPU each, and this machine has {there}. Name at most {there}."
-            )
+    if device != "cpu" and count > (there := devices.count(device)):
+        raise SettingsError(
+            f"{count} processes are asked for, a GPU each, and this machine has {there}. Name at most {there}."
+        )
 
 
 def _why(said: Path, codes: dict[int, int], count: int) -> Exception:

@@ -74,7 +74,10 @@ def test_the_queue_and_the_job_make_one_state(workspace_folder, monkeypatch):
     monkeypatch.setattr(cluster, "_queue", lambda moment: told)
     assert job.state == "running" and job.place.words == "Slurm 7: running on node3"
     told["7"] = Place("7", "PENDING", "", "BeginTime")  # requeued: what the job wrote last is of before
-    assert job.state == "queued" and jobs.queue_words(job) == "Slurm 7: pending (BeginTime)"
+    assert (
+        job.state == "queued"
+        and jobs.queue_words(job) == "Slurm 7: pending (BeginTime: Slurm starts it again in a while)"
+    )
     told.clear()
     monkeypatch.setattr(cluster, "_last", lambda number: "OUT_OF_MEMORY")
     assert job.state == "failed" and "it took more memory than it had asked for" in job.error
@@ -98,6 +101,47 @@ def test_arms_that_need_nothing_of_the_others():
     arms = [{"kind": k} for k in ("base", "embed", "transfer", "partial", "frequent", "lora")]
     assert Plan.from_dict({"arms": arms}).independent == [0, 1, 2, 3, 4, 5]
     assert Plan.from_dict({"arms": arms, "tuned": ""}).independent == [0, 1, 5]
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("1:00:00", 60),
+        ("2-12:00:00", 3600),
+        ("30:00", 30),
+        ("infinite", None),
+        ("UNLIMITED", None),
+        ("", None),
+        ("1-", None),
+    ],
+)
+def test_time_limits_as_sinfo_writes_them(limit, expected):
+    assert cluster.minutes(limit) == expected
+
+
+def test_the_progress_of_an_array_is_that_of_its_tasks(workspace_folder, monkeypatch):
+    job = noted(workspace_folder, state="queued")
+    now = time.time()
+    shares = [("done", 10, 10), ("running", 5, 10), ("queued", 0, 10)]
+    for n, (state, done, total) in enumerate(shares):
+        part = job.folder / "parts" / f"{n:02d}"
+        part.mkdir(parents=True)
+        (part / "request.json").write_text(json.dumps({"kind": "arm", "label": f"arm {n}", "created": now}))
+        status = {
+            "state": state,
+            "done": done,
+            "total": total,
+            "updated": now,
+            "stage_started": now - 5,
+            "stage_done": 0,
+        }
+        (part / "status.json").write_text(json.dumps(status))
+    assert (job.progress.done, job.progress.total, job.progress.unit) == (1.5, 3, "arms")
+    assert job.progress.seconds_left is None, "one of them has not begun"
+    (job.folder / "parts" / "02" / "status.json").write_text(json.dumps({"state": "done"}))
+    assert job.progress.seconds_left == pytest.approx(5)
+    monkeypatch.setattr(cluster, "_queue", lambda moment: {"7": Place("7", "PENDING", "", "Dependency")})
+    assert "3 arms as an array: 2 done" in jobs.queue_words(job)
 
 
 def test_the_command_jobs_lists_and_cancels(workspace_folder, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """Memory: the formulas against what autograd keeps, and the advice where a model does not fit."""
 
 import copy
+import doctest
 
 import pytest
 import torch
@@ -104,6 +105,14 @@ def test_advice_names_the_mildest_way_that_fits(monkeypatch):
     assert not fits and "In one process it would take" in said
     _, said = sentence(LLAMA_1B, Resources(), Work(rows=18, everything=True), "cpu", int(10e9))
     assert "Without the arm Full tuning" in said
+
+
+def test_examples_in_docstrings():
+    from ks_core import cluster, trainer
+
+    for module in (memory, cluster, trainer):
+        found = doctest.testmod(module)
+        assert found.attempted and not found.failed
 
 
 def test_a_model_that_does_not_say_its_shape_has_no_estimate(tmp_path, tiny_folder):

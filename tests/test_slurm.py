@@ -209,7 +209,7 @@ def test_from_the_page(node, demo_home):
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run().switch_page("pages/fine_tune.py").run()
     at.toggle(key="tune_slurm").set_value(True).run()
     assert not at.exception and at.selectbox(key="tune_partition").options == ["main", "urgent"]
-    for key, value in (("tune_cpus", 2), ("tune_memory", 6), ("tune_minutes", 30), ("tune_sentences", 2)):
+    for key, value in (("tune_cpus", 2), ("tune_memory", 6), ("tune_minutes_main", 30), ("tune_sentences", 2)):
         at.number_input(key=key).set_value(value)
     at.multiselect(key="tune_arms_True").set_value(["base", "transfer"]).run()
     next(b for b in at.button if b.label == "Start the run").click().run()
@@ -229,7 +229,7 @@ def test_what_slurm_refuses_is_said_and_leaves_no_job(plan, node):  # noqa: F811
     with pytest.raises(JobError, match=r"Slurm did not take the job .*partition"):
         tune(plan(["base"]), replace(ONE, partition="nowhere"))
     assert not jobs.all_jobs()
-    assert cluster.partitions() == ["main", "urgent"]
+    assert cluster.partitions() == {"main": 60, "urgent": 60}
 
 
 def test_a_controller_that_does_not_answer_is_no_failure(plan, node, monkeypatch):  # noqa: F811

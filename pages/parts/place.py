@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ks_core import cluster, devices, memory
+from ks_core import access, cluster, devices, memory
 from ks_core.cluster import Allocation
 from ks_core.corpora import Corpus
 from ks_core.jobs import Job, submit
@@ -13,7 +13,9 @@ from ks_core.resources import PRECISIONS, Resources
 
 
 def choose(key: str, device: str = "auto") -> tuple[Resources, Allocation | None]:
-    """What the widgets describe. What this machine lacks is shown and cannot be chosen."""
+    """What the widgets describe. What this machine lacks is shown and cannot be chosen; a read-only server starts nothing."""
+    if access.read_only():
+        return Resources(), None
     with st.expander("Machine: where and how it is computed", icon=":material/dns:"):
         reason = cluster.why_not()
         on_slurm = st.toggle(
@@ -23,7 +25,9 @@ def choose(key: str, device: str = "auto") -> tuple[Resources, Allocation | None
         if reason:
             st.caption(f"Not available here: {reason}")
         allocation = _allocation(key) if on_slurm and not reason else None
-        there = devices.count(devices.select(device).removeprefix("torch:")) if allocation is None else 64
+        here = devices.select(device).removeprefix("torch:")
+        there = devices.count(here) if allocation is None else 64
+        held = [name for name in PRECISIONS if name == "float32" or allocation or devices.has_bfloat16(here)]
         with st.container(horizontal=True, vertical_alignment="bottom"):
             processes = st.number_input(
                 "Processes", 1, max(there, 1), max(allocation.gpus, 1) if allocation else 1, disabled=there < 2,
@@ -32,14 +36,14 @@ def choose(key: str, device: str = "auto") -> tuple[Resources, Allocation | None
                 f"scores are those of one process but for rounding. {'' if allocation else f'This machine has {there}.'}",
             )  # fmt: skip
             precision = st.selectbox(
-                "Precision of the model", list(PRECISIONS), key=f"{key}_precision",
+                "Precision of the model", held, key=f"{key}_precision",
                 help="bfloat16 halves the frozen body. Trained rows and their moments are float32 in either case. It changes "
                 "scores a little, and is part of the signature.",
             )  # fmt: skip
         with st.container(horizontal=True):
             checkpointing = st.toggle(
                 "Checkpointing", key=f"{key}_checkpointing",
-                help="Keeps no activations inside layers and computes them again: less memory, about a third more time.",
+                help="Keeps no activations inside layers and computes them again: less memory, about half as much time again.",
             )  # fmt: skip
             sharded = st.toggle(
                 "Shard the model (FSDP)", key=f"{key}_sharded", disabled=processes < 2,
@@ -51,14 +55,15 @@ def choose(key: str, device: str = "auto") -> tuple[Resources, Allocation | None
 def _allocation(key: str) -> Allocation:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         named = cluster.partitions()
-        partition = st.selectbox("Partition", named or [""], key=f"{key}_partition", help="As sinfo lists them.")
+        partition = st.selectbox("Partition", list(named), key=f"{key}_partition", help="As sinfo lists them.")
         gpus = st.number_input("GPUs", 0, 64, 0, key=f"{key}_gpus", help="Of one node.")
         cpus = st.number_input("Cores", 1, 4096, 2, key=f"{key}_cpus")
         gigabytes = st.number_input(
             "Memory, GB", 0, 1 << 20, 0, key=f"{key}_memory", help="0: what the partition gives."
         )
+        most = named.get(str(partition)) or 60 * 24 * 60
         minutes = st.number_input(
-            "Time, minutes", 1, 60 * 24 * 60, 240, key=f"{key}_minutes",
+            "Time, minutes", 1, most, min(240, most), key=f"{key}_minutes_{partition}",
             help="When it is over, Slurm has the job save, and starts it again in its turn.",
         )  # fmt: skip
     array = st.toggle(
