@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--precision", default="float32", help=f"of the frozen body: {' or '.join(PRECISIONS)}; rows are "
                        "float32 in either case (default float32)")  # fmt: skip
-    group.add_argument("--checkpointing", action="store_true", help="keep no activations inside layers: less memory, about "
-                       "a third more time")  # fmt: skip
+    group.add_argument("--checkpointing", action="store_true", help="keep no activations inside layers: less memory, a third "
+                       "to a half more time")  # fmt: skip
     slurm = parser.add_argument_group("where it is computed")
     slurm.add_argument("--slurm", action="store_true", help="on a cluster, through Slurm; without it on this machine")
     slurm.add_argument("--partition", default="", help="of Slurm (default: its own)")

@@ -23,8 +23,8 @@ class Resources:
 
     ``sharded`` spreads the frozen body over them (FSDP), so that a model may be larger than one device: rows and the
     embedding are then whole in each process. ``precision`` is the body's, one of ``PRECISIONS``; trained rows and their
-    moments stay float32. ``checkpointing`` keeps no activations inside layers and computes them again, which takes about a
-    third more time. Raises ``SettingsError`` for what cannot be.
+    moments stay float32. ``checkpointing`` keeps no activations inside layers and computes them again, which takes a
+    third to a half more time. Raises ``SettingsError`` for what cannot be.
     """
 
     processes: int = 1

@@ -43,7 +43,7 @@ def choose(key: str, device: str = "auto") -> tuple[Resources, Allocation | None
         with st.container(horizontal=True):
             checkpointing = st.toggle(
                 "Checkpointing", key=f"{key}_checkpointing",
-                help="Keeps no activations inside layers and computes them again: less memory, about half as much time again.",
+                help="Keeps no activations inside layers and computes them again: less memory, a third to a half more time.",
             )  # fmt: skip
             sharded = st.toggle(
                 "Shard the model (FSDP)", key=f"{key}_sharded", disabled=processes < 2,
