@@ -148,7 +148,11 @@ class Task:
                 [sys.executable, "-m", "ks_core.job_process", str(self.folder)],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=_root(),
             )  # fmt: skip
-        return self._process.wait()
+        code = self._process.wait()
+        with contextlib.suppress(OSError):
+            if (self.folder / "interrupt").read_text() == signal.SIGUSR2.name:
+                time.sleep(SAVING)  # Slurm tells both processes, and that one was quicker: this one is told any moment
+        return code
 
     def checkpoint(self) -> Any:
         """Called before the end of its time, or when another job needs the place: let the work save, then be requeued."""

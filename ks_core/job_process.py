@@ -132,7 +132,7 @@ def _heed_slurm(folder: Path) -> None:
     (folder / "interrupt").unlink(missing_ok=True)
 
     def interrupted(number: int, frame: Any) -> None:
-        (folder / "interrupt").touch()
+        (folder / "interrupt").write_text(signal.Signals(number).name)
 
     signal.signal(signal.SIGUSR2, interrupted)
     signal.signal(signal.SIGTERM, interrupted)

@@ -95,9 +95,13 @@ def start_now(node, job):
 
     def is_running():
         node.run("scontrol", "update", f"jobid={job.place.id}", "StartTime=now")
+        time.sleep(2)  # the controller needs some quiet to start it
         return job.place.state == "RUNNING" or job.state == "done"
 
-    until(is_running)
+    try:
+        until(is_running)
+    except AssertionError:
+        raise AssertionError(node.run("scontrol", "show", "job", job.place.id)) from None
 
 
 def begun(job):
