@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from ks_core.adapters import read_trainable_tokens
+from ks_core.arm_models import random_delta
 from ks_core.arms import Arm, parse_arm
 from ks_core.errors import Cancelled, CheckpointError, CorpusError, KSLotteryError, SettingsError
 from ks_core.models import load_model
 from ks_core.plans import CorpusChoice, Plan
 from ks_core.study import Study
 from ks_core.tickets import Ticket
-from ks_core.tuning import random_delta, run
+from ks_core.tuning import run
 
 STEPS = {"steps": 12, "batch_size": 4, "learning_rate": 0.05}
 
