@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ks_core import world
 from ks_core.errors import Cancelled, SettingsError
 from ks_core.translation import RULES, TEMPLATES, extract, format_prompt, generate, template
 
@@ -87,3 +88,37 @@ def test_generation_stops_when_asked(tiny_model, tiny_tokenizer):
 def test_a_prompt_that_lays_its_fields_out_is_refused(prompt):
     with pytest.raises(SettingsError, match="how a field is laid out"):
         template(prompt)
+
+
+@pytest.mark.parametrize("processes", [2, 3, 5])
+@pytest.mark.parametrize("in_step", [False, True])
+def test_processes_share_uneven_sentences_without_losing_one(
+    tiny_model, tiny_tokenizer, monkeypatch, processes, in_step
+):
+    prompts = [f"w{5 + n} " * (1 + n % 4) + "w4" for n in range(17)]  # five batches, the last of one
+    options = {"max_new_tokens": 3, "batch_size": 4}
+    alone = generate(tiny_model, tiny_tokenizer, prompts, **options)
+    monkeypatch.setattr(tiny_model, "_is_fsdp_managed_module", in_step, raising=False)
+    calls, shares, seen = [], [], []
+    generated = tiny_model.generate
+    monkeypatch.setattr(
+        tiny_model, "generate", lambda **given: calls.append(1) or generated(**given, synced_gpus=False)
+    )
+    monkeypatch.setattr(world, "size", lambda: processes)
+    for rank in range(processes):
+        monkeypatch.setattr(world, "rank", lambda rank=rank: rank)
+        # What each brings is kept; the last to come gets all of it, as every process would.
+        monkeypatch.setattr(world, "gather", lambda items: shares.append(items) or [i for s in shares for i in s])
+        calls.clear()
+        seen.clear()
+        try:
+            together = generate(
+                tiny_model, tiny_tokenizer, prompts, shared=True, progress=lambda *done: seen.append(done), **options
+            )
+        except KeyError:
+            assert rank < processes - 1, "those before the last do not have all here"
+        assert not in_step or len(calls) == -(-5 // processes), "a sharded model is called as often in every process"
+        assert not in_step or seen[-1] == (17, 17)
+    brought = sorted(i for share in shares for i, _ in share)
+    assert brought == list(range(17)), "none lost, none twice"
+    assert together == alone
