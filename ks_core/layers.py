@@ -190,7 +190,8 @@ def _side_by_side(
     )
     try:
         largest_first = sorted(sizes, key=lambda name: -sizes[name])
-        running = [pool.submit(_Worker.test, name, sizes[name]) for name in largest_first]
+        with parallel.without_main():
+            running = [pool.submit(_Worker.test, name, sizes[name]) for name in largest_first]
         while running:
             finished, _ = wait(running, 0.5, FIRST_COMPLETED)
             for future in finished:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ks_core import hub, whole, world
+from ks_core import hub, sharding, whole, world
 from ks_core.adapters import changes_more
 from ks_core.checkpoints import open_checkpoint
 from ks_core.errors import ModelError
@@ -43,9 +43,11 @@ def load_model(source: str, device: str = "cpu", resources: Resources | None = N
         where = str(hub.download_whole(root.source))
     try:
         tokenizer = _tokenizer(where, extra)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            where, dtype=getattr(torch, asked.precision), trust_remote_code=False, **extra
-        )
+        model: Any = None
+        if world.is_main() or not asked.sharded:
+            model = AutoModelForCausalLM.from_pretrained(
+                where, dtype=getattr(torch, asked.precision), trust_remote_code=False, **extra
+            )
     except MemoryError:
         raise
     except Exception as error:  # the libraries raise many kinds for a damaged file, some of them nothing but Exception
@@ -55,40 +57,12 @@ def load_model(source: str, device: str = "cpu", resources: Resources | None = N
         ) from None
     tokenizer.padding_side = "left"
     if any(changes_more(folder) for folder in laid):
-        model, changed = _merged(model, laid), None
-    if asked.sharded:
-        shard(model, device)
-    model.to(device)
+        model, changed = (_merged(model, laid) if model is not None else None), None
+    model = sharding.spread(model, device) if asked.sharded else model.to(device)
     if changed is not None and len(changed):
         rows = np.concatenate([checkpoint.matrix.block(int(i), int(i) + 1) for i in changed])
         put_rows(lay_over(model, [int(i) for i in changed]), rows)
     return model, tokenizer
-
-
-def shard(model: Any, device: str) -> None:
-    """Spread a frozen model's layers over the processes (torch's FSDP2): each holds its share, and the layer at work whole.
-
-    The embedding and the norms stay whole in each, for rows are laid over the one and the others are small. Raises
-    ``ModelError`` for a model that does not say what its layers are.
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    kinds = set(getattr(model, "_no_split_modules", None) or ())
-    layers = [m for m in model.modules() if type(m).__name__ in kinds]
-    if not layers:
-        raise ModelError(
-            f"{type(model).__name__} does not say what its layers are, so it cannot be sharded. Run it in one process, or in "
-            "several without sharding."
-        )
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    mesh = init_device_mesh(device.partition(":")[0], (world.size(),))
-    head = model.get_output_embeddings()
-    own_head = head is not None and head.weight is not model.get_input_embeddings().weight
-    for module in [*layers, head] if own_head else layers:
-        fully_shard(module, mesh=mesh)
-    model._is_fsdp_managed_module = True  # transformers then writes in step in all processes
 
 
 def load_tokenizer(source: str) -> Any:

@@ -13,7 +13,9 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import threading
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -56,6 +58,21 @@ def start(command: Sequence[str], output: BinaryIO, environment: Mapping[str, st
     # The parent may live for days: without this its ended children would stay as zombies.
     threading.Thread(target=process.wait, daemon=True).start()
     return process.pid
+
+
+@contextlib.contextmanager
+def without_main() -> Iterator[None]:
+    """Processes that ``multiprocessing`` starts in here do not run the caller's program anew.
+
+    Its way is to run the parent's main module in every child: a page of Streamlit, a notebook's script, a user's program
+    without a guard. What the children need is imported by name.
+    """
+    own = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = own
 
 
 def end_with_parent() -> None:

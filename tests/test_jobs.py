@@ -128,6 +128,7 @@ def test_a_pid_that_belongs_to_another_is_not_the_job(tmp_path):
 def test_half_written_files_are_no_error():
     job = submit()
     job.wait(30)
+    until(lambda: not job.is_alive())  # it writes no more
     (job.folder / "status.json").write_text('{"state": "do')
     with (job.folder / "events.jsonl").open("a") as file:
         file.write('{"half')

@@ -3,6 +3,8 @@
 import copy
 import json
 import shutil
+import sys
+import types
 
 import numpy as np
 import psutil
@@ -126,6 +128,22 @@ def test_the_table_and_the_quantiles(tiny_folder, tuned):
     assert set(frame[frame.changed > 0].tensor) == set(CHANGED)
     t = layers.TensorResult("x", 4, 10, 0, np.array([0, 2, 5]), np.array([2, 1, 1]))
     assert [t.quantile(q) for q in (0.0, 0.5, 0.75, 1.0)] == [0.0, 0.0, 0.2, 0.5]
+
+
+@pytest.fixture
+def somebodys_program(tmp_path, monkeypatch):
+    """The main module is a script without a guard, as a page or a user's own program is."""
+    script = tmp_path / "program.py"
+    script.write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write('again')")
+    main = types.ModuleType("__main__")
+    main.__file__ = str(script)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    return tmp_path / "ran"
+
+
+def test_the_processes_do_not_run_the_callers_program(tiny_folder, tuned, somebodys_program):
+    layers.scan_layers(str(tiny_folder), str(tuned), processes=2)
+    assert not somebodys_program.exists()
 
 
 @pytest.mark.parametrize("processes", [2, 4])
