@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_core import demo, trainings, values, workspace
+from ks_core import demo, trainings, values, workspace, world
 from ks_core.arms import Arm
 from ks_core.errors import KSLotteryError, SettingsError, TicketError
 from ks_core.ks import exact_pvalue
@@ -284,13 +284,14 @@ def structural_row(audit: Audit) -> tuple[int, ...]:
 def run_audit(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     """The job ``audit``: the panels that need the model, each kept as soon as it is made."""
     audit = Audit.from_dict(parameters)
-    if any(source.startswith("demo") for source in (audit.base, audit.tuned)):
-        demo.prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
-    scan = audit.study.scan(
-        lambda done, total: running.progress(done, total, "testing rows", unit="rows", stage="scan")
-    )
+    with world.main_first():
+        if any(source.startswith("demo") for source in (audit.base, audit.tuned)):
+            demo.prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
+        scan = audit.study.scan(
+            lambda done, total: running.progress(done, total, "testing rows", unit="rows", stage="scan")
+        )
     audit.positions(scan)
-    missing = [name for name in PANELS if audit.panel(name) is None]
+    missing = world.agree([name for name in PANELS if audit.panel(name) is None])
     if missing:
         make_panels(audit, scan, missing, running)
     return {"panels": list(PANELS), "signature": str(audit.signature)}
@@ -306,9 +307,10 @@ def delta_model(audit: Audit, scan: Scan) -> tuple[Any, Any]:
     from ks_core.models import load_model, put_rows
     from ks_core.rows import lay_over
 
-    model, tokenizer = load_model(
-        audit.base, devices.select(audit.device).removeprefix("torch:"), Resources(precision=audit.resources.precision)
-    )
+    # The slider of the page is moved in one process, whatever the job takes.
+    resources = audit.resources if world.size() > 1 else Resources(precision=audit.resources.precision)
+    device = world.device(devices.select(audit.device).removeprefix("torch:"))
+    model, tokenizer = load_model(audit.base, device, resources)
     changed = np.nonzero(scan.changed)[0]
     order = np.argsort(scan.token_ids[changed])
     after = audit.study.pair.after
@@ -335,7 +337,9 @@ def make_panels(audit: Audit, scan: Scan, names: list[str], running: Running) ->
     options: dict[str, Any] = {"max_new_tokens": audit.max_new_tokens}
 
     def made(name: str, found: Any) -> None:
-        workspace.write_json(audit.folder() / f"{name}.json", {**found.as_dict(), "signature": str(audit.signature)})
+        if world.is_main():
+            kept = {**found.as_dict(), "signature": str(audit.signature)}
+            workspace.write_json(audit.folder() / f"{name}.json", kept)
         running.event(panel=name)
 
     def report(name: str) -> Any:

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from ks_core import sharding, world
+
 READINGS = {
     "vocabulary": "the largest D of any row outside the ticket",
     "context": "the largest D of the rows outside the ticket that were read so far",
@@ -110,24 +112,26 @@ def predict(
     ``model`` has every changed row laid over it (``ks_core.rows``); ``examples`` are ``batches.encode``'s; ``statistic``
     maps token id to D (ids that are not in it have D = 0). ``report(done, total, message)`` may raise to cancel.
     """
-    import torch
-
     from ks_core.batches import IGNORED, Collator
     from ks_core.strength import acting
 
     inside = set(map(int, ticket))
     left_out = {token: d for token, d in statistic.items() if token not in inside}
-    found: dict[str, list[Any]] = {name: [] for name in Predictions.__dataclass_fields__}
+    names = [name for name in Predictions.__dataclass_fields__ if name not in ("left_out", "sentences")]
     collate = Collator(pad)
+    batches = [range(start, min(start + batch_size, len(examples))) for start in range(0, len(examples), batch_size)]
+    pieces: list[tuple[int, dict[str, list[Any]]]] = []  # by the first example of each
     model.eval()
-    for start in range(0, len(examples), batch_size):
-        report(start, len(examples), "comparing the two models' predictions")
-        part = [dict(e) for e in examples[start : start + batch_size]]
+    report(0, len(examples), "comparing the two models' predictions")
+    for chosen, counts, done in world.deal(batches, sharding.is_spread(model)):
+        start = chosen[0]
+        found: dict[str, list[Any]] = {name: [] for name in names}
+        part = [dict(examples[i]) for i in chosen]
         batch = {name: values.to(model.device) for name, values in collate(part).items()}
         labels = batch.pop("labels")[:, 1:]  # of the last columns: what each is to predict
         rows, columns = (labels != IGNORED).nonzero(as_tuple=True)
         guesses = {}
-        with torch.inference_mode():
+        with sharding.inference(model):
             for name, ids in (("tuned", None), ("ticket", sorted(inside))):
                 with acting(model, ids):
                     logits = model(**batch, use_cache=False, logits_to_keep=labels.shape[1]).logits
@@ -146,7 +150,11 @@ def predict(
             found["p_first"].append(top[n][0])
             found["p_second"].append(top[n][1])
             found["context"].append(max((left_out.get(i, 0.0) for i in read), default=0.0))
-    lists = {name: found[name] for name in found if name not in ("left_out", "sentences")}
+        if counts:
+            pieces.append((start, found))
+        report(done, len(examples), "comparing the two models' predictions")
+    in_order = sorted(world.gather(pieces), key=lambda piece: piece[0])
+    lists = {name: [value for _, piece in in_order for value in piece[name]] for name in names}
     return Predictions(**lists, left_out=max(left_out.values(), default=0.0), sentences=len(examples))
 
 

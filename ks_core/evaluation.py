@@ -101,7 +101,7 @@ def evaluate_model(
     started = time.perf_counter()
     answers = generate(
         model, tokenizer, held_out.prompts, max_new_tokens=held_out.max_new_tokens, beams=held_out.beams,
-        batch_size=held_out.batch_size, progress=progress, shared=True,
+        batch_size=held_out.batch_size, progress=progress,
     )  # fmt: skip
     seconds = time.perf_counter() - started
     return Outcome(answers, evaluate(answers, held_out.references, held_out.target_language), seconds)

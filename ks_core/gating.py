@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ks_core import sharding, world
 from ks_core.errors import ModelError, SettingsError
 from ks_core.scores import RESAMPLES, Evaluation, evaluate
 from ks_core.shares import Bootstrap, Share, shares
@@ -126,29 +127,31 @@ def gated_generate(
     on = torch.tensor([name in spans for name in SPANS], device=rows.slots.device)
     # The batches are cut here as generate would cut them, so that each call of it is one batch.
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    answers: dict[int, Generation] = {}
-    counts = np.zeros((len(prompts), len(SPANS)))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    found: dict[int, tuple[Generation, np.ndarray]] = {}
+    for chosen, own, done in world.deal(batches, sharding.is_spread(model)):
+        counts = {}
         width = max(len(tokens[i][0]) for i in chosen)
         codes = np.full((len(chosen), width), HEAD)
         for row, i in zip(codes, chosen, strict=True):
             row[width - len(tokens[i][1]) :] = tokens[i][1]
             has_row = rows.slots[torch.tensor(tokens[i][0], device=on.device)].cpu().numpy() >= 0
-            counts[i] = np.bincount(tokens[i][1][has_row], minlength=len(SPANS))
+            counts[i] = np.bincount(tokens[i][1][has_row], minlength=len(SPANS)).astype(float)
         fed: list[torch.Tensor] = []
         with gated(rows, torch.from_numpy(codes).to(on.device), on, fed):
             batch = [prompts[i] for i in chosen]
             written = generate(
-                model, tokenizer, batch, max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size
+                model, tokenizer, batch, max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size, shared=False
             )  # fmt: skip
         read = torch.stack(fed, dim=1).view(len(chosen), beams, -1).double().cpu().numpy() if fed else None
         for n, (i, answer) in enumerate(zip(chosen, written, strict=True)):
-            answers[i] = answer
             if read is not None:
-                counts[i, TARGET] = read[n, :, : answer.tokens].sum(axis=1).mean()
-        progress(len(answers), len(prompts))
-    return [answers[i] for i in range(len(prompts))], counts
+                counts[i][TARGET] = read[n, :, : answer.tokens].sum(axis=1).mean()
+            if own:
+                found[i] = answer, counts[i]
+        progress(done, len(prompts))
+    found = dict(world.gather(list(found.items())))
+    return [found[i][0] for i in range(len(prompts))], np.array([found[i][1] for i in range(len(prompts))])
 
 
 @dataclass(frozen=True)

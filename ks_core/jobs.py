@@ -54,7 +54,7 @@ KINDS = {
 SHORT, SHORT_LANE = ("scan", "drift", "layers", "demo", "calibration"), "short"
 
 #: Kinds that several processes can share, as their parameters' resources say.
-SHARED = ("tune", "arm", "evaluate", "estimate")
+SHARED = ("tune", "arm", "evaluate", "estimate", "audit")
 
 
 def submit(

@@ -7,10 +7,26 @@ tensor at a time, so that a machine holds the model once however many processes 
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from ks_core import world
 from ks_core.errors import ModelError
+
+
+def is_spread(model: Any) -> bool:
+    """Whether a model is spread over processes, which then have to run it all at once."""
+    from transformers.integrations.fsdp import is_fsdp_managed_module
+
+    return is_fsdp_managed_module(model)
+
+
+def inference(model: Any) -> contextlib.AbstractContextManager[Any]:
+    """torch's mode in which ``model`` is used without being trained."""
+    import torch
+
+    # What a spread model gathers within inference mode could not be written to in a later step.
+    return torch.no_grad() if is_spread(model) else torch.inference_mode()
 
 
 def spread(whole: Any, device: str) -> Any:

@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations.fsdp import is_fsdp_managed_module
 
-from ks_core import world
+from ks_core import sharding, world
 from ks_core.batches import IGNORED, Collator, Packer, batch_order, can_pack, target_loss
 from ks_core.errors import ModelError, SettingsError
 from ks_core.recipes import Recipe
@@ -145,8 +144,8 @@ def train(
         logging_steps=1, logging_nan_inf_filter=False, report_to=[], disable_tqdm=True,
         save_strategy="steps", save_steps=save_every, save_total_limit=1, remove_unused_columns=False,
         train_sampling_strategy="sequential",
-        ddp_find_unused_parameters=False, gradient_checkpointing=checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
+        ddp_find_unused_parameters=False, activation_checkpointing=checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
         use_cpu=model.device.type == "cpu", dataloader_pin_memory=model.device.type == "cuda",
     )  # fmt: skip
     arguments._n_gpu = min(arguments.n_gpu, 1)  # or one process would split a batch over all GPUs by DataParallel
@@ -171,7 +170,7 @@ def train(
         callbacks=[watcher],
     )
     trainer.pop_callback(_printer())
-    sharded = is_fsdp_managed_module(model)
+    sharded = sharding.is_spread(model)
     if sharded:
         # The body is spread and takes no gradient; the rows are whole in each process, and their gradients are averaged.
         trainer.accelerator.prepare_model = lambda model, *_, **__: model
@@ -188,7 +187,7 @@ def train(
         for hook in averaged if sharded else ():
             hook.remove()
         if checkpointing:
-            model.gradient_checkpointing_disable()
+            model.activation_checkpointing_disable()
     if watcher.diverged:
         raise ModelError(
             f"The loss became {watcher.losses[-1][1]} at step {watcher.losses[-1][0]}. "

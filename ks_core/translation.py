@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ks_core import values, world
+from ks_core import sharding, values, world
 from ks_core.errors import Cancelled, SettingsError
 
 RULES = ("raw", "first_line", "prompt_restart")
@@ -140,18 +140,17 @@ def generate(
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    shared: bool = False,
+    shared: bool = True,
 ) -> list[Generation]:
     """Let a causal LM continue each prompt; results in the order of ``prompts``.
 
     Greedy, or beam search with ``beams`` > 1. Prompts are padded on the left and batched by length,
     so little is computed for padding. ``progress(done, total)`` is called after each batch;
-    ``should_stop()`` is asked before each, and ``Cancelled`` raised when it says so. With ``shared`` the processes that
-    work together (``ks_core.world``) take turns with the batches, and each gets all answers. The batches are the same
+    ``should_stop()`` is asked before each, and ``Cancelled`` raised when it says so. The processes that work together
+    (``ks_core.world``) share the batches, unless ``shared`` is off, and each gets all answers. The batches are the same
     however many there are, and so are the answers.
     """
     import torch
-    from transformers.integrations.fsdp import is_fsdp_managed_module
 
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -159,22 +158,15 @@ def generate(
     found: dict[int, Generation] = {}
     model.eval()
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    first, side_by_side = (world.rank(), world.size()) if shared else (0, 1)
-    in_step = side_by_side > 1 and is_fsdp_managed_module(model)
-    for turn in range(0, len(batches), side_by_side):
+    own = ((b, True, sum(map(len, batches[: n + 1]))) for n, b in enumerate(batches))
+    for chosen, counts, done in world.deal(batches, sharding.is_spread(model)) if shared else own:
         if should_stop and should_stop():
             raise Cancelled
-        idle = turn + first >= len(batches)
-        if idle and not in_step:
-            continue
-        # A sharded model runs in all processes at once, so one without a batch of its own goes along with the last.
-        chosen = batches[min(turn + first, len(batches) - 1)]
         encoded = [tokenizer(prompts[i])["input_ids"] for i in chosen]
         width = max(map(len, encoded))
         ids = torch.tensor([[pad] * (width - len(e)) + e for e in encoded], device=model.device)
         mask = torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in encoded], device=model.device)
-        # What a sharded model gathers within inference mode could not be written to in a later step.
-        with torch.no_grad() if is_fsdp_managed_module(model) else torch.inference_mode():
+        with sharding.inference(model):
             written = model.generate(
                 input_ids=ids,
                 attention_mask=mask,
@@ -191,10 +183,10 @@ def generate(
             end = next((n for n, t in enumerate(tokens) if t in ends), None)
             own = tokens if end is None else tokens[:end]
             text = tokenizer.decode(own, skip_special_tokens=True)
-            if not idle:
+            if counts:
                 found[i] = Generation(prompts[i], text, end is not None, len(own))
         if progress:
-            progress(sum(map(len, batches[: turn + side_by_side])), len(prompts))
+            progress(done, len(prompts))
     if shared:
         found = dict(world.gather(list(found.items())))
     return [found[i] for i in range(len(prompts))]

@@ -17,7 +17,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +74,22 @@ def gather(items: list[Any]) -> list[Any]:
     from accelerate.utils import gather_object
 
     return gather_object(items)
+
+
+def deal(batches: Sequence[Sequence[int]], in_step: bool) -> Iterator[tuple[Sequence[int], bool, int]]:
+    """This process's share of ``batches``: each with whether it counts, and how many items all have done after this turn.
+
+    They are dealt out in turn. Where all have to work at once (``in_step``, as with a sharded model), a process that is
+    left without a batch in the last turn goes along with the last one, and that does not count.
+
+    >>> list(deal([[0, 1], [2]], in_step=False))
+    [([0, 1], True, 2), ([2], True, 3)]
+    """
+    for turn in range(0, len(batches), size()):
+        own = turn + rank()
+        if own < len(batches) or in_step:
+            done = sum(map(len, batches[: turn + size()]))
+            yield batches[min(own, len(batches) - 1)], own < len(batches), done
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ def test_what_a_token_takes_is_what_autograd_keeps(precision, checkpointing):
     lay_over(model, [3, 5])
     model.train()
     if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
     def of(tokens):
         ids = [3 + i % 50 for i in range(tokens)]
@@ -108,9 +108,9 @@ def test_advice_names_the_mildest_way_that_fits(monkeypatch):
 
 
 def test_examples_in_docstrings():
-    from ks_core import cluster, trainer
+    from ks_core import cluster, trainer, world
 
-    for module in (memory, cluster, trainer):
+    for module in (memory, cluster, trainer, world):
         found = doctest.testmod(module)
         assert found.attempted and not found.failed
 

@@ -9,11 +9,14 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytest
+from test_audit import PROMPT, pair  # noqa: F401  # pair is a fixture
 
-from ks_core import jobs
+from ks_core import jobs, world
 from ks_core.adapters import read_trainable_tokens
 from ks_core.arms import parse_arm
+from ks_core.audit import PANELS, Audit
 from ks_core.errors import SettingsError
+from ks_core.models import load_model
 from ks_core.plans import CorpusChoice, Plan
 from ks_core.resources import Resources
 from ks_core.trainer import _shares
@@ -90,6 +93,51 @@ def test_a_sharded_body_gives_the_same_rows_and_answers(plan):
         if rows is not None:
             np.testing.assert_allclose(np.array(other["losses"]), np.array(arm["losses"]), rtol=LOSS)
             np.testing.assert_allclose(moved[1], rows[1], atol=ROWS)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_an_audit_of_two_processes_gives_the_panels_of_one(pair, sharded):  # noqa: F811
+    base, tuned, corpus = pair
+    asked = Audit(base, tuned, alpha=0.2, budget="small", corpus=corpus, prompt=PROMPT, max_new_tokens=5, device="cpu")
+    panels = []
+    for resources in (Resources(), Resources(processes=2, sharded=sharded)):
+        audit = replace(asked, resources=resources)
+        for name in PANELS:  # they are kept by content, whoever made them
+            (audit.folder() / f"{name}.json").unlink(missing_ok=True)
+        job = jobs.submit("audit", audit.as_dict())
+        assert job.wait(240) == "done", job.error + job.log_tail(40)
+        assert [e["panel"] for e in job.events()] == list(PANELS)
+        panels.append({name: audit.panel(name) for name in PANELS})
+    alone, together = panels
+    assert alone["gating"]["runs"][0]["texts"] != alone["gating"]["runs"][-1]["texts"], "the ticket does something"
+    certificates = [p.pop("certificate") for p in panels]
+    assert alone == together
+    for name in certificates[0]:
+        if name in ("p_first", "p_second"):
+            np.testing.assert_allclose(certificates[1][name], certificates[0][name], rtol=1e-5)
+        else:
+            assert certificates[1][name] == certificates[0][name], name
+
+
+def reads(parameters, running):
+    """Work: who reads the weights of a model that is sharded."""
+    import transformers
+
+    own, found = transformers.AutoModelForCausalLM.from_pretrained, []
+    transformers.AutoModelForCausalLM.from_pretrained = lambda *a, **k: found.append(world.rank()) or own(*a, **k)
+    model, _ = load_model(parameters["source"], resources=Resources(2, sharded=True))
+    held = sum(
+        (p.to_local() if hasattr(p, "to_local") else p).numel() for p in model.model.layers.parameters()
+    )  # fmt: skip
+    tied = model.lm_head.weight is model.model.embed_tokens.weight
+    return {"readers": world.gather(found), "held": world.gather([held]), "tied": world.gather([tied])}
+
+
+def test_one_process_reads_a_sharded_model_and_each_holds_its_share(tiny_folder, tiny_model, tmp_path):
+    found = world.launch("test_world:reads", {"source": str(tiny_folder)}, tmp_path, 2, "cpu")
+    whole = sum(p.numel() for p in tiny_model.model.layers.parameters())
+    assert found["readers"] == [0] and sum(found["held"]) == whole and max(found["held"]) <= whole / 2 + 16
+    assert found["tied"] == [True, True]
 
 
 def until(condition, seconds=120):
