@@ -32,12 +32,16 @@ class Running:
         self._written = 0.0
         self._stage: str | None = None
         self._begun = False
+        self._on_slurm = jobs.read(folder / "request.json").get("device") == "slurm"
+        self._process = jobs.read(folder / "process.json")
 
     def progress(self, done: float, total: float, message: str = "", *, unit: str = "", stage: str = "") -> None:
         """Say how far the work is; raises ``Cancelled`` when it was asked to stop.
 
         A new ``stage`` restarts the clock from which rate and time left are computed.
         """
+        if self.is_replaced():
+            raise Cancelled
         now = time.time()
         fresh = stage != self._stage
         if fresh or done >= total or now - self._written > 0.25:
@@ -66,16 +70,21 @@ class Running:
         return (
             any((self.folder / name).exists() for name in ("cancel", "interrupt"))
             or not (self.folder / "request.json").exists()
+            or self.is_replaced()
         )
+
+    def is_replaced(self) -> bool:
+        """Whether another process is the job's now: Slurm gave this one's node up, where it lives on, and began anew."""
+        return self._on_slurm and jobs.read(self.folder / "process.json") != self._process
 
 
 def main(folder: Path) -> int:
     """Run the job of a folder in this process. Returns the exit code."""
     log.begin()
-    running = Running(folder)
     job = Job(folder)
+    jobs.note_process(folder, os.getpid())
+    running = Running(folder)
     try:
-        jobs.note_process(folder, os.getpid())
         if job.request.get("device") == "slurm":
             _heed_slurm(folder)
         jobs.update(folder, state="queued")
@@ -91,6 +100,9 @@ def main(folder: Path) -> int:
             logger.info("job %s is done", job.id)
             return 0
     except Cancelled:
+        if running.is_replaced():
+            logger.info("job %s is another process's now; this one leaves", job.id)
+            return 0
         if (folder / "interrupt").exists() and not (folder / "cancel").exists():
             logger.info("job %s was interrupted by Slurm", job.id)
             _last_word(folder, state="queued", message="interrupted by Slurm; goes on when it is started again")

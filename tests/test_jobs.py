@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -136,6 +137,22 @@ def test_half_written_files_are_no_error():
     assert len(job.events()) == 1
     (job.folder / "result.json").write_text('{"fro')
     assert job.state == "failed" and "without a word" in job.error
+
+
+def test_a_process_whose_job_slurm_has_given_to_another_leaves_without_a_word(tmp_path):
+    folder = tmp_path / "20260101-000000-test-abcdef"
+    folder.mkdir()
+    request = {"kind": "test", "parameters": {"do": "work", "steps": 10_000}, "device": "slurm"}
+    (folder / "request.json").write_text(json.dumps(request))
+    process = subprocess.Popen([sys.executable, "-m", "ks_core.job_process", str(folder)])
+    job = jobs.Job(folder)
+    until(lambda: job.progress.done > 3)
+    other = json.dumps({"pid": 1, "identity": "on another node"})
+    (folder / "process.json").write_text(other)
+    (folder / "status.json").write_text('{"state": "running", "message": "the other\'s"}')
+    assert process.wait(20) == 0
+    assert job.status == {"state": "running", "message": "the other's"}
+    assert (folder / "process.json").read_text() == other and not (folder / "result.json").exists()
 
 
 def test_unknown_kinds_and_jobs_are_said():

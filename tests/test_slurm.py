@@ -12,7 +12,7 @@ import pytest
 from slurm_node import SlurmNode, missing
 from test_world import outcome, plan, until  # noqa: F401  # plan is a fixture
 
-from ks_core import cluster, jobs
+from ks_core import cluster, jobs, processes
 from ks_core.cluster import Allocation
 from ks_core.errors import JobError
 from ks_core.resources import Resources
@@ -127,6 +127,26 @@ def test_the_node_daemon_dies_and_comes_back_then_a_requeue_goes_on(plan, node):
     assert len(arm["losses"]) == 1500 and len(answers) == 35
     assert begun(job) == list(range(1, 1501)), "it saved and went on: no step was lost, none was done twice"
     assert "Restarts=1" in node.run("scontrol", "show", "job", job.place.id, "--oneliner")
+
+
+def test_a_node_that_slurm_has_given_up_does_not_run_it_twice(plan, node):  # noqa: F811
+    job = tune(plan(["rows:steps=6000"]), replace(ONE, cpus=2))
+    running(job)
+    first = json.loads((job.folder / "process.json").read_text())
+    node.kill_node()
+    until(
+        lambda: job.place.state != "RUNNING"
+    )  # the node does not answer: Slurm takes it for dead and requeues the job
+    assert job.state == "queued"
+    done = job.progress.done
+    until(lambda: job.progress.done > done + 50)  # but the process lives on
+    node.start_node()
+    until(lambda: processes.identity(first["pid"]) != first["identity"])  # Slurm ends it when the node is back
+    start_now(node, job)
+    assert len(outcome(job)["Chosen rows"][0]["losses"]) == 6000
+    steps = begun(job)
+    again = [n for n in range(1, len(steps)) if steps[n] <= steps[n - 1]]
+    assert len(again) <= 1, "one after the other, not side by side"
 
 
 def test_it_saves_when_its_time_runs_out_and_goes_on(plan, node):  # noqa: F811
