@@ -53,6 +53,7 @@ def run(options: argparse.Namespace, line: Callable[[float, float, str], None]) 
     device, allocation = resource_options.device_of(options), resource_options.allocation_of(options)
     if audit.run() is None:
         plan = audit.controls(structural_row(audit))
+        resource_options.say_what_it_takes(plan, allocation)
         _done(
             jobs.submit(
                 "tune", plan.as_dict(), label=f"Controls: {len(plan.arms)} arms", device=device, allocation=allocation

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ks_core import demo, devices, values, world
+from ks_core.arms import Arm
 from ks_core.errors import SettingsError
 from ks_core.evaluation import evaluate_model, held_out
-from ks_core.plans import CorpusChoice
+from ks_core.plans import CorpusChoice, Plan
 from ks_core.resources import Resources
 from ks_core.scores import compare, why_no_spbleu
 from ks_core.signature import Signature, versions
@@ -39,6 +40,13 @@ class Exam:
         for source in self.sources:
             values.text("The checkpoint", source)
         template(self.prompt)
+
+    def as_plan(self) -> Plan:
+        """The run that takes as much: the first checkpoint, translating."""
+        return Plan(
+            base=self.sources[0], tuned="", corpus=self.corpus, prompt=self.prompt, arms=(Arm("base"),), sentences=self.sentences,
+            max_new_tokens=self.max_new_tokens, beams=self.beams, device=self.device, resources=self.resources,
+        )  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: ``from_dict`` takes them back."""

@@ -82,9 +82,9 @@ def main(folder: Path) -> int:
     """Run the job of a folder in this process. Returns the exit code."""
     log.begin()
     job = Job(folder)
-    jobs.note_process(folder, os.getpid())
-    running = Running(folder)
     try:
+        jobs.note_process(folder, os.getpid())
+        running = Running(folder)
         if job.request.get("device") == "slurm":
             _heed_slurm(folder)
         jobs.update(folder, state="queued")

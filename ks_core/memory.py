@@ -12,12 +12,14 @@ bfloat16; models of another kind keep about as much. Logits count three times: t
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ks_core import devices, workspace
 from ks_core.checkpoints import open_checkpoint
+from ks_core.cluster import Allocation
 from ks_core.corpora import Corpus
 from ks_core.errors import KSLotteryError
 from ks_core.plans import Plan
@@ -183,6 +185,26 @@ def sentence(shape: Shape, resources: Resources, work: Work, device: str, free: 
         f"{said} It does not fit, nor in bfloat16 with checkpointing, one pair a step"
         f"{'' if device == 'cpu' else ' and the model sharded over all GPUs'}. A machine with more memory is needed, or a "
         "smaller model."
+    )
+
+
+def sentence_on_node(shape: Shape, resources: Resources, work: Work, asked: Allocation) -> tuple[bool, str]:
+    """Whether it fits into what is asked of Slurm, and the words for it. What a node's GPUs have is not known from here."""
+    taken = need(shape, resources, work).total
+    if asked.gpus:
+        return True, (
+            f"Takes about {taken / 1e9:,.1f} GB of {'each' if resources.processes > 1 else 'the'} GPU's memory; what the node's "
+            "GPUs have is not known here."
+        )
+    together = resources.processes
+    said = f"Takes about {taken * together / 1e9:,.1f} GB of the node's memory{f' ({together} processes)' * (together > 1)}"
+    if not asked.memory:
+        return True, f"{said}; it gets what the partition gives."
+    if taken * together <= asked.memory * 1e9:
+        return True, f"{said}; {asked.memory:,} GB are asked for."
+    return (
+        False,
+        f"{said}, and {asked.memory:,} GB are asked for. Ask for {math.ceil(taken * together / 1e9 * 1.2):,} GB.",
     )
 
 

@@ -44,6 +44,10 @@ def resources_of(options: argparse.Namespace) -> Resources:
     """The ``Resources`` that the options name."""
     if options.processes < 0:
         raise SettingsError(f"--processes is {options.processes}. Expected at least 1.")
+    if options.slurm and options.gpus and options.processes > options.gpus:
+        raise SettingsError(
+            f"{options.processes} processes are asked for, a GPU each, and {options.gpus} GPUs. Name as many of both."
+        )
     processes = options.processes or (max(options.gpus, 1) if options.slurm else 1)
     return Resources(processes, options.sharded, options.precision, options.checkpointing)
 
@@ -64,15 +68,21 @@ def device_of(options: argparse.Namespace) -> str:
     return "slurm" if options.slurm else devices.select(options.device).removeprefix("torch:")
 
 
-def say_what_it_takes(plan: Plan) -> None:
-    """Print memory against what is free, and the time where this machine was measured, on standard error."""
+def say_what_it_takes(plan: Plan, allocation: Allocation | None) -> None:
+    """Print memory against what is there, and the time where this machine was measured, on standard error."""
     from ks_core import estimates, memory
 
     corpus = plan.corpus.load()
-    device = devices.select(plan.device).removeprefix("torch:")
     if shape := memory.shape_of(plan.base):
-        _, words = memory.sentence(shape, plan.resources, memory.work_of(plan, corpus, shape), device)
+        work = memory.work_of(plan, corpus, shape)
+        if allocation:
+            _, words = memory.sentence_on_node(shape, plan.resources, work, allocation)
+        else:
+            device = devices.select(plan.device).removeprefix("torch:")
+            _, words = memory.sentence(shape, plan.resources, work, device)
         print(words, file=sys.stderr)
+    if allocation:
+        return  # a node is another machine
     if rates := estimates.known(plan):
         seconds = sum(part for _, part in estimates.seconds(plan, corpus, rates))
         print(f"Takes about {seconds / 60:,.0f} min here, by what this machine was measured to do.", file=sys.stderr)

@@ -132,8 +132,7 @@ def tune(options: argparse.Namespace) -> int:
         have(plan.base, plan.tuned)
         label = f"{len(plan.arms)} arms on {plan.corpus.name}"
         allocation = resource_options.allocation_of(options)
-        if allocation is None:
-            resource_options.say_what_it_takes(plan)
+        resource_options.say_what_it_takes(plan, allocation)
         job = jobs.submit(
             "tune", plan.as_dict(), label=label, device=resource_options.device_of(options), allocation=allocation
         )
@@ -233,9 +232,11 @@ def evaluate(options: argparse.Namespace) -> int:
     )  # fmt: skip
     exam.corpus.load()  # what is wrong with the text is said before anything starts
     have(*exam.sources)
+    allocation = resource_options.allocation_of(options)
+    resource_options.say_what_it_takes(exam.as_plan(), allocation)
     job = jobs.submit(
         "evaluate", exam.as_dict(), label=f"{len(exam.sources)} checkpoints on {exam.corpus.name}",
-        device=resource_options.device_of(options), allocation=resource_options.allocation_of(options),
+        device=resource_options.device_of(options), allocation=allocation,
     )  # fmt: skip
     try:
         state = follow(job)

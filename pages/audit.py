@@ -1,5 +1,7 @@
 """Audit: is the ticket real? The verdict first, then the panel behind each of its sentences."""
 
+from dataclasses import asdict
+
 import streamlit as st
 
 from ks_core import audit_figures, panel_figures
@@ -8,7 +10,7 @@ from ks_core.audit import PANELS, optimizer_sentence, second_seed, structural_ro
 from ks_core.calibration import critical_sentence, critical_values
 from ks_core.errors import KSLotteryError, TicketError
 from ks_core.evidence import gather
-from pages.parts import audit_panels, audited, charts, downloads, job, pair, place
+from pages.parts import audit_panels, audited, charts, downloads, job, pair, place, tuning_form
 
 st.title("Audit")
 st.write(
@@ -43,6 +45,7 @@ def controls_button() -> None:
         place.start("tune", plan.as_dict(), label, plan.device, allocation)
         st.rerun()
     st.caption(f"{len(plan.arms)} arms: {', '.join(dict.fromkeys(KINDS[a.kind][0] for a in plan.arms))}.")
+    place.memory_line(plan, tuning_form.read(asdict(plan.corpus)), len(found.ticket), allocation)
 
 
 def panels_button() -> None:

@@ -31,12 +31,10 @@ view = st.segmented_control(
 def estimate(chosen: Chosen) -> None:
     """What the plan takes here: memory by arithmetic, time by what was measured; a button measures where nothing was."""
     plan = chosen.plan
+    place.memory_line(plan, chosen.corpus, chosen.ticket, chosen.allocation)
     if chosen.allocation:
-        st.caption(
-            "Memory and time are estimated for this machine alone. The README has a table of what models of 1B, 7B and 70B take."
-        )
+        st.caption("How long it takes is not known before it runs there: only this machine can be measured.")
         return
-    place.memory_line(plan, chosen.corpus, chosen.ticket)
     rates = estimates.known(plan)
     if rates is None:
         found = job.latest("estimate", plan.as_dict())

@@ -50,7 +50,7 @@ PreemptMode=REQUEUE
 MinJobAge=300
 KillWait=5
 InactiveLimit=0
-SlurmdTimeout=15
+SlurmdTimeout=10
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=60 State=UP PriorityTier=1 OverSubscribe=NO
 PartitionName=urgent Nodes={host} MaxTime=60 State=UP PriorityTier=10 OverSubscribe=NO

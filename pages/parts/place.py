@@ -26,12 +26,12 @@ def choose(key: str, device: str = "auto") -> tuple[Resources, Allocation | None
             st.caption(f"Not available here: {reason}")
         allocation = _allocation(key) if on_slurm and not reason else None
         here = devices.select(device).removeprefix("torch:")
-        there = devices.count(here) if allocation is None else 64
+        there = devices.count(here) if allocation is None else allocation.gpus or allocation.cpus
         held = [name for name in PRECISIONS if name == "float32" or allocation or devices.has_bfloat16(here)]
         with st.container(horizontal=True, vertical_alignment="bottom"):
             processes = st.number_input(
                 "Processes", 1, max(there, 1), max(allocation.gpus, 1) if allocation else 1, disabled=there < 2,
-                key=f"{key}_processes_{allocation.gpus if allocation else 'here'}",
+                key=f"{key}_processes_{there if allocation else 'here'}",
                 help="They share each step's pairs and the sentences to translate: a GPU each, or the CPU's cores. Losses, rows and "
                 f"scores are those of one process but for rounding. {'' if allocation else f'This machine has {there}.'}",
             )  # fmt: skip
@@ -79,14 +79,18 @@ def start(kind: str, parameters: dict, label: str, device: str, allocation: Allo
     return submit(kind, parameters, label=label, device=lane, allocation=allocation)
 
 
-def memory_line(plan: Plan, corpus: Corpus, ticket: int) -> None:
-    """What the plan takes of this machine's memory, against what is free, with advice where it does not fit."""
+def memory_line(plan: Plan, corpus: Corpus, ticket: int, allocation: Allocation | None) -> None:
+    """What the plan takes of memory, against what is free here or asked of Slurm, with advice where it does not fit."""
     shape = memory.shape_of(plan.base)
     if shape is None:
         st.caption("How much memory this takes is not known: the model has no config.json that says its shape.")
         return
-    device = devices.select(plan.device).removeprefix("torch:")
-    fits, words = memory.sentence(shape, plan.resources, memory.work_of(plan, corpus, shape, ticket), device)
+    work = memory.work_of(plan, corpus, shape, ticket)
+    if allocation:
+        fits, words = memory.sentence_on_node(shape, plan.resources, work, allocation)
+    else:
+        device = devices.select(plan.device).removeprefix("torch:")
+        fits, words = memory.sentence(shape, plan.resources, work, device)
     if fits:
         st.caption(words)
     else:
