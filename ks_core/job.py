@@ -80,7 +80,9 @@ class Job:
     def _queued_state(self, noted: str, place: Place) -> str:
         """The state of a job that Slurm has: what it wrote counts while it runs, and Slurm's word before and after."""
         if cluster.is_alive(place):
-            return "queued" if place.state in cluster.WAITING else noted
+            if place.state not in cluster.WAITING:
+                return noted
+            return "running" if any(part.state == "running" for part in self.parts) else "queued"
         noted = self._noted()  # it may have ended between the two looks
         if noted in FINAL:
             return noted

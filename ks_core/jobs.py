@@ -180,19 +180,26 @@ def _parts(folder: Path, request: dict[str, Any]) -> list[Path]:
 
 
 def requeue(job: Job) -> None:
-    """Have Slurm end a job that it runs, and start it again where there is room: it goes on from what it saves.
+    """Have Slurm end a job that it runs (of an array: all that runs), and start it again where there is room: it goes on
+    from what it saves.
 
     Raises ``JobError`` for a job of this machine, or one that Slurm does not run.
     """
-    place = job.place
-    if place is None or place.state not in cluster.RUNNING:
+    found = on_nodes(job)
+    if not found:
         raise JobError(
-            f"Job {job.id} is not run by Slurm now ({place.words if place else 'it is on this machine'}). Only a running job of "
+            f"Job {job.id} is not run by Slurm now ({queue_words(job) or 'it is on this machine'}). Only a running job of "
             "Slurm can be requeued; one that has ended can be resumed."
         )
     if access.read_only():
         raise AccessError(access.NOTHING_STARTS)
-    cluster.requeue(job.folder)
+    for one in found:
+        cluster.requeue(one.folder)
+
+
+def on_nodes(job: Job) -> list[Job]:
+    """What of a job and of its array Slurm runs this moment."""
+    return [one for one in (job, *job.parts) if (place := one.place) and place.state in cluster.RUNNING]
 
 
 def note_process(folder: Path, pid: int) -> None:

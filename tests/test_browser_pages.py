@@ -81,6 +81,9 @@ def test_a_link_to_what_is_not_there_says_so(server, browser, demo_home):
     jobs.workspace.write_json(folder / "status.json", {"state": "cancelled"})
     page = opened(browser, f"{server}/fine_tune?view=Results&run=20200101-nothing")
     assert page.get_by_text("is not in this workspace").is_visible()
+    # Results is the default where a run is named, and Streamlit takes a default out of the address: it is in use all the same.
+    page = opened(browser, f"{server}/fine_tune?view=Results&run={folder.name}")
+    assert page.get_by_text("This run was cancelled").is_visible() and page.get_by_text("cannot be used").count() == 0
 
 
 def test_the_link_to_share_is_the_view(server, browser):

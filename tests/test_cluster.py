@@ -142,6 +142,19 @@ def test_the_progress_of_an_array_is_that_of_its_tasks(workspace_folder, monkeyp
     assert job.progress.seconds_left == pytest.approx(5)
     monkeypatch.setattr(cluster, "_queue", lambda moment: {"7": Place("7", "PENDING", "", "Dependency")})
     assert "3 arms as an array: 2 done" in jobs.queue_words(job)
+    assert job.state == "queued"
+    (job.folder / "parts" / "01" / "queue.json").write_text('{"id": "6_1"}')
+    monkeypatch.setattr(
+        cluster, "_queue",
+        lambda moment: {"7": Place("7", "PENDING", "", "Dependency"), "6_1": Place("6_1", "RUNNING", "node4")},
+    )  # fmt: skip
+    assert job.state == "running", "its arms are, though what sums them up waits"
+    assert [one.id for one in jobs.on_nodes(job)] == ["01"] and "1 running on node4" in jobs.queue_words(job)
+    asked = []
+    monkeypatch.setattr(cluster, "_ask", lambda *words: asked.append(words) or "")
+    monkeypatch.setattr(cluster._queue, "cache_clear", lambda: None, raising=False)
+    jobs.requeue(job)
+    assert asked == [("scontrol", "requeue", "6_1")]
 
 
 def test_the_command_jobs_lists_and_cancels(workspace_folder, monkeypatch, capsys):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any, NoReturn
 
+import pandas as pd
 import streamlit as st
 
 from ks_core import access
 from ks_core.cache import Cache
 from ks_core.errors import KSLotteryError
-from ks_core.jobs import FINAL, Job, all_jobs, queue_words, requeue, submit
+from ks_core.jobs import FINAL, Job, all_jobs, on_nodes, queue_words, requeue, submit
 
 #: Seconds in which a result that is not there cannot have left the cache by age.
 RECENT = 60.0
@@ -94,6 +95,7 @@ def follow(job: Job) -> None:
         words = queue_words(job)
         if words:
             st.caption(words)
+            _arms_table(job)
         asked = (job.folder / "cancel").exists()
         if access.read_only():
             return
@@ -104,11 +106,28 @@ def follow(job: Job) -> None:
             key=f"cancel-{job.id}",
             on_click=job.cancel,
         )
-        if words and state == "running":
+        if words and on_nodes(job):
             _requeue_button(job)
 
     view()
     st.caption("This runs in a process of its own: you can reload or leave this page and come back.")
+
+
+def _arms_table(job: Job) -> None:
+    """Each arm of an array: where it stands in the queue, and how far it is."""
+    parts = job.parts
+    if not parts:
+        return
+    rows = [
+        {"Arm": part.request.get("label", ""), "State": part.state, "Queue": place.words if (place := part.place) else "",
+         "Progress": part.progress.share if part.state not in FINAL else 1.0,
+         "Doing": describe(part) if part.state == "running" else part.error}
+        for part in parts
+    ]  # fmt: skip
+    st.dataframe(
+        pd.DataFrame(rows), hide_index=True, alt="The arms of this run in the queue",
+        column_config={"Progress": st.column_config.ProgressColumn(format="percent")},
+    )  # fmt: skip
 
 
 def _requeue_button(job: Job) -> None:

@@ -9,6 +9,11 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import RerunException
 
 
+def _is_lost(name: str, value: str) -> bool:
+    """Whether a value is not in use. Streamlit takes one that is the widget's default out of the address too."""
+    return name not in st.query_params and str(st.session_state.get(name)) != value
+
+
 @contextmanager
 def checked(title: str) -> Iterator[None]:
     """Around the page that a session begins with: says which values of its link no widget could take.
@@ -25,7 +30,7 @@ def checked(title: str) -> Iterator[None]:
         raise
     finally:
         if whole and "link_page" not in st.session_state:
-            lost = [f"{name} = {value[:60]}" for name, value in asked.items() if name not in st.query_params]
+            lost = [f"{name} = {value[:60]}" for name, value in asked.items() if _is_lost(name, value)]
             st.session_state.link_page, st.session_state.link_lost = title, lost
         if whole and st.session_state.link_page == title and st.session_state.link_lost:
             place.warning(
