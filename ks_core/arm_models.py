@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ks_core import devices, workspace, world
+from ks_core import devices, whole, workspace, world
 from ks_core.arms import NEED_TICKET, NEED_TUNED_ROWS, Arm, choose_rows
+from ks_core.checkpoints import open_checkpoint
 from ks_core.errors import Cancelled, SettingsError
 from ks_core.signature import versions
 from ks_core.study import readable
@@ -32,10 +33,8 @@ def prepared(bench: Bench, arm: Arm, place: Path, title: str) -> Iterator[tuple[
     if arm.kind == "base":
         yield bench.model, {"trainable": 0}
     elif arm.kind == "tuned":
-        from ks_core.models import load_model
-
-        bench.report(0, 1, f"{title}: loading", stage=f"{place.name} load")
-        yield load_model(bench.plan.tuned, bench.device, bench.plan.resources)[0], {"trainable": 0}
+        with _given(bench, f"{title}: loading", f"{place.name} load") as model:
+            yield model, {"trainable": 0}
     elif arm.kind == "lora":
         from ks_core.lora import with_lora
 
@@ -46,6 +45,24 @@ def prepared(bench: Bench, arm: Arm, place: Path, title: str) -> Iterator[tuple[
             yield model, _trained(bench, arm, model, place, title, lambda: _save_whole(bench, model, place / "model"))
     else:
         yield from _with_rows(bench, arm, place, title)
+
+
+@contextlib.contextmanager
+def _given(bench: Bench, message: str, stage: str) -> Iterator[Any]:
+    """The tuned checkpoint as it is: the bench's own model with rows over it where that is all it is, or a second one."""
+    from ks_core.models import lay_rows_of, load_model
+    from ks_core.rows import lift_off
+
+    given = open_checkpoint(bench.plan.tuned)
+    if not whole.is_rows_over(given, bench.checkpoint):
+        bench.report(0, 1, message, stage=stage)
+        yield load_model(bench.plan.tuned, bench.device, bench.plan.resources)[0]
+        return
+    try:
+        lay_rows_of(given, bench.model)
+        yield bench.model
+    finally:
+        lift_off(bench.model)
 
 
 def _with_rows(bench: Bench, arm: Arm, place: Path, title: str) -> Iterator[tuple[Any, dict[str, Any]]]:

@@ -25,7 +25,7 @@ from ks_core.errors import KSLotteryError
 from ks_core.plans import Plan
 from ks_core.resources import PRECISIONS, Resources
 from ks_core.translation import format_prompt
-from ks_core.whole import root
+from ks_core.whole import is_rows_over, root
 
 #: Characters of a token where the tokenizer was not asked: few, so that texts are taken as rather long.
 CHARACTERS = 3.0
@@ -98,7 +98,8 @@ def shape_of(source: str) -> Shape | None:
 @dataclass(frozen=True)
 class Work:
     """What is done with the model: ``rows`` trained, ``examples`` a step of at most ``tokens`` tokens, ``targets`` of them
-    learned; ``written`` tokens an answer with ``beams``; ``everything``: all weights are trained."""
+    learned; ``written`` tokens an answer with ``beams``; ``everything``: all weights are trained;
+    ``second``: a tuned model is loaded beside the base."""
 
     rows: int = 100
     examples: int = 8
@@ -107,11 +108,12 @@ class Work:
     written: int = 48
     beams: int = 1
     everything: bool = False
+    second: bool = False
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a process takes on its device: ``work`` is the larger of training and translating."""
+    """Bytes that a process takes on its device; it trains and translates one after the other."""
 
     weights: float
     rows: float
@@ -127,15 +129,14 @@ def need(shape: Shape, resources: Resources, work: Work) -> Need:
     """What each process takes. The formulas are at the head of this file."""
     size, together = PRECISIONS[resources.precision], resources.processes
     weights: float = size * shape.parameters
-    if (
-        resources.sharded
-    ):  # a share of the layers and of an output layer of its own, a layer in use and the next one, the rest
+    if resources.sharded:
+        # A share of the layers and of an output layer of its own, a layer in use and the next one, the rest.
         spread = shape.layers * shape.layer + (0 if shape.tied else shape.embedding)
         weights = size * (
             spread / together + shape.embedding + 2 * max(shape.layer, 0 if shape.tied else shape.embedding)
         )
-    if work.everything:  # a second copy in float32, its gradient, two moments
-        weights += 16 * shape.parameters
+    # A second copy in float32 with its gradient and two moments; or a tuned model as it is, at another time.
+    weights += max(16 * shape.parameters * work.everything, weights * work.second)
     examples = -(-work.examples // together)
     kept = kept_per_layer(shape, size)
     per_token = shape.layers * size * shape.hidden + kept if resources.checkpointing else shape.layers * kept
@@ -163,8 +164,18 @@ def work_of(plan: Plan, corpus: Corpus, shape: Shape, ticket: int = 1000) -> Wor
     rows = max((shape.vocabulary if a.kind == "embed" else a.k or ticket for a in plan.arms if a.recipe), default=0)
     return Work(
         rows, max((r.batch_size for r in recipes), default=0), int(longest) + 1, int(target) + 2, plan.max_new_tokens,
-        plan.beams, any(a.kind == "full" for a in plan.arms),
+        plan.beams, any(a.kind == "full" for a in plan.arms), _second(plan),
     )  # fmt: skip
+
+
+def _second(plan: Plan) -> bool:
+    """Whether a tuned model is loaded beside the base, which rows over that very base spare."""
+    if not any(arm.kind == "tuned" for arm in plan.arms):
+        return False
+    try:
+        return not is_rows_over(open_checkpoint(plan.tuned), open_checkpoint(plan.base))
+    except KSLotteryError:
+        return True
 
 
 def sentence(shape: Shape, resources: Resources, work: Work, device: str, free: int | None = None) -> tuple[bool, str]:
@@ -213,6 +224,8 @@ def _ways(resources: Resources, work: Work, device: str) -> Iterable[tuple[str, 
     if work.everything:
         yield "Without the arm Full tuning", resources, replace(work, everything=False)
         work = replace(work, everything=False)
+    if work.second:
+        yield "Without the arm Embed Tuning (given)", resources, replace(work, second=False)
     gpus = 1 if device == "cpu" else devices.count(device)
     steps: list[tuple[str, dict[str, Any]]] = [
         ("with checkpointing", {"checkpointing": True}),

@@ -10,7 +10,7 @@ import numpy as np
 
 from ks_core import hub, sharding, whole, world
 from ks_core.adapters import changes_more
-from ks_core.checkpoints import open_checkpoint
+from ks_core.checkpoints import Checkpoint, open_checkpoint
 from ks_core.errors import ModelError
 from ks_core.resources import Resources
 from ks_core.rows import RowEmbedding, lay_over
@@ -32,12 +32,7 @@ def load_model(source: str, device: str = "cpu", resources: Resources | None = N
     whole.check(source)
     asked = resources or Resources()
     checkpoint = open_checkpoint(source)
-    changed = checkpoint.changed_ids
-    laid: list[Path] = []
-    root = checkpoint
-    while root.base is not None:
-        laid.insert(0, root.path)
-        root = root.base
+    laid, root = whole.adapters_of(checkpoint), whole.root(checkpoint)
     where, extra = _location(root.path)
     if whole.is_on_hub(root):
         where = str(hub.download_whole(root.source))
@@ -56,13 +51,21 @@ def load_model(source: str, device: str = "cpu", resources: Resources | None = N
             "config.json, weights and tokenizer of a causal language model."
         ) from None
     tokenizer.padding_side = "left"
-    if any(changes_more(folder) for folder in laid):
-        model, changed = (_merged(model, laid) if model is not None else None), None
+    merges = any(changes_more(folder) for folder in laid)
+    if merges and model is not None:
+        model = _merged(model, laid)
     model = sharding.spread(model, device) if asked.sharded else model.to(device)
+    if not merges:
+        lay_rows_of(checkpoint, model)
+    return model, tokenizer
+
+
+def lay_rows_of(checkpoint: Checkpoint, base: Any) -> None:
+    """Lay the rows that a checkpoint's adapters change over the model of its base; ``rows.lift_off`` takes them off."""
+    changed = checkpoint.changed_ids
     if changed is not None and len(changed):
         rows = np.concatenate([checkpoint.matrix.block(int(i), int(i) + 1) for i in changed])
-        put_rows(lay_over(model, [int(i) for i in changed]), rows)
-    return model, tokenizer
+        put_rows(lay_over(base, [int(i) for i in changed]), rows)
 
 
 def load_tokenizer(source: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ks_core.adapters import changes_more
 from ks_core.checkpoints import HUB_ID, Checkpoint, open_checkpoint
 from ks_core.errors import ModelError
 
@@ -35,6 +36,26 @@ def root(checkpoint: Checkpoint) -> Checkpoint:
     while checkpoint.base is not None:
         checkpoint = checkpoint.base
     return checkpoint
+
+
+def adapters_of(checkpoint: Checkpoint) -> list[Path]:
+    """The folders of the adapters over that model, the innermost first."""
+    found: list[Path] = []
+    while checkpoint.base is not None:
+        found.insert(0, checkpoint.path)
+        checkpoint = checkpoint.base
+    return found
+
+
+def is_rows_over(checkpoint: Checkpoint, base: Checkpoint) -> bool:
+    """Whether a checkpoint is ``base`` but for embedding rows that adapters lay over it: then one model serves for both."""
+    return (
+        checkpoint.base is not None
+        and base.base is None
+        and root(checkpoint).path == base.path
+        and checkpoint.matrix.shape == base.matrix.shape
+        and not any(changes_more(folder) for folder in adapters_of(checkpoint))
+    )
 
 
 def is_on_hub(checkpoint: Checkpoint) -> bool:

@@ -45,7 +45,10 @@ def controls_button() -> None:
         place.start("tune", plan.as_dict(), label, plan.device, allocation)
         st.rerun()
     st.caption(f"{len(plan.arms)} arms: {', '.join(dict.fromkeys(KINDS[a.kind][0] for a in plan.arms))}.")
-    place.memory_line(plan, tuning_form.read(asdict(plan.corpus)), len(found.ticket), allocation)
+    corpus = tuning_form.read(asdict(plan.corpus))
+    place.memory_line(plan, corpus, len(found.ticket), allocation)
+    if not allocation:
+        place.time_line(plan, corpus)
 
 
 def panels_button() -> None:

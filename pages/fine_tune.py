@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ks_core import access, estimates, whole
+from ks_core import access, whole
 from ks_core.devices import select
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import Job, all_jobs, submit
@@ -35,8 +35,7 @@ def estimate(chosen: Chosen) -> None:
     if chosen.allocation:
         st.caption("How long it takes is not known before it runs there: only this machine can be measured.")
         return
-    rates = estimates.known(plan)
-    if rates is None:
+    if not place.time_line(plan, chosen.corpus):
         found = job.latest("estimate", plan.as_dict())
         if found and found.state in ("queued", "running"):
             job.follow(found)
@@ -47,10 +46,6 @@ def estimate(chosen: Chosen) -> None:
             submit("estimate", plan.as_dict(), label="Measuring", device=select(plan.device))
             st.rerun()
         st.caption("Four steps of training and a few translations, half a minute; kept for later runs.")
-        return
-    parts = estimates.seconds(plan, chosen.corpus, rates)
-    st.write(f"**About {job.duration(sum(s for _, s in parts))}** on this machine, which was measured for this model.")
-    st.caption("; ".join(f"{name} {job.duration(seconds)}" for name, seconds in parts if seconds >= 1))
 
 
 def start(chosen: Chosen) -> None:

@@ -8,7 +8,8 @@ import torch
 
 from ks_core import memory
 from ks_core.batches import Collator, target_loss
-from ks_core.memory import LLAMA_1B, LLAMA_7B, LLAMA_70B, Shape, Work, need, sentence
+from ks_core.cluster import Allocation
+from ks_core.memory import LLAMA_1B, LLAMA_7B, LLAMA_70B, Shape, Work, need, sentence, sentence_on_node
 from ks_core.resources import Resources
 from ks_core.rows import lay_over
 
@@ -105,6 +106,22 @@ def test_advice_names_the_mildest_way_that_fits(monkeypatch):
     assert not fits and "In one process it would take" in said
     _, said = sentence(LLAMA_1B, Resources(), Work(rows=18, everything=True), "cpu", int(10e9))
     assert "Without the arm Full tuning" in said
+    both = Work(rows=18, second=True)
+    assert need(LLAMA_7B, Resources(), both).weights == 2 * need(LLAMA_7B, Resources(), work).weights
+    _, said = sentence(LLAMA_7B, Resources(), both, "cpu", int(50e9))
+    assert "Without the arm Embed Tuning (given)" in said
+
+
+def test_a_node_is_asked_for_enough():
+    work = Work(rows=18)
+    fits, said = sentence_on_node(LLAMA_1B, Resources(processes=2), work, Allocation(memory=40))
+    assert fits and "(2 processes); 40 GB are asked for" in said
+    fits, said = sentence_on_node(LLAMA_1B, Resources(), work, Allocation(memory=4))
+    assert not fits
+    enough = int(said.rpartition("Ask for ")[2].split()[0])
+    assert sentence_on_node(LLAMA_1B, Resources(), work, Allocation(memory=enough))[0]
+    assert "what the partition gives" in sentence_on_node(LLAMA_1B, Resources(), work, Allocation())[1]
+    assert "each GPU's memory" in sentence_on_node(LLAMA_7B, Resources(processes=2), work, Allocation(gpus=2))[1]
 
 
 def test_examples_in_docstrings():

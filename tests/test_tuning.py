@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ks_core import memory
 from ks_core.adapters import read_trainable_tokens
 from ks_core.arm_models import random_delta
 from ks_core.arms import Arm, parse_arm
@@ -206,3 +207,31 @@ def test_only_the_rows_that_moved_are_saved(plan, tmp_path):
     run(plan(["embed:steps=1:batch_size=1"]), tmp_path / "run", silent)
     ids, _ = read_trainable_tokens(tmp_path / "run" / "arms" / "00-embed" / "adapter")
     assert 3 <= len(ids) < 8
+
+
+def test_a_tuned_model_that_is_rows_over_the_base_needs_no_second_one(plan, tmp_path, tiny_folder, monkeypatch):
+    run(plan(["embed:learning_rate=0.2:steps=40"]), tmp_path / "first", silent)
+    adapter = tmp_path / "first" / "arms" / "00-embed" / "adapter"
+    merged, tokenizer = load_model(str(adapter))
+    rows = merged.get_input_embeddings()
+    whole = tmp_path / "whole"
+    merged.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows.full_matrix()))
+    merged.save_pretrained(whole)
+    tokenizer.save_pretrained(whole)
+
+    loaded = []
+    monkeypatch.setattr("ks_core.models.load_model", lambda *a, **k: loaded.append(a[0]) or load_model(*a, **k))
+    found = {}
+    for name, tuned in (("rows", adapter), ("whole", whole)):
+        loaded.clear()
+        made = plan(["base", "tuned", "rows"], tuned=str(tuned))
+        arms = run(made, tmp_path / name, silent)["arms"]
+        assert not [a["error"] for a in arms if a["error"]]
+        found[name] = [a["evaluation"] for a in arms]
+        assert loaded == [made.base, *([str(whole)] if name == "whole" else [])]
+        assert memory.work_of(made, made.corpus.load(), memory.LLAMA_1B).second == (name == "whole")
+    assert found["rows"] == found["whole"]
+    assert found["rows"][0] != found["rows"][1], (
+        "and the rows are off again after that arm, or the next would have them"
+    )
+    assert found["rows"][2] == run(plan(["rows"]), tmp_path / "alone", silent)["arms"][0]["evaluation"]

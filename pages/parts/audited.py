@@ -28,7 +28,6 @@ def choose(study: Study) -> tuple[Audit, Allocation | None]:
             corpus = tuning_form.corpus()
         with right:
             prompt = tuning_form.prompt(corpus[1] if corpus else None)
-    # The panels run in one process; the controls share what is chosen here.
     resources, allocation = place.choose("audit")
     if not corpus:
         st.info("Name the parallel text under *What is audited*.", icon=":material/info:")

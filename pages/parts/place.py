@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ks_core import access, cluster, devices, memory
+from ks_core import access, cluster, devices, estimates, memory
 from ks_core.cluster import Allocation
 from ks_core.corpora import Corpus
 from ks_core.jobs import Job, submit
 from ks_core.plans import Plan
 from ks_core.resources import PRECISIONS, Resources
+from pages.parts.job import duration
 
 
 def choose(key: str, device: str = "auto") -> tuple[Resources, Allocation | None]:
@@ -77,6 +78,17 @@ def start(kind: str, parameters: dict, label: str, device: str, allocation: Allo
     """Submit a job to where it was chosen to run."""
     lane = "slurm" if allocation else devices.select(device).removeprefix("torch:")
     return submit(kind, parameters, label=label, device=lane, allocation=allocation)
+
+
+def time_line(plan: Plan, corpus: Corpus) -> bool:
+    """How long the plan takes here, where this machine was measured for its model; otherwise nothing. Whether it was."""
+    rates = estimates.known(plan)
+    if rates is None:
+        return False
+    parts = estimates.seconds(plan, corpus, rates)
+    st.write(f"**About {duration(sum(s for _, s in parts))}** on this machine, which was measured for this model.")
+    st.caption("; ".join(f"{name} {duration(seconds)}" for name, seconds in parts if seconds >= 1))
+    return True
 
 
 def memory_line(plan: Plan, corpus: Corpus, ticket: int, allocation: Allocation | None) -> None:
