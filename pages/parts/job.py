@@ -99,15 +99,16 @@ def follow(job: Job) -> None:
         asked = (job.folder / "cancel").exists()
         if access.read_only():
             return
-        st.button(
-            "Stopping …" if asked else "Cancel",
-            icon=":material/stop_circle:",
-            disabled=asked,
-            key=f"cancel-{job.id}",
-            on_click=job.cancel,
-        )
-        if words and on_nodes(job):
-            _requeue_button(job)
+        with st.container(horizontal=True):
+            st.button(
+                "Stopping …" if asked else "Cancel",
+                icon=":material/stop_circle:",
+                disabled=asked,
+                key=f"cancel-{job.id}",
+                on_click=job.cancel,
+            )
+            if words and on_nodes(job):
+                _requeue_button(job)
 
     view()
     st.caption("This runs in a process of its own: you can reload or leave this page and come back.")
@@ -118,15 +119,23 @@ def _arms_table(job: Job) -> None:
     parts = job.parts
     if not parts:
         return
-    rows = [
-        {"Arm": part.request.get("label", ""), "State": part.state, "Queue": place.words if (place := part.place) else "",
-         "Progress": part.progress.share if part.state not in FINAL else 1.0,
-         "Doing": describe(part) if part.state == "running" else part.error}
-        for part in parts
-    ]  # fmt: skip
+    rows = []
+    for part in parts:
+        label, place = part.request.get("label", ""), part.place
+        doing = describe(part) if part.state == "running" else part.error
+        rows.append({
+            "Arm": label, "Queue": place.words if place else part.state,
+            "Progress": 1.0 if part.state in FINAL else part.progress.share,
+            "Doing": doing.partition(f"{label}: ")[2] or doing,
+        })  # fmt: skip
     st.dataframe(
         pd.DataFrame(rows), hide_index=True, alt="The arms of this run in the queue",
-        column_config={"Progress": st.column_config.ProgressColumn(format="percent")},
+        column_config={
+            "Arm": st.column_config.Column(width=160),
+            "Queue": st.column_config.Column(width=250),
+            "Progress": st.column_config.ProgressColumn(format="percent", width=110),
+            "Doing": st.column_config.Column(width=420),
+        },
     )  # fmt: skip
 
 
