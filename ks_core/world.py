@@ -134,7 +134,11 @@ def launch(work: str, parameters: dict[str, Any], folder: Path, count: int, devi
 
 
 def check(count: int, device: str) -> None:
-    """Raise ``SettingsError`` for more processes than there are GPUs."""
+    """Raise ``SettingsError`` for more processes than there are GPUs, or several on one that is named."""
+    if device.startswith("cuda:") and count > 1:
+        raise SettingsError(
+            f"{count} processes are asked for, a GPU each, and {device} is one. Name cuda, and they take the first {count}."
+        )
     if device != "cpu" and count > (there := devices.count(device)):
         raise SettingsError(
             f"{count} processes are asked for, a GPU each, and this machine has {there}. Name at most {there}."

@@ -11,9 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 from slurm_node import SlurmNode, missing
+from test_audit import PROMPT, pair  # noqa: F401  # pair is a fixture
 from test_world import outcome, plan, until  # noqa: F401  # plan is a fixture
 
 from ks_core import cluster, jobs, processes
+from ks_core.__main__ import main
+from ks_core.audit import PANELS
 from ks_core.cluster import Allocation
 from ks_core.errors import JobError
 from ks_core.resources import Resources
@@ -231,6 +234,18 @@ def test_from_the_command_line(plan, node, tmp_path):  # noqa: F811
         [sys.executable, "-m", "ks_core", "jobs"], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert "done" in listed.stdout and "Slurm" in listed.stdout
+
+
+def test_an_audit_from_the_command_line(pair, node, capsys):  # noqa: F811
+    base, tuned, corpus = pair
+    words = ["audit", base, tuned, "--alpha", "0.2", "--budget", "small", "--corpus", corpus.name, "--languages", "A,B",
+             "--prompt", PROMPT, "--max-new-tokens", "4", "--slurm", "--cpus", "1", "--memory", "2", "--minutes", "20"]  # fmt: skip
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert "in short" in printed.out and "of the node's memory" in printed.err
+    controls, panels = jobs.all_jobs("tune")[0], jobs.all_jobs("audit")[0]
+    assert len(controls.parts) > 5 and {part.state for part in controls.parts} == {"done"}, "every arm is a task"
+    assert panels.place.state == "COMPLETED" and [e["panel"] for e in panels.events()] == list(PANELS)
 
 
 def test_from_the_page(node, demo_home):

@@ -207,7 +207,13 @@ def test_shares_are_every_batch_once():
         assert all(found)
 
 
-def test_what_cannot_be_is_said(plan):
+def test_what_cannot_be_is_said(plan, monkeypatch):
+    monkeypatch.setattr(world.devices, "count", lambda device: 2)
+    with pytest.raises(SettingsError, match="this machine has 2"):
+        world.check(3, "cuda")
+    with pytest.raises(SettingsError, match="cuda:1 is one"):
+        world.check(2, "cuda:1")
+    world.check(2, "cuda")
     with pytest.raises(SettingsError, match="steps of 5 pairs"):
         plan(["rows"], resources=Resources(processes=6))
     with pytest.raises(SettingsError, match="sharded"):
