@@ -284,9 +284,8 @@ def structural_row(audit: Audit) -> tuple[int, ...]:
 def run_audit(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     """The job ``audit``: the panels that need the model, each kept as soon as it is made."""
     audit = Audit.from_dict(parameters)
+    demo.prepare_for((audit.base, audit.tuned), running)
     with world.main_first():
-        if any(source.startswith("demo") for source in (audit.base, audit.tuned)):
-            demo.prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
         scan = audit.study.scan(
             lambda done, total: running.progress(done, total, "testing rows", unit="rows", stage="scan")
         )

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ks_core import values, workspace, world
+from ks_core import demo, values, workspace, world
 from ks_core.arms import TRAINED, Arm
 from ks_core.corpora import Corpus
 from ks_core.errors import SettingsError
@@ -138,10 +138,6 @@ def learn(plan: Plan, summary: dict[str, Any]) -> None:
 
 def run_estimate(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     """The job ``estimate``: measure this machine for a plan's model."""
-    from ks_core import demo
-
     plan = Plan.from_dict(parameters)
-    if plan.base.startswith("demo"):
-        with world.main_first():
-            demo.prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
+    demo.prepare_for((plan.base,), running)
     return asdict(measure(plan, running))

@@ -72,9 +72,7 @@ def run_evaluate(parameters: dict[str, Any], running: Running) -> dict[str, Any]
     questions = held_out(
         exam.corpus.load(), exam.prompt, exam.sentences, max_new_tokens=exam.max_new_tokens, beams=exam.beams
     )
-    if any(source.startswith("demo") for source in exam.sources):
-        with world.main_first():
-            demo.prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
+    demo.prepare_for(exam.sources, running)
     results, answers, hashes = [], {}, []
     for source in dict.fromkeys(exam.sources):
         running.progress(0, 1, f"loading {source}", stage=f"load {source}")

@@ -41,7 +41,7 @@ KINDS = {
     "scan": "ks_core.study:run_scan",
     "drift": "ks_core.drift:run_drift",
     "layers": "ks_core.layers:run_layers",
-    "demo": "ks_core.demo:run_prepare",
+    "demo": "ks_core.demo_runs:run_prepare",
     "tune": "ks_core.tuning:run_tune",
     "arm": "ks_core.tuning:run_one_arm",
     "evaluate": "ks_core.exam:run_evaluate",

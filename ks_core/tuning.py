@@ -192,9 +192,7 @@ def run_tune(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     from ks_core import estimates
 
     plan = Plan.from_dict(parameters)
-    if any(source.startswith("demo") for source in (plan.base, plan.tuned)):
-        with world.main_first():
-            demo.prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
+    demo.prepare_for((plan.base, plan.tuned), running)
     summary = run(plan, running.folder, running.progress, event=running.event, should_stop=running.should_stop)
     if world.is_main():
         estimates.learn(plan, summary)

@@ -49,9 +49,11 @@ def demo(options: argparse.Namespace) -> int:
         print(json.dumps(known, indent=2, ensure_ascii=False))
         return 0
     if options.action == "build":
-        if options.name not in demo.RUNS:
-            raise SettingsError(f"The demo knows no run {options.name!r}. Expected one of: {', '.join(demo.RUNS)}.")
-        found = demo.build(demo.RUNS[options.name], line)
+        from ks_core.demo_runs import RUNS, build
+
+        if options.name not in RUNS:
+            raise SettingsError(f"The demo knows no run {options.name!r}. Expected one of: {', '.join(RUNS)}.")
+        found = build(RUNS[options.name], line)
         demo_files.write_sums()
         print(f"{found['rows_changed']:,} rows changed; written to {demo.ASSETS / options.name}")
         return 0
