@@ -123,7 +123,7 @@ def predict(
     pieces: list[tuple[int, dict[str, list[Any]]]] = []  # by the first example of each
     model.eval()
     report(0, len(examples), "comparing the two models' predictions")
-    for chosen, counts, done in world.deal(batches, sharding.is_spread(model)):
+    for chosen, counts, taken in world.deal(batches, sharding.is_spread(model)):
         start = chosen[0]
         found: dict[str, list[Any]] = {name: [] for name in names}
         part = [dict(examples[i]) for i in chosen]
@@ -152,7 +152,7 @@ def predict(
             found["context"].append(max((left_out.get(i, 0.0) for i in read), default=0.0))
         if counts:
             pieces.append((start, found))
-        report(done, len(examples), "comparing the two models' predictions")
+        report(min(taken * batch_size, len(examples)), len(examples), "comparing the two models' predictions")
     in_order = sorted(world.gather(pieces), key=lambda piece: piece[0])
     lists = {name: [value for _, piece in in_order for value in piece[name]] for name in names}
     return Predictions(**lists, left_out=max(left_out.values(), default=0.0), sentences=len(examples))

@@ -33,8 +33,8 @@ from ks_core import sharding, world
 from ks_core.errors import ModelError, SettingsError
 from ks_core.scores import RESAMPLES, Evaluation, evaluate
 from ks_core.shares import Bootstrap, Share, shares
-from ks_core.strength import Report, acting, gated, rows_of, silent, within
-from ks_core.translation import Generation, generate
+from ks_core.strength import Report, acting, gated, rows_of, silent
+from ks_core.translation import Generation, batches_of, write
 from ks_core.translation import template as template_text
 
 SPANS = ("instruction_head", "instruction_tail", "source", "prefill", "target")
@@ -123,35 +123,53 @@ def gated_generate(
     occurs in each span of each sentence, float64 (n, 5); those of the target are counted among the tokens that the
     model read again (the last one of an answer cut off is not), under beam search as a mean over the beams.
     """
+    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "beams": beams, "batch_size": batch_size}
+    return gated_runs(
+        model, tokenizer, prompts, tokens, {"": spans}, **options,
+        progress=lambda done, total, _: progress(done, total),
+    )[""]  # fmt: skip
+
+
+def gated_runs(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    tokens: Sequence[tuple[list[int], np.ndarray]],
+    gates: Mapping[str, Sequence[str]],
+    *,
+    max_new_tokens: int = 48,
+    beams: int = 1,
+    batch_size: int = 32,
+    progress: Callable[[int, int, str], None] = lambda done, total, gate: None,
+) -> dict[str, tuple[list[Generation], np.ndarray]]:
+    """``gated_generate`` for several gates; processes that work together share the batches of all."""
     rows = rows_of(model)
-    on = torch.tensor([name in spans for name in SPANS], device=rows.slots.device)
-    # The batches are cut here as generate would cut them, so that each call of it is one batch.
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    found: dict[int, tuple[Generation, np.ndarray]] = {}
-    for chosen, own, done in world.deal(batches, sharding.is_spread(model)):
-        counts = {}
-        width = max(len(tokens[i][0]) for i in chosen)
-        codes = np.full((len(chosen), width), HEAD)
-        for row, i in zip(codes, chosen, strict=True):
-            row[width - len(tokens[i][1]) :] = tokens[i][1]
+    items = [(gate, batch) for gate in gates for batch in batches_of(prompts, batch_size)]
+    total, done = len(gates) * len(prompts), 0
+    found: dict[tuple[str, int], tuple[Generation, np.ndarray]] = {}
+    for (gate, batch), own, taken in world.deal(items, sharding.is_spread(model)):
+        progress(done, total, gate)
+        on = torch.tensor([name in gates[gate] for name in SPANS], device=rows.slots.device)
+        width = max(len(tokens[i][0]) for i in batch)
+        codes, counts = np.full((len(batch), width), HEAD), np.zeros((len(batch), len(SPANS)))
+        for n, i in enumerate(batch):
+            codes[n, width - len(tokens[i][1]) :] = tokens[i][1]
             has_row = rows.slots[torch.tensor(tokens[i][0], device=on.device)].cpu().numpy() >= 0
-            counts[i] = np.bincount(tokens[i][1][has_row], minlength=len(SPANS)).astype(float)
+            counts[n] = np.bincount(tokens[i][1][has_row], minlength=len(SPANS))
         fed: list[torch.Tensor] = []
         with gated(rows, torch.from_numpy(codes).to(on.device), on, fed):
-            batch = [prompts[i] for i in chosen]
-            written = generate(
-                model, tokenizer, batch, max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size, shared=False
-            )  # fmt: skip
-        read = torch.stack(fed, dim=1).view(len(chosen), beams, -1).double().cpu().numpy() if fed else None
-        for n, (i, answer) in enumerate(zip(chosen, written, strict=True)):
-            if read is not None:
-                counts[i][TARGET] = read[n, :, : answer.tokens].sum(axis=1).mean()
-            if own:
-                found[i] = answer, counts[i]
-        progress(done, len(prompts))
+            asked = [prompts[i] for i in batch]
+            written = write(model, tokenizer, asked, max_new_tokens=max_new_tokens, beams=beams)
+        if fed:
+            read = torch.stack(fed, dim=1).view(len(batch), beams, -1).double().cpu().numpy()
+            counts[:, TARGET] = [read[n, :, : a.tokens].sum(axis=1).mean() for n, a in enumerate(written)]
+        if own:
+            found |= {(gate, i): pair for i, *pair in zip(batch, written, counts, strict=True)}  # type: ignore[misc]
+        done = sum(len(b) for _, b in items[:taken])
+    progress(total, total, items[-1][0])
     found = dict(world.gather(list(found.items())))
-    return [found[i][0] for i in range(len(prompts))], np.array([found[i][1] for i in range(len(prompts))])
+    every = range(len(prompts))
+    return {g: ([found[g, i][0] for i in every], np.array([found[g, i][1] for i in every])) for g in gates}
 
 
 @dataclass(frozen=True)
@@ -223,13 +241,12 @@ def position_gating(
         for p, s in zip(prompts, sources, strict=True)
     ]
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "beams": beams, "batch_size": batch_size}
-    written: dict[str, tuple[list[Generation], np.ndarray]] = {}
     with acting(model, ids) as rows:
         acting_rows = int((rows.slots >= 0).sum())
-        for name, spans in chosen.items():
-            label = f"translating with the rows acting in: {name}"
-            progress = within(report, len(written) * len(prompts), len(chosen) * len(prompts), label)
-            written[name] = gated_generate(model, tokenizer, prompts, tokens, spans, **options, progress=progress)
+        written = gated_runs(
+            model, tokenizer, prompts, tokens, chosen, **options,
+            progress=lambda done, total, gate: report(done, total, f"translating with the rows acting in: {gate}"),
+        )  # fmt: skip
     bootstrap = Bootstrap(references, target_language, resamples, seed)
     scores = {name: bootstrap.all_scores(answers) for name, (answers, _) in written.items()}
     runs = []

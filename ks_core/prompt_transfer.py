@@ -14,8 +14,8 @@ from typing import Any
 from ks_core.errors import SettingsError
 from ks_core.scores import RESAMPLES, Evaluation, evaluate
 from ks_core.shares import Bootstrap, Share, shares
-from ks_core.strength import Report, acting, silent, within
-from ks_core.translation import TEMPLATES, Generation, format_prompt, generate
+from ks_core.strength import Report, acting, silent
+from ks_core.translation import TEMPLATES, format_prompt, generate_each
 from ks_core.translation import template as template_text
 
 
@@ -81,18 +81,20 @@ def prompt_transfer(
     if not sources:
         raise SettingsError("There are no source sentences. Expected at least one.")
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "beams": beams, "batch_size": batch_size}
-    done, total = 0, 2 * len(named) * len(sources)
-    answers: dict[tuple[str, bool], list[Generation]] = {}
-    rows = 0
-    for name, text in named.items():
-        prompts = [format_prompt(text, s, source_language, target_language) for s in sources]
-        for tuned in (False, True):
-            label = f"translating with {'the tuned rows' if tuned else 'the base'} under the prompt {name}"
-            progress = within(report, done, total, label)
-            with acting(model, ids, 1.0 if tuned else 0.0) as laid:
-                rows = int((laid.slots >= 0).sum())
-                answers[name, tuned] = generate(model, tokenizer, prompts, **options, progress=progress)
-            done += len(sources)
+    keys = {
+        f"{'the tuned rows' if t else 'the base'} under the prompt {n}": (n, t) for n in named for t in (False, True)
+    }
+    prompts = {
+        key: [format_prompt(named[name], s, source_language, target_language) for s in sources]
+        for key, (name, _) in keys.items()
+    }
+    with acting(model, ids) as laid:
+        rows = int((laid.slots >= 0).sum())
+    written = generate_each(
+        model, tokenizer, prompts, lambda key: acting(model, ids, 1.0 if keys[key][1] else 0.0), **options,
+        progress=lambda done, total, key: report(done, total, f"translating with {key}"),
+    )  # fmt: skip
+    answers = {keys[key]: found for key, found in written.items()}
     bootstrap = Bootstrap(references, target_language, resamples, seed)
     scores = {key: bootstrap.all_scores(found) for key, found in answers.items()}
     runs = tuple(

@@ -23,7 +23,7 @@ import torch
 from ks_core.errors import ModelError, SettingsError, TicketError
 from ks_core.rows import RowEmbedding
 from ks_core.scores import RESAMPLES, Evaluation, evaluate
-from ks_core.translation import Generation, generate
+from ks_core.translation import Generation, generate, generate_each
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
@@ -36,12 +36,6 @@ _one_at_a_time = RLock()
 
 def silent(done: int, total: int, message: str) -> None:
     """A report that nobody reads."""
-
-
-def within(report: Report, start: int, total: int, message: str) -> Callable[[int, int], None]:
-    """The progress of one part of the work, from ``start`` on, as progress of the whole; says so at once."""
-    report(start, total, message)
-    return lambda done, _: report(start + done, total, message)
 
 
 def rows_of(model: Any) -> RowEmbedding:
@@ -179,25 +173,20 @@ def sweep(
         for strength in strengths:
             with acting(model, ids, strength):
                 pass
-    runs = len(sets) * len(strengths) - (len(sets) - 1) * (0 in strengths)
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "beams": beams, "batch_size": batch_size}
-    done, total = 0, runs * len(prompts)
-    base: tuple[Evaluation, tuple[str, ...]] | None = None
+    # Strength 0 is the base whatever the rows, so all sets share it.
+    keys = {(name, a): "the base" if a == 0 else f"strength {a:.10g}, rows: {name}" for name in sets for a in strengths}
+    how = {key: (sets[name], a) for (name, a), key in keys.items()}
+    answers = generate_each(
+        model, tokenizer, dict.fromkeys(how, prompts), lambda key: acting(model, *how[key]), **options, progress=report
+    )  # fmt: skip
+    scored = {key: evaluate(found, references, target_language, resamples=resamples) for key, found in answers.items()}
     points = []
-    for name, ids in sets.items():
+    for (name, strength), key in keys.items():
+        ids = sets[name]
         count = len(rows_of(model).ids) if ids is None else len({int(i) for i in ids})
-        for strength in strengths:
-            found = base if strength == 0 else None
-            if found is None:
-                label = f"strength {strength:g}, rows: {name}"
-                progress = within(report, done, total, label)
-                with acting(model, ids, strength):
-                    answers = generate(model, tokenizer, prompts, **options, progress=progress)
-                done += len(prompts)
-                evaluation = evaluate(answers, references, target_language, resamples=resamples)
-                found = evaluation, tuple(a.text for a in answers)
-                base = found if strength == 0 else base
-            points.append(StrengthPoint(name, count, float(strength), *found))
+        texts = tuple(a.text for a in answers[key])
+        points.append(StrengthPoint(name, count, float(strength), scored[key], texts))
     settings = {"sentences": len(prompts), "target_language": target_language, **options, "resamples": resamples}
     return StrengthSweep(tuple(points), settings)
 
@@ -214,5 +203,7 @@ def translate_at(
 ) -> list[Generation]:
     """What the model writes for a few prompts at one strength, greedily: for a slider that is being moved."""
     with acting(model, ids, strength):
-        progress = within(report, 0, len(prompts), f"strength {strength:g}")
-        return generate(model, tokenizer, prompts, max_new_tokens=max_new_tokens, progress=progress)
+        return generate(
+            model, tokenizer, prompts, max_new_tokens=max_new_tokens,
+            progress=lambda done, total: report(done, total, f"strength {strength:g}"),
+        )  # fmt: skip

@@ -17,9 +17,10 @@ for ``first_line`` that comes first: a continuation that begins with a newline i
 
 from __future__ import annotations
 
+import contextlib
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,56 +141,104 @@ def generate(
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    shared: bool = True,
 ) -> list[Generation]:
     """Let a causal LM continue each prompt; results in the order of ``prompts``.
 
     Greedy, or beam search with ``beams`` > 1. Prompts are padded on the left and batched by length,
     so little is computed for padding. ``progress(done, total)`` is called after each batch;
-    ``should_stop()`` is asked before each, and ``Cancelled`` raised when it says so. The processes that work together
-    (``ks_core.world``) share the batches, unless ``shared`` is off, and each gets all answers. The batches are the same
-    however many there are, and so are the answers.
+    ``should_stop()`` is asked before each, and ``Cancelled`` raised when it says so. Processes that work together
+    (``ks_core.world``) share the batches, and each gets all answers. The batches are the same however many there are,
+    and so are the answers.
     """
-    import torch
 
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    ends = _end_ids(model, tokenizer)
-    found: dict[int, Generation] = {}
-    model.eval()
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    own = ((b, True, sum(map(len, batches[: n + 1]))) for n, b in enumerate(batches))
-    for chosen, counts, done in world.deal(batches, sharding.is_spread(model)) if shared else own:
+    def asked(_run: str) -> contextlib.nullcontext:
         if should_stop and should_stop():
             raise Cancelled
-        encoded = [tokenizer(prompts[i])["input_ids"] for i in chosen]
-        width = max(map(len, encoded))
-        ids = torch.tensor([[pad] * (width - len(e)) + e for e in encoded], device=model.device)
-        mask = torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in encoded], device=model.device)
-        with sharding.inference(model):
-            written = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=max_new_tokens,
-                num_beams=beams,
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                pad_token_id=pad,
-                eos_token_id=sorted(ends),
-            )[:, width:].tolist()
-        for i, tokens in zip(chosen, written, strict=True):
-            end = next((n for n, t in enumerate(tokens) if t in ends), None)
-            own = tokens if end is None else tokens[:end]
-            text = tokenizer.decode(own, skip_special_tokens=True)
-            if counts:
-                found[i] = Generation(prompts[i], text, end is not None, len(own))
-        if progress:
-            progress(done, len(prompts))
-    if shared:
-        found = dict(world.gather(list(found.items())))
-    return [found[i] for i in range(len(prompts))]
+        return contextlib.nullcontext()
+
+    def told(done: int, total: int, _run: str) -> None:
+        if progress and done:
+            progress(done, total)
+
+    options = {"max_new_tokens": max_new_tokens, "beams": beams, "batch_size": batch_size}
+    return generate_each(model, tokenizer, {"": prompts}, asked, **options, progress=told)[""]
+
+
+def generate_each(
+    model: Any,
+    tokenizer: Any,
+    runs: Mapping[str, Sequence[str]],
+    acting: Callable[[str], contextlib.AbstractContextManager[Any]],
+    *,
+    max_new_tokens: int = 48,
+    beams: int = 1,
+    batch_size: int = 32,
+    progress: Callable[[int, int, str], None] = lambda done, total, run: None,
+) -> dict[str, list[Generation]]:
+    """``generate`` for several lists of prompts, each while the model is as ``acting(run)`` makes it.
+
+    ``progress(done, total, run)`` counts prompts of all runs, before each batch and at the end. Processes that work
+    together share the batches of all runs, so that there are enough of them even where each list is short.
+    """
+    items = [(run, batch) for run, prompts in runs.items() for batch in batches_of(prompts, batch_size)]
+    total, done = sum(map(len, runs.values())), 0
+    found: dict[tuple[str, int], Generation] = {}
+    for (run, batch), counts, taken in world.deal(items, sharding.is_spread(model)):
+        progress(done, total, run)
+        with acting(run):
+            written = write(
+                model, tokenizer, [runs[run][i] for i in batch], max_new_tokens=max_new_tokens, beams=beams
+            )  # fmt: skip
+        if counts:
+            found |= {(run, i): answer for i, answer in zip(batch, written, strict=True)}
+        done = sum(len(batch) for _, batch in items[:taken])
+    if items:
+        progress(total, total, items[-1][0])
+    found = dict(world.gather(list(found.items())))
+    return {run: [found[run, i] for i in range(len(prompts))] for run, prompts in runs.items()}
+
+
+def batches_of(prompts: Sequence[str], batch_size: int) -> list[list[int]]:
+    """The prompts' positions by length, cut into batches.
+
+    >>> batches_of(["long one", "a", "bb"], 2)
+    [[1, 2], [0]]
+    """
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def write(
+    model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_tokens: int = 48, beams: int = 1
+) -> list[Generation]:
+    """What a model writes for one batch of prompts, padded on the left to one width."""
+    import torch
+
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    ends = _end_ids(model, tokenizer)
+    encoded = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    width = max(map(len, encoded))
+    model.eval()
+    with sharding.inference(model):
+        written = model.generate(
+            input_ids=torch.tensor([[pad] * (width - len(e)) + e for e in encoded], device=model.device),
+            attention_mask=torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in encoded], device=model.device),
+            max_new_tokens=max_new_tokens,
+            num_beams=beams,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=pad,
+            eos_token_id=sorted(ends),
+        )[:, width:].tolist()
+    answers = []
+    for prompt, tokens in zip(prompts, written, strict=True):
+        end = next((n for n, t in enumerate(tokens) if t in ends), None)
+        own = tokens if end is None else tokens[:end]
+        text = tokenizer.decode(own, skip_special_tokens=True)
+        answers.append(Generation(prompt, text, end is not None, len(own)))
+    return answers
 
 
 def _end_ids(model: Any, tokenizer: Any) -> set[int]:

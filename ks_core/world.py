@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ks_core import devices, log, processes, workspace
 from ks_core.errors import Cancelled, JobError, SettingsError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ks_core.job_process import Running
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: A process waits for the others as long as they live: who started them ends all when one is gone.
 WAIT = timedelta(days=7)
@@ -76,20 +77,19 @@ def gather(items: list[Any]) -> list[Any]:
     return gather_object(items)
 
 
-def deal(batches: Sequence[Sequence[int]], in_step: bool) -> Iterator[tuple[Sequence[int], bool, int]]:
-    """This process's share of ``batches``: each with whether it counts, and how many items all have done after this turn.
+def deal(items: Sequence[T], in_step: bool) -> Iterator[tuple[T, bool, int]]:
+    """This process's share of ``items``: each with whether it counts, and how many all have taken with this turn.
 
     They are dealt out in turn. Where all have to work at once (``in_step``, as with a sharded model), a process that is
-    left without a batch in the last turn goes along with the last one, and that does not count.
+    left without an item in the last turn goes along with the last one, and that does not count.
 
-    >>> list(deal([[0, 1], [2]], in_step=False))
-    [([0, 1], True, 2), ([2], True, 3)]
+    >>> list(deal(["a", "b"], in_step=False))
+    [('a', True, 1), ('b', True, 2)]
     """
-    for turn in range(0, len(batches), size()):
+    for turn in range(0, len(items), size()):
         own = turn + rank()
-        if own < len(batches) or in_step:
-            done = sum(map(len, batches[: turn + size()]))
-            yield batches[min(own, len(batches) - 1)], own < len(batches), done
+        if own < len(items) or in_step:
+            yield items[min(own, len(items) - 1)], own < len(items), min(turn + size(), len(items))
 
 
 @contextlib.contextmanager

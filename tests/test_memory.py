@@ -125,9 +125,9 @@ def test_a_node_is_asked_for_enough():
 
 
 def test_examples_in_docstrings():
-    from ks_core import cluster, trainer, world
+    from ks_core import cluster, trainer, translation, world
 
-    for module in (memory, cluster, trainer, world):
+    for module in (memory, cluster, trainer, translation, world):
         found = doctest.testmod(module)
         assert found.attempted and not found.failed
 

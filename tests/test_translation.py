@@ -113,12 +113,12 @@ def test_processes_share_uneven_sentences_without_losing_one(
         seen.clear()
         try:
             together = generate(
-                tiny_model, tiny_tokenizer, prompts, shared=True, progress=lambda *done: seen.append(done), **options
+                tiny_model, tiny_tokenizer, prompts, progress=lambda *done: seen.append(done), **options
             )
         except KeyError:
             assert rank < processes - 1, "those before the last do not have all here"
         assert not in_step or len(calls) == -(-5 // processes), "a sharded model is called as often in every process"
         assert not in_step or seen[-1] == (17, 17)
-    brought = sorted(i for share in shares for i, _ in share)
+    brought = sorted(i for share in shares for (_, i), _ in share)
     assert brought == list(range(17)), "none lost, none twice"
     assert together == alone
