@@ -123,7 +123,8 @@ def launch(work: str, parameters: dict[str, Any], folder: Path, count: int, devi
         signals_to_handle="SIGHUP",  # a job's process has its own way with the others
     )  # fmt: skip
     try:
-        elastic_launch(config, _rank)(work, parameters, str(folder), device)
+        with processes.without_main():
+            elastic_launch(config, _rank)(work, parameters, str(folder), device)
     except ChildFailedError as failure:
         killed = {place: error.exitcode for place, error in failure.failures.items()}
         raise _why(said, killed, count) from None
