@@ -1,10 +1,16 @@
-"""What the tests in a real browser share: which browser, how it is started, and when a page is drawn."""
+"""What the tests in a real browser share: which browser, how it is started, and when a page is drawn.
+
+What a page shows is asserted with Playwright's ``expect``, which looks again until it is so: a widget may be drawn
+empty and be given the value of its link a moment later, which on a busy machine is seconds.
+"""
 
 import os
 import shutil
 
 import pytest
+from playwright.sync_api import expect
 
+expect.set_options(timeout=30_000)
 CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
 ARGUMENTS = [
     "--no-sandbox",

@@ -3,12 +3,14 @@
 With ``--keep-screenshots`` (``make screenshots``) the pictures of the README are taken on the way.
 """
 
+import re
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from browsing import MARKS, settle
+from playwright.sync_api import expect
 
 from ks_core import demo
 from ks_core.study import Study
@@ -32,7 +34,7 @@ def test_from_the_start_page_to_a_table(server, browser, keep, tmp_path):
     settle(page)
     expected = Study(demo.BASE, demo.TUNED).scan()
     metric = page.locator("[data-testid=stMetricValue]").first
-    assert metric.inner_text() == f"{int(expected.winners(0.05).sum()):,}"
+    expect(metric).to_have_text(f"{int(expected.winners(0.05).sum()):,}")
     page.wait_for_selector(".js-plotly-plot .barlayer .point", timeout=60_000)
     settle(page)
     picture(page, "overview", keep)
@@ -40,10 +42,8 @@ def test_from_the_start_page_to_a_table(server, browser, keep, tmp_path):
     page.get_by_label("alpha", exact=True).fill("0.001")
     page.keyboard.press("Enter")
     wins = int(expected.winners(0.001).sum())
-    page.wait_for_function(
-        f"() => document.querySelector('[data-testid=stMetricValue]').innerText == '{wins}'", timeout=30_000
-    )
-    assert "alpha=0.001" in page.url
+    expect(metric).to_have_text(str(wins))
+    expect(page).to_have_url(re.compile("alpha=0.001"))
 
     page.get_by_role("link", name="KS test").first.click()
     page.wait_for_selector("h1:has-text('KS test')")
@@ -55,7 +55,7 @@ def test_from_the_start_page_to_a_table(server, browser, keep, tmp_path):
     page.wait_for_selector("h1:has-text('Winning tokens')")
     page.wait_for_selector(".js-plotly-plot .scatterlayer", timeout=60_000)
     settle(page)
-    assert page.get_by_text(f"{wins} of 49,152 tokens are in the ticket").is_visible()
+    expect(page.get_by_text(f"{wins} of 49,152 tokens are in the ticket")).to_be_visible()
     picture(page, "winning-tokens", keep)
     with page.expect_download(timeout=30_000) as download:
         page.get_by_role("button", name="CSV", exact=True).click()
@@ -72,8 +72,8 @@ def test_a_link_to_a_page_of_a_fresh_server(server, browser, keep, scheme):
     page.goto(f"{server}/drift_map?alpha=0.01")
     page.wait_for_selector(".js-plotly-plot .gl-canvas-focus, .js-plotly-plot canvas", timeout=60_000)
     settle(page)
-    assert page.get_by_role("link", name="Checkpoints").first.is_visible(), "the router's navigation is there"
-    assert page.get_by_label("alpha", exact=True).input_value() == "0.01"
+    expect(page.get_by_role("link", name="Checkpoints").first, "the router's navigation is there").to_be_visible()
+    expect(page.get_by_label("alpha", exact=True)).to_have_value("0.01")
     picture(page, f"drift-map-{scheme}", keep)
 
 
@@ -91,11 +91,11 @@ def test_a_run_is_started_seen_after_a_reload_and_cancelled(server, browser, kee
     page.reload()
     page.get_by_role("button", name="Cancel").wait_for(timeout=60_000)
     assert job.state in ("queued", "running") and len(jobs.all_jobs("tune")) == 1
-    assert f"run={job.id}" in page.url, "the link leads to this run"
+    expect(page, "the link leads to this run").to_have_url(re.compile(f"run={job.id}"))
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("This run was cancelled").wait_for(timeout=120_000)
     assert job.state == "cancelled"
-    assert page.get_by_role("button", name="Go on with this run").is_visible()
+    expect(page.get_by_role("button", name="Go on with this run")).to_be_visible()
     assert page.locator("[data-testid=stException]").count() == 0
 
 
@@ -124,7 +124,7 @@ def test_a_tiny_run_goes_to_its_table(server, browser, demo_home, tmp_path, tiny
     settle(page)
     job = jobs.all_jobs("tune")[0]
     assert job.state == "done" and not [a["error"] for a in job.result["arms"] if a["error"]]
-    assert page.get_by_text("Take it away").is_visible()
+    expect(page.get_by_text("Take it away")).to_be_visible()
     with page.expect_download(timeout=30_000) as download:
         page.get_by_role("button", name="CSV", exact=True).click()
     download.value.save_as(tmp_path / "run.csv")

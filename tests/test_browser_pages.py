@@ -1,12 +1,14 @@
 """Every page on the demo in a real browser, light and dark: nothing broken, nothing that axe finds serious, links that
 restore what they were copied from. With ``--keep-screenshots`` a picture of each is kept in ``.screenshots``."""
 
+import re
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import MARKS, settle
 from page_names import PAGES
+from playwright.sync_api import expect
 
 from ks_core import demo, jobs
 from ks_core.study import Study
@@ -46,44 +48,47 @@ def test_every_page(server, browser, keep, scheme):
 def test_a_link_restores_a_view(server, browser):
     scan = Study(demo.BASE, demo.TUNED).scan()
     page = opened(browser, f"{server}/ks_test?alpha=0.001&p_axis=log&token=198")
-    assert page.get_by_label("alpha", exact=True).input_value() == "0.001"
-    assert page.get_by_label("or any token id").input_value() == "198"
+    expect(page.get_by_label("alpha", exact=True)).to_have_value("0.001")
+    expect(page.get_by_label("or any token id")).to_have_value("198")
     place = int((scan.token_ids == 198).nonzero()[0][0])
-    assert page.locator("[data-testid=stMetricValue]").first.inner_text() == f"{scan.statistic[place]:.4f}"
+    expect(page.locator("[data-testid=stMetricValue]").first).to_have_text(f"{scan.statistic[place]:.4f}")
 
     page = opened(browser, f"{server}/winning_tokens?show=changed&search=the")
-    assert page.get_by_role("searchbox", name="Search").input_value() == "the"
+    expect(page.get_by_role("searchbox", name="Search")).to_have_value("the")
     page = opened(browser, f"{server}/audit?audit_panel=Stability")
-    assert page.get_by_role("tab", name="Stability").get_attribute("aria-selected") == "true"
-    page.get_by_text("of largest D", exact=False).first.wait_for(timeout=30_000)
+    expect(page.get_by_role("tab", name="Stability")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_text("of largest D", exact=False).first).to_be_visible()
     page = opened(browser, f"{server}/compare?compared=demo%3Aen-fr&compared=demo%3Aen-de")
-    assert page.get_by_text("are in both").is_visible()
+    expect(page.get_by_text("are in both")).to_be_visible()
     page = opened(browser, f"{server}/learn?step=Ties")
-    assert page.get_by_text("What equal values do").is_visible()
+    expect(page.get_by_text("What equal values do")).to_be_visible()
     page = opened(browser, f"{server}/glossary?term=critical")
-    assert page.get_by_text("Critical D").is_visible() and page.get_by_text("Row-wise Adam").count() == 0
+    expect(page.get_by_text("Critical D")).to_be_visible()
+    expect(page.get_by_text("Row-wise Adam")).to_have_count(0)
     page = opened(browser, f"{server}/?tuned=demo%3Aen-de")
     wins = int(Study(demo.BASE, "demo:en-de").scan().winners(0.05).sum())
-    page.wait_for_function(f"() => document.querySelector('[data-testid=stMetricValue]')?.innerText == '{wins}'")
+    expect(page.locator("[data-testid=stMetricValue]").first).to_have_text(str(wins))
 
 
 def test_a_link_to_what_is_not_there_says_so(server, browser, demo_home):
     page = opened(browser, f"{server}/ks_test?tuned=%2Fnowhere%2Fmodel")
-    assert page.get_by_text("/nowhere/model does not exist").is_visible()
-    assert page.get_by_role("button", name="Open the demo").is_visible()
+    expect(page.get_by_text("/nowhere/model does not exist")).to_be_visible()
+    expect(page.get_by_role("button", name="Open the demo")).to_be_visible()
     page = opened(browser, f"{server}/ks_test?alpha=5&p_axis=sideways")
-    assert page.get_by_text("cannot be used here").inner_text().endswith("alpha = 5, p_axis = sideways.")
+    expect(page.get_by_text("cannot be used here")).to_have_text(re.compile(r"alpha = 5, p_axis = sideways\.$"))
     page = opened(browser, f"{server}/learn?step=Nowhere")
-    assert page.get_by_text("step = Nowhere").is_visible() and page.get_by_text("Two CDFs").is_visible()
+    expect(page.get_by_text("step = Nowhere")).to_be_visible()
+    expect(page.get_by_text("Two CDFs")).to_be_visible()
     folder = demo_home / "jobs" / "20260101-000000-tune-abcdef"
     parameters = {"base": "demo:base", "tuned": "demo:en-fr"}
     jobs.workspace.write_json(folder / "request.json", {"kind": "tune", "parameters": parameters, "created": 1.0})
     jobs.workspace.write_json(folder / "status.json", {"state": "cancelled"})
     page = opened(browser, f"{server}/fine_tune?view=Results&run=20200101-nothing")
-    assert page.get_by_text("is not in this workspace").is_visible()
+    expect(page.get_by_text("is not in this workspace")).to_be_visible()
     # Results is the default where a run is named, and Streamlit takes a default out of the address: it is in use all the same.
     page = opened(browser, f"{server}/fine_tune?view=Results&run={folder.name}")
-    assert page.get_by_text("This run was cancelled").is_visible() and page.get_by_text("cannot be used").count() == 0
+    expect(page.get_by_text("This run was cancelled")).to_be_visible()
+    expect(page.get_by_text("cannot be used")).to_have_count(0)
 
 
 def test_the_link_to_share_is_the_view(server, browser):
@@ -92,7 +97,7 @@ def test_the_link_to_share_is_the_view(server, browser):
     link = page.locator("[data-testid=stPopoverBody] code").inner_text()
     assert link.startswith(f"{server}/ks_test?") and "alpha=0.01" in link and "p_axis=log" in link
     again = opened(browser, link)
-    assert again.get_by_label("alpha", exact=True).input_value() == "0.01"
+    expect(again.get_by_label("alpha", exact=True)).to_have_value("0.01")
 
 
 def test_the_keyboard_is_enough(server, browser):
@@ -112,4 +117,4 @@ def test_the_keyboard_is_enough(server, browser):
     page.keyboard.type("0.001")
     page.keyboard.press("Enter")
     wins = int(Study(demo.BASE, demo.TUNED).scan().winners(0.001).sum())
-    page.get_by_text(f"{wins} of 49,152 tokens are in the ticket").wait_for(timeout=30_000)
+    expect(page.get_by_text(f"{wins} of 49,152 tokens are in the ticket")).to_be_visible()

@@ -167,7 +167,9 @@ def test_in_the_place_of_every_file_of_the_workspace(workspace_folder, tiny_fold
         path.write_bytes(data)
     for path in [p for p in files if "arms" in p.parts or p.name in ("status.json", "result.json")]:
         path.write_bytes(forms(canary)["torch"])
-    jobs.resume(jobs.find(done.id)).wait(120)
+    assert done.wait(60) == "failed"  # as soon as its process, which is done, has left too
+    assert jobs.resume(done).wait(120) in ("done", "failed"), done.log_tail()
+    assert not canary.exists()
 
 
 def test_in_the_place_of_every_file_of_an_interrupted_training(tiny_model, tiny_tokenizer, tmp_path, canary):
