@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ks_core import workspace
+from ks_core import prepared, workspace
 from ks_core.errors import AccessError, SettingsError
 
 ROOTS, READ_ONLY = "KS_LOTTERY_ROOTS", "KS_LOTTERY_READ_ONLY"
@@ -74,8 +74,6 @@ def check_source(source: str) -> None:
     """Raises ``AccessError`` for a checkpoint that a read-only server does not show."""
     if not read_only() or source == "demo" or source.startswith("demo:"):
         return
-    from ks_core import prepared
-
     if not any(source in (study.base, study.tuned) for study in prepared.studies()):
         raise AccessError(
             f"{source[:300]} is not among the studies that were prepared. This server is read-only: it shows the demo and "

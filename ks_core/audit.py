@@ -33,9 +33,9 @@ from ks_core.study import Scan, Study, readable
 from ks_core.tickets import select
 
 if TYPE_CHECKING:
-    from ks_core.job_process import Running
     from ks_core.jobs import Job
     from ks_core.ranking import Ranking
+    from ks_core.running import Running
     from ks_core.stability import Stability
 
 #: What the job makes, in this order, and what each answers.

@@ -11,7 +11,6 @@ Seconds are the best of ``--repeat`` runs for every way alike, first calls and c
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if args.training:
         from ks_core import bench_training
 
-        return bench_training.run(args.steps, args.rounds)
+        return bench_training.run(args.steps, args.rounds, machine())
     for name in ("rows", "dim", "sample", "repeat"):
         if getattr(args, name) < 1:
             raise SettingsError(f"--{name} is {getattr(args, name)}. Expected at least 1.")
@@ -86,7 +85,7 @@ def machine() -> list[str]:
         except metadata.PackageNotFoundError:
             versions.append(f"no {package}")
     return [
-        f"{_processor()}, {_cores()} cores, {platform.system()} {platform.machine()}",
+        f"{_processor()}, {devices.count('cpu')} cores, {platform.system()} {platform.machine()}",
         ", ".join(versions),
     ]
 
@@ -185,9 +184,3 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or "unknown processor"
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -185,9 +185,10 @@ def largest_difference(a: Sequence[float], b: Sequence[float]) -> float:
     return max(abs(x - y) for x, y in zip(a, b, strict=True))
 
 
-def run(steps: int, rounds: int) -> int:
-    """Measure on the demo's base and ticket, and print Markdown. Returns 1 when the losses are not equal."""
-    from ks_core import bench, corpora
+def run(steps: int, rounds: int, machine: Sequence[str]) -> int:
+    """Measure on the demo's base and ticket, and print Markdown, first what it is run on. Returns 1 when the losses are
+    not equal."""
+    from ks_core import corpora
     from ks_core.models import load_model
     from ks_core.study import Study
     from ks_core.tickets import select
@@ -200,7 +201,7 @@ def run(steps: int, rounds: int) -> int:
     lengths = [len(e["input_ids"]) for e in examples]
     tokens = sum(lengths[i] for i in batches.batch_order(lengths, recipe.batch_size, steps, recipe.seed))
     about = f"demo:base, {len(ids)} rows; {rounds} rounds of {steps} steps, {tokens:,} tokens with prompts, no padding"
-    for line in (*bench.machine(), about, f"{torch.get_num_threads()} threads\n"):
+    for line in (*machine, about, f"{torch.get_num_threads()} threads\n"):
         print(f"- {line}", flush=True)
     compare(model, tokenizer, examples, ids, replace(recipe, steps=1), min(rounds, 1))  # first calls are slow
     found = compare(model, tokenizer, examples, ids, recipe, rounds, _say)

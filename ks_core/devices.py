@@ -61,7 +61,9 @@ def count(device: str) -> int:
         import torch
 
         return torch.cuda.device_count()
-    return len(os.sched_getaffinity(0)) if device == "cpu" and hasattr(os, "sched_getaffinity") else 1
+    if device != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_bfloat16(device: str) -> bool:

@@ -25,7 +25,7 @@ from ks_core.signature import Signature, versions
 from ks_core.study import Scan, Study
 
 if TYPE_CHECKING:
-    from ks_core.job_process import Running
+    from ks_core.running import Running
 
 METHODS = ("pca", "umap")
 #: Raised by one whenever a map of the same study and settings could come out differently than before.

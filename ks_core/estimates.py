@@ -25,7 +25,7 @@ from ks_core.translation import format_prompt
 from ks_core.tuning import run
 
 if TYPE_CHECKING:
-    from ks_core.job_process import Running
+    from ks_core.running import Running
 
 #: A step of full tuning computes the weights' gradients too.
 FULL_FACTOR = 1.6

@@ -17,7 +17,7 @@ from ks_core.signature import Signature, versions
 from ks_core.translation import template
 
 if TYPE_CHECKING:
-    from ks_core.job_process import Running
+    from ks_core.running import Running
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from ks_core.tensors import Tensors, open_tensors, why_apart
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ks_core.job_process import Running
+    from ks_core.running import Running
 
 VERSION = 1
 Report = Callable[[float, float, str], None]

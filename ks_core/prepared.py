@@ -1,12 +1,11 @@
 """Studies that were prepared to be shown: named pairs, kept in the workspace's ``studies.json``.
 
-A read-only server shows these and the demo. Preparing one tests it, so that nobody who looks has to wait.
+A read-only server shows these and the demo. One is tested before it is kept, so that nobody who looks has to wait.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,20 +30,17 @@ def studies() -> list[Prepared]:
     return found
 
 
-def prepare(name: str, base: str, tuned: str, report: Callable[[int, int], None] | None = None) -> Prepared:
-    """Test a pair and keep it under a name; an older one of that name is replaced.
-
-    Paths are kept as absolute ones. Raises ``SettingsError`` for a name that cannot be, and what opening raises.
-    """
-    from ks_core.study import Study
-
+def named(name: str, base: str, tuned: str) -> Prepared:
+    """A pair under a name, not kept yet; paths become absolute. Raises ``SettingsError`` for a name that cannot be."""
     name = name.strip()
     if not name or len(name) > 80 or name.startswith("demo"):
         raise SettingsError(f"{name[:80]!r} cannot name a study. Expected 1 to 80 characters, not beginning with demo.")
-    made = Prepared(name, _absolute(base), _absolute(tuned))
-    Study(made.base, made.tuned).scan(report)
-    _keep([*(s for s in _own() if s.name != name), made])
-    return made
+    return Prepared(name, _absolute(base), _absolute(tuned))
+
+
+def keep(made: Prepared) -> None:
+    """Put a pair on the list, where it replaces an older one of its name. Who keeps it has tested it before."""
+    _write([*(s for s in _own() if s.name != made.name), made])
 
 
 def forget(name: str) -> None:
@@ -52,14 +48,14 @@ def forget(name: str) -> None:
     if name not in (s.name for s in _own()):
         names = ", ".join(s.name for s in _own()) or "none"
         raise SettingsError(f"There is no prepared study {name!r}. There are: {names}.")
-    _keep([s for s in _own() if s.name != name])
+    _write([s for s in _own() if s.name != name])
 
 
 def _own() -> list[Prepared]:
     return [s for s in studies() if not s.name.startswith("demo")]
 
 
-def _keep(found: list[Prepared]) -> None:
+def _write(found: list[Prepared]) -> None:
     try:
         workspace.write_json(_file(), [asdict(s) for s in found])
     except OSError as error:

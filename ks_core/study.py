@@ -28,7 +28,7 @@ from ks_core.signature import Signature, versions
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ks_core.job_process import Running
+    from ks_core.running import Running
 
 log = logging.getLogger(__name__)
 

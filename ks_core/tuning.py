@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_core import demo, workspace, world
+from ks_core import workspace, world
 from ks_core.arm_models import prepared
 from ks_core.arms import Arm
 from ks_core.errors import CorpusError, ModelError, SettingsError, TicketError
@@ -36,7 +36,7 @@ from ks_core.tickets import TICKET_FILE, Ticket
 from ks_core.workbench import Bench, Report, write_once
 
 if TYPE_CHECKING:
-    from ks_core.job_process import Running
+    pass
 
 
 def run(
@@ -175,25 +175,3 @@ def _sweep(bench: Bench, folder: Path) -> list[dict[str, Any]]:
             write_once(path, known)
         points.append({"alpha": alpha, **by_size[size]})
     return points
-
-
-def run_one_arm(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
-    """The job ``arm``, a task of an array: one ``arm`` (its number) of a plan, in the folder ``run`` of the whole."""
-    own = ("arm", "run")
-    plan = Plan.from_dict({name: value for name, value in parameters.items() if name not in own})
-    folder = Path(parameters["run"])
-    bench = Bench(plan, folder, running.progress, running.event, running.should_stop)
-    found = run_arm(bench, parameters["arm"])
-    return {"error": found["error"]}
-
-
-def run_tune(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
-    """The job ``tune``: a plan, carried out in the job's folder."""
-    from ks_core import estimates
-
-    plan = Plan.from_dict(parameters)
-    demo.prepare_for((plan.base, plan.tuned), running)
-    summary = run(plan, running.folder, running.progress, event=running.event, should_stop=running.should_stop)
-    if world.is_main():
-        estimates.learn(plan, summary)
-    return summary

@@ -76,9 +76,11 @@ def prepare(options: argparse.Namespace) -> int:
     if options.forget and options.name:
         prepared.forget(options.name)
     elif options.name and options.base and options.tuned:
-        made = prepared.prepare(
-            options.name, options.base, options.tuned, lambda done, total: line(done, total, "testing rows")
-        )
+        from ks_core.study import Study
+
+        made = prepared.named(options.name, options.base, options.tuned)
+        Study(made.base, made.tuned).scan(lambda done, total: line(done, total, "testing rows"))
+        prepared.keep(made)
         print(f"prepared {made.name}: {made.base} and {made.tuned}")
         return 0
     elif options.name:

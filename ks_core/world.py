@@ -20,13 +20,11 @@ import traceback
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ks_core import devices, log, processes, workspace
 from ks_core.errors import Cancelled, JobError, SettingsError
-
-if TYPE_CHECKING:
-    from ks_core.job_process import Running
+from ks_core.running import Running, sentence
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -165,8 +163,6 @@ def _why(said: Path, codes: dict[int, int], count: int) -> Exception:
 
 def _rank(work: str, parameters: dict[str, Any], folder: str, device: str) -> None:
     """One of the processes, from its start to its word on how it ended."""
-    from ks_core.job_process import Running, sentence
-
     processes.end_with_parent()
     if "SLURM_JOB_ID" in os.environ:  # it tells all processes of a job at once; the job's own heeds it for all
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)

@@ -123,7 +123,7 @@ def test_prepared_studies_are_kept_tested_and_forgotten(tiny_folder, tuned, caps
 
 
 def test_read_only_shows_what_was_prepared_and_starts_nothing(tiny_folder, tuned, monkeypatch, tmp_path):
-    prepared.prepare("Mine", str(tiny_folder), str(tuned))
+    assert main(["prepare", "Mine", str(tiny_folder), str(tuned)]) == 0
     other = tmp_path / "other"
     shutil.copytree(tiny_folder, other)
     monkeypatch.setenv(access.READ_ONLY, "1")
@@ -139,7 +139,7 @@ def test_read_only_shows_what_was_prepared_and_starts_nothing(tiny_folder, tuned
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_of_a_read_only_server(page, tiny_folder, tuned, monkeypatch):
-    prepared.prepare("Mine", str(tiny_folder), str(tuned))
+    assert main(["prepare", "Mine", str(tiny_folder), str(tuned)]) == 0
     monkeypatch.setenv(access.READ_ONLY, "1")
     at = AppTest.from_file(APP, default_timeout=60)
     at.query_params["base"], at.query_params["tuned"] = str(tiny_folder), str(tuned)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ks_core import job_process, jobs
+from ks_core import jobs, running
 from ks_core.arms import parse_arm
 from ks_core.plans import CorpusChoice, Plan
 
@@ -97,6 +97,6 @@ def test_a_loss_that_is_no_number_and_a_full_disk_are_said(plan, tmp_path):
     job = jobs.submit("tune", wild.as_dict())
     assert job.wait(120) == "done"
     assert "Lower the learning rate" in job.result["arms"][1]["error"] and not job.result["arms"][0]["error"]
-    assert "disk is full" in job_process.sentence(OSError(28, "No space left on device"))
+    assert "disk is full" in running.sentence(OSError(28, "No space left on device"))
     for text in ("CUDA out of memory. Tried to allocate", "DefaultCPUAllocator: can't allocate memory: you tried"):
-        assert "ran out of memory" in job_process.sentence(RuntimeError(text))
+        assert "ran out of memory" in running.sentence(RuntimeError(text))

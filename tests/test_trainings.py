@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from ks_core import demo, job_process, jobs, trainings
+from ks_core import demo, jobs, trainings
 from ks_core.arms import Arm
 from ks_core.audit import Audit, ranking, second_seed, stability
 from ks_core.batches import count_tokens, encode
 from ks_core.plans import CorpusChoice, Plan
 from ks_core.recipes import Recipe
-from ks_core.tuning import run_tune
+from ks_core.running import Running
+from ks_core.tuning_jobs import run_tune
 
 
 def test_what_the_demo_knows_of_its_runs(demo_home):
@@ -62,7 +63,7 @@ def runs(tmp_path, tiny_folder):
         folder = jobs.workspace.home() / "jobs" / f"20260101-00000{number}-tune-abcdef"
         request = {"kind": "tune", "parameters": plan.as_dict(), "device": "cpu", "created": float(number)}
         jobs.workspace.write_json(folder / "request.json", request)
-        jobs.workspace.write_json(folder / "result.json", run_tune(plan.as_dict(), job_process.Running(folder)))
+        jobs.workspace.write_json(folder / "result.json", run_tune(plan.as_dict(), Running(folder)))
         jobs.workspace.write_json(folder / "status.json", {"state": "done"})
         found.append(folder)
     return corpus, [str(f / "arms" / "01-embed" / "adapter") for f in found]
