@@ -1,11 +1,12 @@
 """What is known of how a checkpoint was trained: the demo's runs and the arms of Fine-tune's, by the same way."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from ks_core import demo, jobs, trainings
+from ks_core import demo, trainings, workspace
 from ks_core.arms import Arm
 from ks_core.audit import Audit, ranking, second_seed, stability
 from ks_core.batches import count_tokens, encode
@@ -47,29 +48,40 @@ def test_of_many_who_ask_one_rebuilds(demo_home, monkeypatch):
     assert len(done) == 1 and len(found) == 6 and all(met == found[0] and met.counts for met in found)
 
 
-@pytest.fixture
-def runs(tmp_path, tiny_folder):
-    """Two runs of Fine-tune that differ in the seed of Embed Tuning, and one with another rate."""
-    pairs = tmp_path / "pairs.tsv"
-    pairs.write_text(
-        "\n".join(f"w{5 + i % 30} w{5 + i // 30} w{5 + i % 7}\tw{20 + i % 40} w{7 + i % 9}" for i in range(150))
-    )
-    corpus = CorpusChoice(f"file:{pairs}", source_language="A", target_language="B")
-    found = []
+TEXT = "\n".join(f"w{5 + i % 30} w{5 + i // 30} w{5 + i % 7}\tw{20 + i % 40} w{7 + i % 9}" for i in range(150))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tiny_model, tiny_tokenizer):
+    """A folder with the tiny model and a text, and two runs of Fine-tune on them that differ in the seed of Embed Tuning,
+    and one with another rate. They are made once, as they take seconds."""
+    place = tmp_path_factory.mktemp("trainings")
+    tiny_model.save_pretrained(place / "tiny")
+    tiny_tokenizer.save_pretrained(place / "tiny")
+    (place / "pairs.tsv").write_text(TEXT)
+    corpus = CorpusChoice(f"file:{place / 'pairs.tsv'}", source_language="A", target_language="B")
     for number, (seed, rate) in enumerate([(0, 0.2), (1, 0.2), (0, 0.3)]):
         recipe = Recipe(steps=5, batch_size=4, learning_rate=rate, seed=seed)
-        plan = Plan(str(tiny_folder), "", corpus=corpus, prompt="w3 w4 {source} w6", sentences=4, max_new_tokens=4,
+        plan = Plan(str(place / "tiny"), "", corpus=corpus, prompt="w3 w4 {source} w6", sentences=4, max_new_tokens=4,
                     arms=(Arm("base"), Arm("embed", recipe=recipe), Arm("random", k=3, recipe=recipe)))  # fmt: skip
-        folder = jobs.workspace.home() / "jobs" / f"20260101-00000{number}-tune-abcdef"
+        folder = place / "jobs" / f"20260101-00000{number}-tune-abcdef"
         request = {"kind": "tune", "parameters": plan.as_dict(), "device": "cpu", "created": float(number)}
-        jobs.workspace.write_json(folder / "request.json", request)
-        jobs.workspace.write_json(folder / "result.json", run_tune(plan.as_dict(), Running(folder)))
-        jobs.workspace.write_json(folder / "status.json", {"state": "done"})
-        found.append(folder)
-    return corpus, [str(f / "arms" / "01-embed" / "adapter") for f in found]
+        workspace.write_json(folder / "request.json", request)
+        workspace.write_json(folder / "result.json", run_tune(plan.as_dict(), Running(folder)))
+        workspace.write_json(folder / "status.json", {"state": "done"})
+    return place
 
 
-def test_an_arm_of_a_run_knows_its_training(runs, tiny_folder, tiny_tokenizer):
+@pytest.fixture
+def runs(place, workspace_folder):
+    """The text, and where the rows of Embed Tuning are in each run: copies in this test's workspace."""
+    (place / "pairs.tsv").write_text(TEXT)
+    shutil.copytree(place / "jobs", workspace_folder / "jobs")
+    corpus = CorpusChoice(f"file:{place / 'pairs.tsv'}", source_language="A", target_language="B")
+    return corpus, [str(f / "arms" / "01-embed" / "adapter") for f in sorted((workspace_folder / "jobs").iterdir())]
+
+
+def test_an_arm_of_a_run_knows_its_training(runs, place, tiny_tokenizer):
     corpus, sources = runs
     training = trainings.of(sources[0])
     assert training.facets == {"seed": 0, "prompt": "w3 w4 {source} w6", "language": corpus.name,
@@ -82,12 +94,12 @@ def test_an_arm_of_a_run_knows_its_training(runs, tiny_folder, tiny_tokenizer):
     assert min(met.first.values()) == 1 and max(met.last.values()) == 5
     assert trainings.second_seed(training).source == sources[1], "the third differs in its rate too"
     assert {t.source for t in trainings.others(training)} == set(sources[1:])
-    assert trainings.counts(sources[0]) == met.counts and trainings.counts(str(tiny_folder)) is None
+    assert trainings.counts(sources[0]) == met.counts and trainings.counts(str(place / "tiny")) is None
 
 
-def test_the_audit_compares_runs_of_fine_tune(runs, tiny_folder):
+def test_the_audit_compares_runs_of_fine_tune(runs, place):
     corpus, sources = runs
-    audit = Audit(str(tiny_folder), sources[0], rule="count", k=5, corpus=corpus, prompt="w3 w4 {source} w6")
+    audit = Audit(str(place / "tiny"), sources[0], rule="count", k=5, corpus=corpus, prompt="w3 w4 {source} w6")
     scan = audit.study.scan()
     found = stability(audit, scan)
     assert len(found.names) == 3 and found.group("seed").pairs >= 1 and found.across_seeds is not None
@@ -96,26 +108,26 @@ def test_the_audit_compares_runs_of_fine_tune(runs, tiny_folder):
     assert explained is not None and len(explained.token_ids) >= 20
 
 
-def test_what_changed_since_is_not_taken_for_what_was(runs, tmp_path):
+def test_what_changed_since_is_not_taken_for_what_was(runs, place):
     _, sources = runs
     training = trainings.of(sources[0])
-    with (tmp_path / "pairs.tsv").open("a") as file:
+    with (place / "pairs.tsv").open("a") as file:
         file.write("\nw9 w9 w9 w9\tw10")
     assert trainings.seen(training) is None and trainings.counts(sources[0]) is None
 
 
 @pytest.mark.parametrize("damage", ["no plan", "plan", "result", "number", "signature"])
 def test_a_damaged_run_is_no_training(runs, damage):
-    place = Path(runs[1][0]).parent
+    arm = Path(runs[1][0]).parent
     if damage == "no plan":
-        (place.parents[1] / "plan.json").unlink()
+        (arm.parents[1] / "plan.json").unlink()
     elif damage == "plan":
-        (place.parents[1] / "plan.json").write_text('{"arms": 3}')
+        (arm.parents[1] / "plan.json").write_text('{"arms": 3}')
     elif damage == "result":
-        (place / "result.json").write_text("[")
+        (arm / "result.json").write_text("[")
     elif damage == "signature":
-        told = json.loads((place / "result.json").read_text())
-        (place / "result.json").write_text(json.dumps({**told, "signature": "none"}))
+        told = json.loads((arm / "result.json").read_text())
+        (arm / "result.json").write_text(json.dumps({**told, "signature": "none"}))
     else:
-        place = place.rename(place.with_name("99-embed"))
-    assert trainings.of(str(place / "adapter")) is None
+        arm = arm.rename(arm.with_name("99-embed"))
+    assert trainings.of(str(arm / "adapter")) is None
