@@ -15,7 +15,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ks_core.calibration import Calibration, Critical
+from ks_core.calibration import Calibration
+from ks_core.critical_values import Critical
 from ks_core.drawing import CONTROL, MUTED, SCALE, TUNED, WINNING, decades, labelled, mark, nothing, sheet, text
 from ks_core.ranking import Ranking
 from ks_core.stability import GROUPS, QUOTED, Stability

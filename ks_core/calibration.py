@@ -2,8 +2,8 @@
 
 A tuned row began as the base row, so the two samples of a test are dependent and alpha is no false-positive
 rate. How far from one is measured on a sample of the base's own rows: left alone, permuted, with noise, and as
-two independent resamples of a row (the one case that the p-value is made for). Beside it: exact and asymptotic
-critical values, and how large a change has to be before the test sees it.
+two independent resamples of a row (the one case that the p-value is made for). Beside it: how
+large a change has to be before the test sees it (``power``).
 
     >>> found = calibrate(study, study.scan(), Settings(rows=500))
     >>> found.case("independent").share_below(0.05)
@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ks_core.errors import PairError, SettingsError
-from ks_core.ks import asymptotic_critical_value, critical_value, exact_pvalue, ks_test
+from ks_core.ks import critical_value, exact_pvalue, ks_test
 from ks_core.matrices import GatheredMatrix, Matrix, take, to_floats
+from ks_core.power import Power, curve, passing
 from ks_core.signature import Signature, versions
 from ks_core.study import Scan, Study, check_alpha
 
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
 #: Raised by one whenever the same study and settings could give other numbers than before.
 VERSION = 1
-ALPHAS = (0.2, 0.1, 0.05, 0.01, 0.001, 0.0001)
-#: Sizes between which power is looked for, in standard deviations of a row; points of a curve; halvings.
-SMALLEST, LARGEST, POINTS, HALVINGS = 1e-3, 1e3, 25, 14
 
 #: Called with (done, total, message); may raise ``Cancelled``.
 Report = Callable[[float, float, str], None]
@@ -93,38 +91,6 @@ class Case:
     def density(self, edges: np.ndarray) -> np.ndarray:
         """The histogram as a density, float64 (len(edges) - 1,): 1 in every bin would be uniform."""
         return np.histogram(self.pvalues, edges)[0] / (max(len(self.pvalues), 1) * np.diff(edges))
-
-
-@dataclass(frozen=True)
-class Critical:
-    """Two critical values of D for one alpha: the exact test's (``inf`` if none) and the asymptotic formula's.
-
-    ``attained`` is the exact p at the first, NaN if there is none; ``rows`` and ``rows_asymptotic`` say how many
-    changed rows of the pair win by either.
-    """
-
-    alpha: float
-    exact: float
-    asymptotic: float
-    attained: float
-    rows: int
-    rows_asymptotic: int
-
-
-@dataclass(frozen=True)
-class Power:
-    """The share of rows that pass alpha, by the size of a change: ``sizes`` and ``power`` float64 (m,).
-
-    ``change`` is shift or noise, ``rows`` dependent or independent. Sizes are in standard deviations of a row;
-    ``half`` and ``eighty`` are those at which 50% and 80% pass, ``inf`` where none below ``LARGEST`` will do.
-    """
-
-    change: str
-    rows: str
-    sizes: np.ndarray
-    power: np.ndarray
-    half: float
-    eighty: float
 
 
 @dataclass(frozen=True)
@@ -226,32 +192,6 @@ class Calibration:
         return f"{said}; the pair's changed rows moved by {moved:.2g} in the median, {where}."
 
 
-def critical_values(scan: Scan, alphas: Sequence[float] = ALPHAS) -> tuple[Critical, ...]:
-    """Exact and asymptotic critical value for each alpha, and how many changed rows of the scan win by them."""
-    statistic, found = scan.statistic[scan.changed], []
-    for alpha in map(check_alpha, alphas):
-        exact, formula = critical_value(scan.dim, alpha), asymptotic_critical_value(scan.dim, alpha)
-        attained = exact_pvalue(exact, scan.dim) if exact <= 1 else math.nan
-        # D and the exact value are both k/d by one division, so comparing them is exact.
-        winning = int((statistic >= exact).sum()), int((statistic > formula).sum())
-        found.append(Critical(alpha, exact, formula, attained, *winning))
-    return tuple(found)
-
-
-def critical_sentence(found: Sequence[Critical]) -> str:
-    """What follows from the two kinds of critical value."""
-    never = [c.alpha for c in found if c.exact > 1]
-    said = f"At alpha {max(never):g} and below no D can win, as the rows are too short. " if never else ""
-    apart = [c for c in found if c.rows != c.rows_asymptotic]
-    if not apart:
-        return f"{said}At all {len(found)} alphas the asymptotic formula lets as many of the pair's rows win as the exact test."
-    worst = max(apart, key=lambda c: abs(c.rows - c.rows_asymptotic))
-    return (
-        f"{said}At {len(apart)} of {len(found)} alphas the asymptotic formula lets another number of rows win than the exact "
-        f"test does; most so at {worst.alpha:g}, where it is {worst.rows_asymptotic:,} rows instead of {worst.rows:,}."
-    )
-
-
 def cached(study: Study, settings: Settings, other: Study | None = None) -> Calibration | None:
     """The calibration when the cache has it; ``None`` otherwise. Nothing is computed."""
     entry = study.cache.load("calibration", _key(study, settings, other))
@@ -297,9 +237,9 @@ def calibrate(
         arrays["p/seeds"] = _seeds(study, scan, other, lambda x: report(done + x, total, "tuned against tuned"))
         done += 1
     for start, (change, kind) in enumerate(curves, done):
-        share = _share(rows, change, kind, settings, study.device)
+        share = passing(rows, change, kind, settings.alpha, _generator(settings, f"{change} {kind}"), study.device)
         told = (f"power: {change}, {kind} rows", start)
-        for name, array in _power(share, lambda x, t=told: report(t[1] + x, total, t[0])).items():  # type: ignore[misc]
+        for name, array in curve(share, lambda x, t=told: report(t[1] + x, total, t[0])).items():  # type: ignore[misc]
             arrays[f"{change}/{kind}/{name}"] = array
     sample = _sample(changed, settings.rows, generator)
     spread = _rows(before, sample).std(axis=1)
@@ -308,21 +248,6 @@ def calibrate(
     study.cache.store("calibration", _key(study, settings, other), arrays, note)
     report(total, total, "done")
     return _made(study, settings, other, arrays, note)
-
-
-def detectable_shift(rows: np.ndarray, k: int) -> np.ndarray:
-    """What a constant shift of each row (n, d) must exceed for D >= k/d: float64 (n,), in the rows' own unit.
-
-    After a shift by s the largest gap between the two CDFs is the largest share of a row's values in a half-open
-    window of length s. So it is the shortest way from a value to the (k - 1)-th after it, in order.
-
-    >>> detectable_shift(np.array([[0.0, 1.0, 1.5, 4.0]]), 2).tolist()
-    [0.5]
-    """
-    if k > rows.shape[1]:
-        return np.full(len(rows), math.inf)
-    ordered = np.sort(rows, axis=1)
-    return (ordered[:, k - 1 :] - ordered[:, : rows.shape[1] - k + 1]).min(axis=1)
 
 
 def _samples(rows: np.ndarray, name: str, size: float, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -344,53 +269,6 @@ def _seeds(study: Study, scan: Scan, other: Study, report: Callable[[float], Non
         return np.zeros(0)
     first, after = GatheredMatrix(study.pair.after, mine[moved]), GatheredMatrix(other.pair.after, theirs[moved])
     return ks_test(first, after, study.device, progress=lambda done, rows: report(0.5 + 0.5 * done / rows)).pvalue
-
-
-def _share(rows: np.ndarray, change: str, kind: str, settings: Settings, device: str) -> Callable[[float], float]:
-    """Size of a change -> share of rows with p < alpha. Randomness is drawn once, so that a curve does not jitter.
-
-    Dependent: real rows and the same rows, changed. Independent: two samples of a normal distribution, one of
-    them changed; noise of size s widens it by sqrt(1 + s^2).
-    """
-    critical = critical_value(rows.shape[1], settings.alpha)
-    if math.isinf(critical):
-        return lambda size: 0.0
-    k, generator = round(critical * rows.shape[1]), _generator(settings, f"{change} {kind}")
-    scaled = rows / rows.std(axis=1, keepdims=True)
-    if (change, kind) == ("shift", "dependent"):
-        needed = detectable_shift(scaled, k)
-        return lambda size: float((needed < size).mean())
-    first, second = (scaled, scaled) if kind == "dependent" else generator.standard_normal((2, *rows.shape))
-    noise = generator.standard_normal(rows.shape) if (change, kind) == ("noise", "dependent") else 1.0
-
-    def share(size: float) -> float:
-        widened = change == "noise" and kind == "independent"
-        after = second * math.sqrt(1 + size**2) if widened else second + size * noise
-        return float((ks_test(first, after, device).counts >= k).mean())
-
-    return share
-
-
-def _power(share: Callable[[float], float], report: Callable[[float], None]) -> dict[str, np.ndarray]:
-    """Sizes at which 50% and 80% pass, by halving an interval on a log scale, and the curve around the first."""
-    levels = np.full(2, math.inf)
-    for i, target in enumerate((0.5, 0.8)):
-        low, high = SMALLEST, LARGEST
-        report(0.3 * i)
-        if share(high) < target:
-            continue
-        for step in range(HALVINGS):
-            report(0.3 * (i + step / HALVINGS))
-            middle = math.sqrt(low * high)
-            low, high = (low, middle) if share(middle) >= target else (middle, high)
-        levels[i] = high
-    centre = levels[0] if math.isfinite(levels[0]) else 1.0
-    sizes = np.union1d(np.geomspace(centre / 4, centre * 4, POINTS), levels[np.isfinite(levels)])
-    power = np.empty(len(sizes))
-    for i, size in enumerate(sizes):
-        report(0.6 + 0.4 * i / len(sizes))
-        power[i] = share(float(size))
-    return {"sizes": sizes, "power": power, "levels": levels}
 
 
 def _sample(positions: np.ndarray, n: int, generator: np.random.Generator) -> np.ndarray:

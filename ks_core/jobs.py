@@ -46,7 +46,7 @@ KINDS = {
     "arm": "ks_core.tuning_jobs:run_one_arm",
     "evaluate": "ks_core.exam:run_evaluate",
     "estimate": "ks_core.estimates:run_estimate",
-    "audit": "ks_core.audit:run_audit",
+    "audit": "ks_core.panels:run_audit",
     "calibration": "ks_core.calibration:run_calibration",
 }
 

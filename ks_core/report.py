@@ -282,7 +282,7 @@ def _certificate(evidence: Evidence, section: Section) -> None:
 def _calibration(evidence: Evidence, section: Section) -> None:
     if found := evidence.calibration:
         from ks_core import audit_figures
-        from ks_core.calibration import critical_values
+        from ks_core.critical_values import critical_values
 
         section.figure(audit_figures.pvalue_cases(found))
         section.figure(audit_figures.critical_values(critical_values(evidence.scan), found.dim))

@@ -7,7 +7,7 @@ import streamlit as st
 from ks_core import audit_figures, panel_figures
 from ks_core.arms import KINDS
 from ks_core.audit import PANELS, optimizer_sentence, second_seed, structural_row
-from ks_core.calibration import critical_sentence, critical_values
+from ks_core.critical_values import critical_sentence, critical_values
 from ks_core.errors import KSLotteryError, TicketError
 from ks_core.evidence import gather
 from pages.parts import audit_panels, audited, charts, downloads, job, pair, place, tuning_form

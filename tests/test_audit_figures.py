@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from ks_core import audit_figures as audit
-from ks_core.calibration import Calibration, Case, Critical, Power, Settings
+from ks_core.calibration import Calibration, Case, Settings
+from ks_core.critical_values import Critical
 from ks_core.drawing import CONTROL, MUTED, TUNED, WINNING, alt
+from ks_core.power import Power
 from ks_core.ranking import Correlation, Effect, Ranking
 from ks_core.signature import Signature
 from ks_core.stability import Run, compare

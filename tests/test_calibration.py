@@ -5,12 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ks_core import calibration
 from ks_core.cache import Cache
-from ks_core.calibration import Case, Settings, calibrate, critical_sentence, critical_values, detectable_shift
+from ks_core.calibration import Case, Settings, calibrate
+from ks_core.critical_values import critical_sentence, critical_values
 from ks_core.errors import Cancelled, PairError, SettingsError
 from ks_core.ks import critical_value, ks_test, pvalue_table
 from ks_core.matrices import ArrayMatrix
@@ -86,22 +85,6 @@ def test_the_wilson_interval_is_the_textbook_one():
     assert (low, high) == (pytest.approx(0.1078, abs=1e-4), pytest.approx(0.6032, abs=1e-4))
 
 
-def test_shift_by_hand():
-    row = np.array([[0.0, 1.0, 1.5, 4.0]])
-    # Two values within 0.5, three within 1.5, all within 4.
-    assert [detectable_shift(row, k)[0] for k in (1, 2, 3, 4, 5)] == [0, 0.5, 1.5, 4, np.inf]
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.data())
-def test_a_little_more_than_the_shift_is_seen_and_a_little_less_is_not(seed, dim, data):
-    k = data.draw(st.integers(2, dim))
-    row = np.random.default_rng(seed).standard_normal((1, dim)).round(2)  # with ties
-    needed = detectable_shift(row, k)[0]
-    assert ks_test(row, row + needed + 1e-6).counts[0] >= k
-    if needed > 1e-6:
-        assert ks_test(row, row + needed - 1e-6).counts[0] < k
-
-
 def test_power_is_that_of_the_test(made, matrices):
     k = round(critical_value(DIM, 0.05) * DIM)
     rows = np.asarray(matrices[0], float)
@@ -134,30 +117,6 @@ def test_where_no_d_wins_there_is_no_power(tmp_path):
     (critical,) = critical_values(scan, [0.05])
     assert np.isinf(critical.exact) and np.isnan(critical.attained) and critical.rows == 0
     assert "no D can win" in critical_sentence([critical])
-
-
-def test_critical_values_of_a_wide_row():
-    counts = np.array([0, 121, 122, 123, 124], np.int32)
-    scan = Scan(*[np.arange(5)] * 2, counts, pvalue_table(4096)[counts], counts.astype(float), np.ones(5), 4096,
-                Signature({}), "cpu", 0.0)  # fmt: skip
-    (found,) = critical_values(scan, [0.05])
-    assert found.asymptotic == pytest.approx(0.03001, abs=1e-5)
-    assert round(found.exact * 4096) == 123 and found.attained < 0.05 < pvalue_table(4096)[122]
-    assert found.rows == 2 == (scan.pvalue < 0.05).sum()
-    assert "as many of the pair's rows win" in critical_sentence([found])
-
-
-def test_the_critical_sentence_names_the_alpha_where_they_part():
-    counts = np.arange(17, dtype=np.int32)
-    scan = Scan(*[np.arange(17)] * 2, counts, pvalue_table(16)[counts], counts.astype(float), np.ones(17), 16,
-                Signature({}), "cpu", 0.0)  # fmt: skip
-    alphas = [0.05, 1e-6]
-    found = critical_values(scan, alphas)
-    apart = [c for c in found if c.rows != c.rows_asymptotic]
-    for c in found:
-        assert c.rows == (scan.pvalue[1:] < c.alpha).sum()
-        assert c.rows_asymptotic == (scan.statistic[1:] > c.asymptotic).sum()
-    assert apart and f"{apart[0].rows_asymptotic} rows instead of {apart[0].rows}" in critical_sentence(found)
 
 
 def test_how_far_the_rows_moved(made, matrices):

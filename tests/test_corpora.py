@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ks_core import corpora
+from ks_core import corpora, parallel_text
 from ks_core.errors import CorpusError
 
 PAIRS = [(f"The word number {n} is here", f"Le mot numéro {n} est ici") for n in range(60)]
@@ -26,7 +26,7 @@ def test_the_installed_pack_is_real_text():
     assert corpus.source_language == "English" and corpus.target_language == "French"
     assert len(corpus.train) > 1500 and len(corpus.held_out) > 150
     assert all(3 <= len(p.source.split()) <= 16 and p.source != p.target for p in corpus.train)
-    assert "fr-FR" in corpora.installed_packs()
+    assert "fr-FR" in parallel_text.installed_packs()
 
 
 def test_no_held_out_sentence_is_trained_on():

@@ -10,10 +10,12 @@ import pandas as pd
 import streamlit as st
 
 from ks_core import access, audit_figures, panel_figures, report, verdict
-from ks_core.audit import Audit, delta_model
-from ks_core.calibration import Calibration, Critical, Settings
+from ks_core.audit import Audit
+from ks_core.calibration import Calibration, Settings
+from ks_core.critical_values import Critical
 from ks_core.evidence import Evidence
 from ks_core.jobs import Job, submit
+from ks_core.panels import delta_model
 from ks_core.ranking import Ranking, table
 from ks_core.study import Scan, Study, readable
 from ks_core.tickets import RULES

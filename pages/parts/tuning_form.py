@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from ks_core import corpora
+from ks_core import parallel_text
 from ks_core.arms import KINDS, ROW_RECIPE, SEEDED, TRAINED, Arm
 from ks_core.cluster import Allocation
 from ks_core.corpora import Corpus, language_name
@@ -78,7 +78,7 @@ def form(study: Study, alpha: float) -> Chosen | None:
 def corpus() -> tuple[CorpusChoice, Corpus] | None:
     """The chosen text, read; ``None`` while it is not named or cannot be read, which is said."""
     st.header("Text")
-    packs = [f"pack:{code}" for code in corpora.installed_packs()]
+    packs = [f"pack:{code}" for code in parallel_text.installed_packs()]
     names = {name: f"English to {language_name(name[5:])} (menus and messages of JupyterLab)" for name in packs} | OWN
     kind = st.selectbox(
         "Parallel text", list(names), format_func=lambda name: names[name], key="tune_corpus", bind="query-params",
