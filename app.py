@@ -53,11 +53,12 @@ PAGES = {
 page = st.navigation([p for pages in PAGES.values() for p in pages], position="hidden")
 
 st.logo(str(ASSETS / "logo.png"), size="large")
-if st.context.theme.type == "dark":
-    # White on the bright primary colour, as Streamlit writes on buttons and chips, has a contrast of 2.3.
-    st.html(
-        "<style>button[kind=primary] p, button[kind=primary] span, [data-testid=stMultiSelect] span[title] { color: #0E131A; }</style>"
-    )
+# White on the dark theme's bright primary colour, as Streamlit writes on buttons and chips, has a contrast of 2.3. The
+# browser chooses, so that it is right at once when the theme is changed.
+st.html(
+    "<style>button[kind=primary] p, button[kind=primary] span, [data-testid=stMultiSelect] span[title] "
+    "{ color: light-dark(#FFFFFF, #0E131A); }</style>"
+)
 with st.sidebar:
     for section, pages in PAGES.items():
         if section:
