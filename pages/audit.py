@@ -8,7 +8,6 @@ from ks_core import audit_figures, panel_figures
 from ks_core.arms import KINDS
 from ks_core.audit import PANELS, optimizer_sentence, second_seed, structural_row
 from ks_core.critical_values import critical_sentence, critical_values
-from ks_core.errors import KSLotteryError, TicketError
 from ks_core.evidence import gather
 from pages.parts import audit_panels, audited, charts, downloads, job, pair, place, tuning_form
 
@@ -21,15 +20,8 @@ study = pair.study()
 scan = pair.scan(study)
 
 asked, allocation = audited.choose(study)
-try:
-    with st.spinner("Collecting what is known about this ticket …"):
-        found = gather(asked, scan)
-except TicketError as error:  # an empty ticket is an answer, not a mistake
-    st.info(str(error), icon=":material/info:")
-    st.stop()
-except KSLotteryError as error:
-    st.error(str(error), icon=":material/error:")
-    st.stop()
+with audited.explained(), st.spinner("Collecting what is known about this ticket …"):
+    found = gather(asked, scan)
 
 
 def controls_button() -> None:

@@ -5,7 +5,6 @@ import streamlit as st
 
 from ks_core import panel_figures
 from ks_core.certificate import READINGS, Predictions, by_margin, outcome
-from ks_core.errors import KSLotteryError, TicketError
 from ks_core.study import readable
 from pages.parts import audited, charts, downloads, pair
 
@@ -23,15 +22,9 @@ st.caption(
 study = pair.study()
 scan = pair.scan(study)
 asked, allocation = audited.choose(study)
-try:
+with audited.explained():
     ticket = asked.positions(scan)
     panel = asked.panel("certificate")
-except TicketError as error:  # an empty ticket is an answer, not a mistake
-    st.info(str(error), icon=":material/info:")
-    st.stop()
-except KSLotteryError as error:
-    st.error(str(error), icon=":material/error:")
-    st.stop()
 if panel is None:
     audited.panels_button(asked, allocation)
     st.stop()

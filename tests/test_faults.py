@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from samples import NAME, ROWS, folder, safetensors, write
 from streamlit.testing.v1 import AppTest
+from waiting import until
 
 from ks_core import job_process, jobs, processes, workspace
 from ks_core.__main__ import main
@@ -61,15 +62,6 @@ def page(base, tuned):
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     at.query_params["base"], at.query_params["tuned"] = base, tuned
     return at.run()
-
-
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
 
 
 def plan_of(tiny_folder, tmp_path, *arms):

@@ -1,11 +1,11 @@
 """Position gating: which token is where, and rows that act there and nowhere else."""
 
-import copy
 import json
 
 import numpy as np
 import pytest
 import torch
+from deltas import changed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
@@ -26,7 +26,7 @@ from ks_core.gating import (
     token_spans,
 )
 from ks_core.prompt_transfer import prompt_transfer
-from ks_core.rows import lay_over, lift_off
+from ks_core.rows import lift_off
 from ks_core.scores import evaluate
 from ks_core.shares import Bootstrap, share
 from ks_core.translation import TEMPLATES, Generation, extract, format_prompt, generate
@@ -43,15 +43,7 @@ IDS = [2, 10, 12, 13, 14, 20, 22, 24, 28, 29, *range(30, 64), 3, 4, 5, 6, 7, 8, 
 
 @pytest.fixture
 def model(tiny_model):
-    """The tiny model with a delta as large as its rows, so that greedy answers change."""
-    found = copy.deepcopy(tiny_model)
-    with torch.no_grad():
-        for p in found.parameters():
-            p *= 6  # the initial weights are too small for an answer to depend on the prompt
-    rows = lay_over(found, IDS)
-    with torch.no_grad():
-        rows.rows += 0.3 * torch.randn(rows.rows.shape, generator=torch.Generator().manual_seed(3))
-    return found
+    return changed(tiny_model, IDS, seed=3)
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from waiting import until
 
 from ks_core import jobs, running
 from ks_core.arms import parse_arm
@@ -28,15 +28,6 @@ def plan(tmp_path, tiny_folder):
 
 def steps(job, arm=2):
     return [e["step"] for e in job.events() if e.get("arm") == arm and "step" in e]
-
-
-def until(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not happen in time")
 
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint(plan):

@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from waiting import until
 
 from ks_core import jobs
 from ks_core.errors import JobError
@@ -44,15 +44,6 @@ def worker(tmp_path, monkeypatch):
     root = os.path.dirname(os.path.dirname(jobs.__file__))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{root}")
     monkeypatch.setitem(jobs.KINDS, "test", "job_worker:run")
-
-
-def until(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
 
 
 def submit(**parameters):

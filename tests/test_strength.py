@@ -1,13 +1,13 @@
 """Strength: both ends exact, a line in between, and a model that is left as it was."""
 
-import copy
 import json
 
 import pytest
 import torch
+from deltas import changed
 
 from ks_core.errors import Cancelled, ModelError, SettingsError, TicketError
-from ks_core.rows import lay_over, lift_off
+from ks_core.rows import lift_off
 from ks_core.strength import acting, rows_of, sweep, translate_at
 from ks_core.translation import generate
 
@@ -19,14 +19,7 @@ TENSOR = torch.tensor([[3, 4, 5, 6, 7], [9, 8, 3, 2, 11]])
 
 @pytest.fixture
 def model(tiny_model):
-    found = copy.deepcopy(tiny_model)
-    with torch.no_grad():
-        for p in found.parameters():
-            p *= 6  # the initial weights are too small for an answer to depend on the prompt
-    rows = lay_over(found, IDS)
-    with torch.no_grad():
-        rows.rows += 0.3 * torch.randn(rows.rows.shape, generator=torch.Generator().manual_seed(5))
-    return found
+    return changed(tiny_model, IDS, seed=5)
 
 
 def logits(model):

@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import time
 from dataclasses import replace
 
 import numpy as np
 import psutil
 import pytest
 from test_audit import PROMPT, pair  # noqa: F401  # pair is a fixture
+from waiting import until
 
 from ks_core import jobs, world
 from ks_core.adapters import read_trainable_tokens
@@ -138,15 +138,6 @@ def test_one_process_reads_a_sharded_model_and_each_holds_its_share(tiny_folder,
     whole = sum(p.numel() for p in tiny_model.model.layers.parameters())
     assert found["readers"] == [0] and sum(found["held"]) == whole and max(found["held"]) <= whole / 2 + 16
     assert found["tied"] == [True, True]
-
-
-def until(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not happen in time")
 
 
 def helpers(job):

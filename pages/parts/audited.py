@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import streamlit as st
 
 from ks_core import whole
 from ks_core.audit import BUDGETS, Audit
 from ks_core.cluster import Allocation
-from ks_core.errors import KSLotteryError
+from ks_core.errors import KSLotteryError, TicketError
 from ks_core.study import Study
 from ks_core.tickets import RULES
 from pages.parts import job, pair, place, tuning_form
@@ -37,6 +40,19 @@ def choose(study: Study) -> tuple[Audit, Allocation | None]:
         resources=resources,
     )  # fmt: skip
     return asked, allocation
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Around what asks for the ticket: what cannot be had ends the page with the reason."""
+    try:
+        yield
+    except TicketError as error:  # an empty ticket is an answer, not a mistake
+        st.info(str(error), icon=":material/info:")
+        st.stop()
+    except KSLotteryError as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
 
 
 def is_whole(asked: Audit) -> bool:
