@@ -154,10 +154,12 @@ def _why(said: Path, codes: dict[int, int], count: int) -> Exception:
     if errors := [word["error"] for word in told if word.get("error") and not word.get("lost")]:
         return JobError(errors[0])
     silent = [number for number, word in enumerate(words) if not word]
-    number = next((n for n in silent if codes.get(n) != -signal.SIGTERM), 0)
+    # torch tells the code of the first that ended alone, and ends the others, some before they can say a word.
+    suspects = [n for n in silent if codes.get(n, -signal.SIGTERM) != -signal.SIGTERM] or silent
+    one = f"Process {suspects[0] + 1}" if len(suspects) == 1 else "One"
     return JobError(
-        f"Process {number + 1} of {count} was killed, by someone or because memory ran out, and the others were ended with it. "
-        "Start it again: it goes on from what is kept."
+        f"{one} of {count}{' processes' * (one == 'One')} was killed, by someone or because memory ran out, and the others "
+        "were ended with it. Start it again: it goes on from what is kept."
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from test_audit import PROMPT, pair  # noqa: F401  # pair is a fixture
 from waiting import until
 
-from ks_core import jobs, world
+from ks_core import jobs, workspace, world
 from ks_core.adapters import read_trainable_tokens
 from ks_core.arms import parse_arm
 from ks_core.audit import PANELS, Audit
@@ -141,9 +141,27 @@ def test_one_process_reads_a_sharded_model_and_each_holds_its_share(tiny_folder,
 
 
 def helpers(job):
-    """The processes that a job has started for the work, by their pids."""
+    """The processes that a job has started for the work, in the order in which they began (pids start over at some time)."""
     pid = json.loads((job.folder / "process.json").read_text())["pid"]
-    return [p for p in psutil.Process(pid).children() if "spawn_main" in " ".join(p.cmdline())]
+    found = [p for p in psutil.Process(pid).children() if "spawn_main" in " ".join(p.cmdline())]
+    return sorted(found, key=lambda p: (p.create_time(), p.pid))
+
+
+@pytest.mark.parametrize(
+    ("count", "lost", "codes", "who"),
+    [
+        (2, [], {1: -9}, "Process 2 of 2 was"),  # the other was ended before it could say a word
+        (2, [], {0: -9}, "Process 1 of 2 was"),
+        (2, [0], {0: 1}, "Process 2 of 2 was"),  # the other noticed, and ended first
+        (3, [1], {1: 1, 0: -15}, "One of 3 processes was"),  # any of the two that said nothing
+        (3, [0, 1], {0: 1}, "Process 3 of 3 was"),
+        (3, [], {2: -9, 0: -15, 1: -15}, "Process 3 of 3 was"),
+    ],
+)
+def test_who_was_killed(tmp_path, count, lost, codes, who):
+    for number in lost:
+        workspace.write_json(tmp_path / f"{number}.json", {"error": "connection reset", "lost": True})
+    assert str(world._why(tmp_path, codes, count)).startswith(who)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
