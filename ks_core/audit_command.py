@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ks_core import demo, jobs, resource_options
+from ks_core import corpus_options, demo, jobs, resource_options
 from ks_core.errors import JobError, SettingsError
-from ks_core.tune_command import add_corpus_arguments, corpus_of, follow, have
+from ks_core.progress_line import finish
+from ks_core.tune_command import have
 
 if TYPE_CHECKING:
     from ks_core.audit import Audit
@@ -32,7 +33,7 @@ def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k", type=int, default=18, help="rows of the ticket, with --rule count (default 18)")
     parser.add_argument("--budget", default="standard", choices=("small", "standard", "large"),
                         help="how many sentences, training steps and seeds (default standard)")  # fmt: skip
-    add_corpus_arguments(parser, scoring=False)
+    corpus_options.add_arguments(parser, scoring=False)
 
 
 def run(options: argparse.Namespace, line: Callable[[float, float, str], None]) -> int:
@@ -127,18 +128,15 @@ def audit_of(options: argparse.Namespace) -> Audit:
     from ks_core.audit import Audit
 
     return Audit(
-        options.base, options.tuned, options.rule, options.alpha, options.k, corpus_of(options),
+        options.base, options.tuned, options.rule, options.alpha, options.k, corpus_options.corpus_of(options),
         options.prompt.replace("\\n", "\n"), options.budget, options.max_new_tokens, options.device,
         resource_options.resources_of(options),
     )  # fmt: skip
 
 
-def _done(job: jobs.Job) -> jobs.Job:
+def _done(job: jobs.Job) -> None:
     print(f"job        {job.id}", flush=True)
-    state = follow(job)
-    if state != "done":
-        raise JobError(job.error or f"Job {job.id} was {state}. Give the command again: what was finished is kept.")
-    return job
+    finish(job)
 
 
 def _save(path: Path, text: str) -> None:

@@ -1,8 +1,9 @@
-"""How long a run will take, from what this machine was measured to do.
+"""How long a run will take, from what this machine, or a node of a cluster, was measured to do.
 
 Measured are seconds per training token and per generated token of a batch, on the very model; everything
 else is arithmetic. Estimates are upper bounds where a model does not end its answers, and a machine that
 does other work is slower: the figure is shown as "about", and every run puts its own measure in its place.
+What a node was measured to do counts for what is asked of Slurm alike: partition, GPUs and cores.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from ks_core import demo, values, workspace, world
 from ks_core.arms import TRAINED, Arm
+from ks_core.cluster import Allocation
 from ks_core.corpora import Corpus
 from ks_core.errors import SettingsError
+from ks_core.job import duration
 from ks_core.plans import Plan
 from ks_core.translation import format_prompt
 from ks_core.tuning import run
@@ -45,24 +48,25 @@ class Rates:
     when: float
 
 
-def _path(plan: Plan) -> Path:
-    name = hashlib.sha256(f"{plan.base}|{plan.device}|{plan.resources.facts() or ''}".encode()).hexdigest()[:16]
-    return workspace.home() / "rates" / f"{name}.json"
+def _path(plan: Plan, where: Allocation | None) -> Path:
+    node = f"|slurm {where.partition}, {where.gpus} GPUs, {where.cpus} cores" if where else ""
+    told = f"{plan.base}|{plan.device}|{plan.resources.facts() or ''}{node}"
+    return workspace.home() / "rates" / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
 
 
-def known(plan: Plan) -> Rates | None:
-    """The rates of this machine for a plan's model and device; ``None`` before they were measured."""
+def known(plan: Plan, where: Allocation | None = None) -> Rates | None:
+    """The rates for a plan's model and device: of this machine, or of a node; ``None`` before they were measured."""
     try:
-        found = Rates(**values.of_fields(Rates, workspace.read_json(_path(plan))))
+        found = Rates(**values.of_fields(Rates, workspace.read_json(_path(plan, where))))
         positive = all(values.number(name, value) >= 0 for name, value in asdict(found).items())
     except (SettingsError, TypeError):
         return None
     return found if positive and found.characters else None
 
 
-def keep(plan: Plan, rates: Rates) -> None:
+def keep(plan: Plan, rates: Rates, where: Allocation | None = None) -> None:
     """Keep rates for the next estimate."""
-    workspace.write_json(_path(plan), asdict(rates))
+    workspace.write_json(_path(plan, where), asdict(rates))
 
 
 def seconds(plan: Plan, corpus: Corpus, rates: Rates) -> list[tuple[str, float]]:
@@ -86,6 +90,23 @@ def seconds(plan: Plan, corpus: Corpus, rates: Rates) -> list[tuple[str, float]]
     return found
 
 
+def sentence(plan: Plan, corpus: Corpus, rates: Rates, where: Allocation | None = None) -> str:
+    """How long it takes and by which measure, for a person. Of an array: with all its arms side by side, and together."""
+    parts = seconds(plan, corpus, rates)
+    whole = sum(spent for _, spent in parts)
+    if where is None:
+        return f"About {duration(whole)} on this machine, which was measured for this model."
+    measured = f"{f'partition {where.partition}' if where.partition else 'the cluster'} was measured for this model"
+    if not where.array or len(plan.independent) < 2:
+        return f"About {duration(whole)} once it runs, as {measured}."
+    side = [parts[1 + n][1] for n in plan.independent]
+    shortest = whole - sum(side) + max(side)
+    return (
+        f"About {duration(shortest)} if all {len(side)} arms of the array run at once, as {measured}; one after the other "
+        f"they take {duration(whole + rates.load * (len(side) - 1))}."
+    )
+
+
 def measure(plan: Plan, running: Running) -> Rates:
     """Measure by doing: a few steps of training and a few tokens of translation of the plan's own text."""
     arm = Arm("frequent", k=8)
@@ -100,7 +121,7 @@ def measure(plan: Plan, running: Running) -> Rates:
 
     def report(done: float, total: float, message: str = "", *, unit: str = "", stage: str = "") -> None:
         marks.append((stage, time.perf_counter()))
-        running.progress(len(marks), 2 + STEPS + 1, "measuring this machine", stage="measure")
+        running.progress(len(marks), 2 + STEPS + 1, "measuring", stage="measure")
 
     with tempfile.TemporaryDirectory() as folder:
         summary = run(small, Path(folder), report, should_stop=running.should_stop)
@@ -121,23 +142,23 @@ def measure(plan: Plan, running: Running) -> Rates:
         when=time.time(),
     )
     if world.is_main():
-        keep(plan, rates)
+        keep(plan, rates, running.allocation)
     return rates
 
 
-def learn(plan: Plan, summary: dict[str, Any]) -> None:
-    """Put what a finished run took in the place of the measurement."""
-    rates = known(plan)
+def learn(plan: Plan, summary: dict[str, Any], where: Allocation | None = None) -> None:
+    """Put what a finished run took in the place of the measurement, of here or of the nodes that it ran on."""
+    rates = known(plan, where)
     trained = [a for a in summary["arms"] if a.get("training_tokens") and a["kind"] not in ("full", "lora")]
     if rates is None or not trained:
         return
     tokens, spent = sum(a["training_tokens"] for a in trained), sum(a["training_seconds"] for a in trained)
     if spent > 0:
-        keep(plan, replace(rates, train=spent / tokens, when=time.time()))
+        keep(plan, replace(rates, train=spent / tokens, when=time.time()), where)
 
 
 def run_estimate(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
-    """The job ``estimate``: measure this machine for a plan's model."""
+    """The job ``estimate``: measure the machine that it runs on for a plan's model."""
     plan = Plan.from_dict(parameters)
     demo.prepare_for((plan.base,), running)
     return asdict(measure(plan, running))

@@ -219,6 +219,20 @@ class Job:
         raise JobError(f"Job {self.id} is still {self.state} after {seconds:.0f} s. It goes on; look again later.")
 
 
+def duration(seconds: float) -> str:
+    """A duration for people.
+
+    >>> duration(8), duration(75), duration(4000)
+    ('8 s', '1 min 15 s', '1 h 7 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def queue_words(job: Job) -> str:
     """Where a job and its array stand in Slurm's queue, in its words; empty for a job of this machine."""
     place = job.place

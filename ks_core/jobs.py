@@ -65,7 +65,7 @@ def submit(
     device: str = "cpu",
     allocation: Allocation | None = None,
 ) -> Job:
-    """Start a job, or find the one that already does exactly this.
+    """Start a job, or find the one that already does exactly this, there.
 
     ``parameters`` are plain JSON values. Jobs of one ``device`` run one after the other, in the order
     in which they were submitted; those of ``SHORT`` kinds have a lane of their own beside them. With an
@@ -77,9 +77,11 @@ def submit(
         raise AccessError(access.NOTHING_STARTS)
     try:
         with processes.locked(workspace.folder("jobs") / ".submit.lock"):
+            asked = asdict(allocation) if allocation else None
             for job in all_jobs():
-                same = job.request.get("kind") == kind and job.request.get("parameters") == dict(parameters)
-                if same and job.state in ("queued", "running"):
+                known = job.request
+                same = known.get("kind") == kind and known.get("parameters") == dict(parameters)
+                if same and known.get("allocation") == asked and job.state in ("queued", "running"):
                     return job
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{secrets.token_hex(3)}"
             folder = workspace.folder("jobs") / name
@@ -91,7 +93,7 @@ def submit(
                     "parameters": dict(parameters),
                     "label": label or kind,
                     "device": "slurm" if allocation else SHORT_LANE if kind in SHORT else device,
-                    "allocation": asdict(allocation) if allocation else None,
+                    "allocation": asked,
                     "number": _next_number(),
                     "created": time.time(),
                 },

@@ -69,7 +69,7 @@ def device_of(options: argparse.Namespace) -> str:
 
 
 def say_what_it_takes(plan: Plan, allocation: Allocation | None) -> None:
-    """Print memory against what is there, and the time where this machine was measured, on standard error."""
+    """Print memory against what is there, and the time where it was measured, on standard error."""
     from ks_core import estimates, memory
 
     corpus = plan.corpus.load()
@@ -81,8 +81,5 @@ def say_what_it_takes(plan: Plan, allocation: Allocation | None) -> None:
             device = devices.select(plan.device).removeprefix("torch:")
             _, words = memory.sentence(shape, plan.resources, work, device)
         print(words, file=sys.stderr)
-    if allocation:
-        return  # a node is another machine
-    if rates := estimates.known(plan):
-        seconds = sum(part for _, part in estimates.seconds(plan, corpus, rates))
-        print(f"Takes about {seconds / 60:,.0f} min here, by what this machine was measured to do.", file=sys.stderr)
+    if rates := estimates.known(plan, allocation):
+        print(estimates.sentence(plan, corpus, rates, allocation), file=sys.stderr)

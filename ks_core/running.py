@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ks_core import job, log
+from ks_core.cluster import Allocation
 from ks_core.errors import Cancelled, KSLotteryError, of_machine
 
 
@@ -24,7 +25,10 @@ class Running:
         self._written = 0.0
         self._stage: str | None = None
         self._begun = False
-        self._on_slurm = job.read(folder / "request.json").get("device") == "slurm"
+        request = job.read(folder / "request.json")
+        self._on_slurm = request.get("device") == "slurm"
+        #: What was asked of Slurm for it; ``None`` on this machine.
+        self.allocation = Allocation.from_dict(request["allocation"]) if request.get("allocation") else None
         self._process = job.read(folder / "process.json")
 
     def progress(self, done: float, total: float, message: str = "", *, unit: str = "", stage: str = "") -> None:

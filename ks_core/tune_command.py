@@ -9,41 +9,24 @@ import argparse
 import json
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ks_core import demo, jobs, resource_options, whole
+from ks_core import corpus_options, demo, jobs, resource_options, whole, workspace
 from ks_core.errors import JobError, SettingsError, TicketError
+from ks_core.job import duration
+from ks_core.progress_line import finish, follow
+
+if TYPE_CHECKING:
+    from ks_core.cluster import Allocation
+    from ks_core.plans import Plan
 
 #: Imported late elsewhere; here only for its names in the help.
 ARM_HELP = (
     "arms by comma: base, tuned, embed, partial, transfer, rows, frequent, matched, random, prompt, noise, lora, full; "
     "settings after colons, as in matched:seed=1:steps=40"
 )
-
-
-def add_corpus_arguments(parser: argparse.ArgumentParser, *, scoring: bool = True) -> None:
-    """What is translated, under which prompt; with ``scoring`` how many sentences and how they are searched."""
-    parser.add_argument("--corpus", default="pack:fr-FR", help="pack:fr-FR, file:pairs.tsv, file:pairs.jsonl, "
-                        "flores:folder#eng,cat or hub:org/name#source,target (default pack:fr-FR)")  # fmt: skip
-    parser.add_argument("--fields", default="source,target", help="names of the two fields of a JSONL corpus")
-    parser.add_argument("--languages", default="", help="names of the two languages where the corpus does not say, "
-                        "such as English,French")  # fmt: skip
-    parser.add_argument("--shortest", type=int, default=3, help="fewest words of a source sentence (default 3)")
-    parser.add_argument("--longest", type=int, default=16, help="most words of a source sentence (default 16)")
-    parser.add_argument("--prompt", default="short", help="a template's name (short, paper, source_target, "
-                        "input_output) or its text with {source}")  # fmt: skip
-    if scoring:
-        parser.add_argument(
-            "--sentences", type=int, default=64, help="held-out sentences to score, 0 for all (default 64)"
-        )
-    parser.add_argument("--max-new-tokens", type=int, default=48, help="most tokens of an answer (default 48)")
-    if scoring:
-        parser.add_argument("--beams", type=int, default=1, help="beams of the search; 1 is greedy (default)")
-    parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu (default auto)")
-    resource_options.add_arguments(parser)
 
 
 def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,14 +49,16 @@ def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FOLDER", help="copy the finished run there")
     parser.add_argument("--resume", metavar="RUN", help="go on with a run that was interrupted")
     parser.add_argument("--background", action="store_true", help="start it and return")
-    add_corpus_arguments(parser)
+    parser.add_argument("--measure", action="store_true", help="only say how long it takes; measure that first, here or on "
+                        "the cluster, where it was not")  # fmt: skip
+    corpus_options.add_arguments(parser)
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``evaluate``."""
     parser.add_argument("checkpoints", nargs="+", help="what to score; the first is what the others are compared with")
     parser.add_argument("--output", metavar="FILE", help="write scores and translations to a .json file")
-    add_corpus_arguments(parser)
+    corpus_options.add_arguments(parser)
 
 
 def plan_of(options: argparse.Namespace) -> Any:
@@ -93,7 +78,7 @@ def plan_of(options: argparse.Namespace) -> Any:
         raise SettingsError(f"--sweep is {options.sweep!r}. Expected numbers, such as 0.001,0.01,0.1.") from None
     return Plan(
         base=options.base, tuned=options.tuned, rule=options.rule, alpha=options.alpha, k=options.k,
-        corpus=corpus_of(options), prompt=options.prompt.replace("\\n", "\n"),
+        corpus=corpus_options.corpus_of(options), prompt=options.prompt.replace("\\n", "\n"),
         arms=tuple(parse_arm(text, rows, **recipe) for text in options.arms.split(",") if text.strip()),
         sentences=options.sentences, max_new_tokens=options.max_new_tokens, beams=options.beams, sweep=sweep,
         device=options.device, resources=resource_options.resources_of(options),
@@ -132,6 +117,8 @@ def tune(options: argparse.Namespace) -> int:
         have(plan.base, plan.tuned)
         label = f"{len(plan.arms)} arms on {plan.corpus.name}"
         allocation = resource_options.allocation_of(options)
+        if options.measure:
+            return measure(plan, options, allocation)
         resource_options.say_what_it_takes(plan, allocation)
         job = jobs.submit(
             "tune", plan.as_dict(), label=label, device=resource_options.device_of(options), allocation=allocation
@@ -159,32 +146,30 @@ def tune(options: argparse.Namespace) -> int:
     return 0
 
 
+def measure(plan: Plan, options: argparse.Namespace, allocation: Allocation | None) -> int:
+    """Say how long a plan takes, and start nothing of it; measure first where that was not done."""
+    from ks_core import estimates
+
+    if estimates.known(plan, allocation) is None:
+        finish(jobs.submit(
+            "estimate", plan.as_dict(), label="Measuring", device=resource_options.device_of(options),
+            allocation=allocation,
+        ))  # fmt: skip
+    rates = estimates.known(plan, allocation)
+    if rates is None:
+        raise JobError(f"What was measured is not in {workspace.home()}. Measure again.")
+    corpus = plan.corpus.load()
+    for name, spent in estimates.seconds(plan, corpus, rates):
+        print(f"{name}: {duration(spent)}")
+    print(estimates.sentence(plan, corpus, rates, allocation))
+    return 0
+
+
 def have(*sources: str) -> None:
     """Raise an error for people before a run is begun in which every arm would fail."""
     for source in filter(None, sources):
         if not source.startswith("demo"):  # prepared by the run itself
             whole.check(source)
-
-
-def follow(job: jobs.Job) -> str:
-    """Show a job's progress until it is over; a line per stage where nobody watches a terminal."""
-    shown = ""
-    while (state := job.state) not in jobs.FINAL:
-        progress = job.progress
-        left = f", about {progress.seconds_left:,.0f} s left" if progress.seconds_left else ""
-        text = f"{progress.message}: {progress.done:,.0f} of {progress.total:,.0f} {progress.unit}{left}"
-        stage = progress.message.partition(", loss")[0]
-        if words := jobs.queue_words(job):
-            text, stage = f"{words}; {text}", words
-        if sys.stderr.isatty():
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-        elif stage and stage != shown:
-            shown = stage
-            print(stage, file=sys.stderr, flush=True)
-        time.sleep(0.5)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
-    return state
 
 
 def table_lines(summary: dict[str, Any]) -> list[str]:
@@ -227,7 +212,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.output and Path(options.output).suffix != ".json":
         raise SettingsError(f"{options.output} does not end in .json. Name a .json file.")
     exam = Exam(
-        tuple(options.checkpoints), corpus_of(options), options.prompt.replace("\\n", "\n"), options.sentences,
+        tuple(options.checkpoints), corpus_options.corpus_of(options), options.prompt.replace("\\n", "\n"), options.sentences,
         options.max_new_tokens, options.beams, options.device, resource_options.resources_of(options),
     )  # fmt: skip
     exam.corpus.load()  # what is wrong with the text is said before anything starts
@@ -238,13 +223,7 @@ def evaluate(options: argparse.Namespace) -> int:
         "evaluate", exam.as_dict(), label=f"{len(exam.sources)} checkpoints on {exam.corpus.name}",
         device=resource_options.device_of(options), allocation=allocation,
     )  # fmt: skip
-    try:
-        state = follow(job)
-    except KeyboardInterrupt:
-        job.cancel()
-        raise
-    if state != "done":
-        raise JobError(job.error or f"The job was {state}.")
+    finish(job)
     print("\n".join(table_lines(job.result)))
     if options.output:
         try:
@@ -253,18 +232,3 @@ def evaluate(options: argparse.Namespace) -> int:
             raise SettingsError(f"{options.output} cannot be written: {error.strerror}. Name another file.") from None
         print(f"wrote {options.output}")
     return 0
-
-
-def corpus_of(options: argparse.Namespace) -> Any:
-    """The ``CorpusChoice`` that the options describe."""
-    from ks_core.plans import CorpusChoice
-
-    pairs = {}
-    for name in ("fields", "languages"):
-        found = [part.strip() for part in getattr(options, name).split(",")]
-        if getattr(options, name) and len(found) != 2:
-            raise SettingsError(f"--{name} is {getattr(options, name)!r}. Expected two names with a comma between.")
-        pairs[name] = found if len(found) == 2 else ["", ""]
-    return CorpusChoice(
-        options.corpus, options.shortest, options.longest, *pairs["fields"], *pairs["languages"]
-    )  # fmt: skip

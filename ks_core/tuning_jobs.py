@@ -28,5 +28,5 @@ def run_tune(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     demo.prepare_for((plan.base, plan.tuned), running)
     summary = run(plan, running.folder, running.progress, event=running.event, should_stop=running.should_stop)
     if world.is_main():
-        estimates.learn(plan, summary)
+        estimates.learn(plan, summary, running.allocation)
     return summary

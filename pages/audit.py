@@ -39,8 +39,7 @@ def controls_button() -> None:
     st.caption(f"{len(plan.arms)} arms: {', '.join(dict.fromkeys(KINDS[a.kind][0] for a in plan.arms))}.")
     corpus = tuning_form.read(asdict(plan.corpus))
     place.memory_line(plan, corpus, len(found.ticket), allocation)
-    if not allocation:
-        place.time_line(plan, corpus)
+    place.time_line(plan, corpus, allocation)
 
 
 def panels_button() -> None:

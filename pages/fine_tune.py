@@ -3,9 +3,8 @@
 import streamlit as st
 
 from ks_core import access, whole
-from ks_core.devices import select
 from ks_core.errors import KSLotteryError
-from ks_core.jobs import Job, all_jobs, submit
+from ks_core.jobs import Job, all_jobs
 from pages.parts import job, pair, place, tuning_form, tuning_results
 from pages.parts.tuning_form import Chosen
 
@@ -29,23 +28,11 @@ view = st.segmented_control(
 
 
 def estimate(chosen: Chosen) -> None:
-    """What the plan takes here: memory by arithmetic, time by what was measured; a button measures where nothing was."""
+    """What the plan takes: memory by arithmetic, time by what was measured; a button measures where nothing was."""
     plan = chosen.plan
     place.memory_line(plan, chosen.corpus, chosen.ticket, chosen.allocation)
-    if chosen.allocation:
-        st.caption("How long it takes is not known before it runs there: only this machine can be measured.")
-        return
-    if not place.time_line(plan, chosen.corpus):
-        found = job.latest("estimate", plan.as_dict())
-        if found and found.state in ("queued", "running"):
-            job.follow(found)
-            return
-        if found and found.state == "failed":
-            st.error(found.error, icon=":material/error:")
-        if st.button("Measure how long this takes here", icon=":material/timer:"):
-            submit("estimate", plan.as_dict(), label="Measuring", device=select(plan.device))
-            st.rerun()
-        st.caption("Four steps of training and a few translations, half a minute; kept for later runs.")
+    if not place.time_line(plan, chosen.corpus, chosen.allocation):
+        place.measuring(plan, chosen.allocation)
 
 
 def start(chosen: Chosen) -> None:

@@ -253,7 +253,7 @@ def test_lists_of_the_workspace(place, data):
         (place / "home" / "studies.json").write_bytes(data)
         assert all(isinstance(study.name, str) for study in prepared.studies())
         plan = Plan()
-        estimates._path(plan).write_bytes(data)
+        estimates._path(plan, None).write_bytes(data)
         rates = estimates.known(plan)
         assert rates is None or rates.characters > 0
 

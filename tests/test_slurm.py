@@ -12,7 +12,8 @@ import psutil
 import pytest
 from slurm_node import SlurmNode, missing
 from test_audit import PROMPT, pair  # noqa: F401  # pair is a fixture
-from test_world import outcome, plan, until  # noqa: F401  # plan is a fixture
+from test_world import outcome, plan  # noqa: F401  # plan is a fixture
+from waiting import until
 
 from ks_core import cluster, jobs, processes
 from ks_core.__main__ import main
@@ -260,6 +261,12 @@ def test_from_the_page(node, demo_home):
     for key, value in (("tune_cpus", 2), ("tune_memory", 6), ("tune_minutes_main", 30), ("tune_sentences", 2)):
         at.number_input(key=key).set_value(value)
     at.multiselect(key="tune_arms_True").set_value(["base", "transfer"]).run()
+    next(b for b in at.button if b.label == "Measure how long this takes there").click().run()
+    assert not at.exception and not at.error
+    measured = jobs.all_jobs("estimate")[0]
+    assert measured.place.id and measured.wait(240) == "done", measured.error
+    at.run()
+    assert any("as partition main was measured for this model" in m.value for m in at.markdown)
     next(b for b in at.button if b.label == "Start the run").click().run()
     assert not at.exception and not at.error
     job = jobs.all_jobs("tune")[0]

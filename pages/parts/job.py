@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pandas as pd
@@ -11,15 +12,21 @@ import streamlit as st
 from ks_core import access
 from ks_core.cache import Cache
 from ks_core.errors import KSLotteryError
+from ks_core.job import duration
 from ks_core.jobs import FINAL, Job, all_jobs, on_nodes, queue_words, requeue, submit
 
 #: Seconds in which a result that is not there cannot have left the cache by age.
 RECENT = 60.0
 
 
+def matching(kind: str, parameters: dict[str, Any]) -> Iterator[Job]:
+    """The jobs that were asked for exactly this, the newest first."""
+    return (job for job in all_jobs(kind) if job.request.get("parameters") == parameters)
+
+
 def latest(kind: str, parameters: dict[str, Any]) -> Job | None:
     """The newest job that was asked for exactly this."""
-    return next((job for job in all_jobs(kind) if job.request.get("parameters") == parameters), None)
+    return next(matching(kind, parameters), None)
 
 
 def make(kind: str, parameters: dict[str, Any], label: str, button: str = "", device: str = "cpu") -> NoReturn:
@@ -163,17 +170,3 @@ def describe(job: Job) -> str:
     if progress.seconds_left is not None and progress.done < progress.total:
         parts.append(f"about {duration(progress.seconds_left)} left")
     return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """A duration for people.
-
-    >>> duration(8), duration(75), duration(4000)
-    ('8 s', '1 min 15 s', '1 h 7 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import streamlit as st
 
 from ks_core import access, cluster, devices, estimates, memory
 from ks_core.cluster import Allocation
 from ks_core.corpora import Corpus
+from ks_core.job import duration
 from ks_core.jobs import Job, submit
 from ks_core.plans import Plan
 from ks_core.resources import PRECISIONS, Resources
-from pages.parts.job import duration
+from pages.parts.job import follow, matching
 
 
 def choose(key: str, device: str = "auto") -> tuple[Resources, Allocation | None]:
@@ -80,15 +83,33 @@ def start(kind: str, parameters: dict, label: str, device: str, allocation: Allo
     return submit(kind, parameters, label=label, device=lane, allocation=allocation)
 
 
-def time_line(plan: Plan, corpus: Corpus) -> bool:
-    """How long the plan takes here, where this machine was measured for its model; otherwise nothing. Whether it was."""
-    rates = estimates.known(plan)
+def time_line(plan: Plan, corpus: Corpus, allocation: Allocation | None) -> bool:
+    """How long the plan takes, here or on a node, where that was measured for its model; otherwise nothing. Whether it was."""
+    rates = estimates.known(plan, allocation)
     if rates is None:
         return False
+    st.write(f"**{estimates.sentence(plan, corpus, rates, allocation)}**")
     parts = estimates.seconds(plan, corpus, rates)
-    st.write(f"**About {duration(sum(s for _, s in parts))}** on this machine, which was measured for this model.")
     st.caption("; ".join(f"{name} {duration(seconds)}" for name, seconds in parts if seconds >= 1))
     return True
+
+
+def measuring(plan: Plan, allocation: Allocation | None) -> None:
+    """Measure how long the plan takes, here or on a node, or follow the job that does."""
+    asked = asdict(allocation) if allocation else None
+    found = next((j for j in matching("estimate", plan.as_dict()) if j.request.get("allocation") == asked), None)
+    if found and found.state in ("queued", "running"):
+        follow(found)
+        return
+    if found and found.state == "failed":
+        st.error(found.error, icon=":material/error:")
+    if st.button(f"Measure how long this takes {'there' if allocation else 'here'}", icon=":material/timer:"):
+        start("estimate", plan.as_dict(), "Measuring", plan.device, allocation)
+        st.rerun()
+    st.caption(
+        "Four steps of training and a few translations, half a minute where a small model is computed"
+        f"{' and its turn in the queue has come' if allocation else ''}; kept for later runs."
+    )
 
 
 def memory_line(plan: Plan, corpus: Corpus, ticket: int, allocation: Allocation | None) -> None:

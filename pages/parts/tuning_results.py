@@ -15,10 +15,10 @@ import streamlit as st
 from ks_core import access, comparison, drawing, tuning_figures, workspace
 from ks_core.errors import KSLotteryError
 from ks_core.evaluation import read_answers
+from ks_core.job import duration
 from ks_core.jobs import Job, resume
 from ks_core.translation import RULES, extract
 from pages.parts import charts, downloads, job
-from pages.parts.job import duration
 
 RULE_HELP = (
     "raw: the whole continuation. first_line: up to the first newline. prompt_restart: up to where the model begins a field "
