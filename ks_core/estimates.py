@@ -121,7 +121,7 @@ def measure(plan: Plan, running: Running) -> Rates:
 
     def report(done: float, total: float, message: str = "", *, unit: str = "", stage: str = "") -> None:
         marks.append((stage, time.perf_counter()))
-        running.progress(len(marks), 2 + STEPS + 1, "measuring", stage="measure")
+        running.progress(len(marks), 2 + STEPS + 1, "a few steps and sentences", unit="parts", stage="measure")
 
     with tempfile.TemporaryDirectory() as folder:
         summary = run(small, Path(folder), report, should_stop=running.should_stop)

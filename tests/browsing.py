@@ -38,4 +38,4 @@ def settle(page):
         " !document.querySelector('[data-testid=stSkeleton], [data-testid=stSpinner], [data-stale=true]')",
         timeout=60_000,
     )
-    page.wait_for_timeout(1200)
+    page.wait_for_timeout(600)
