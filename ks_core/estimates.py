@@ -149,12 +149,24 @@ def measure(plan: Plan, running: Running) -> Rates:
 def learn(plan: Plan, summary: dict[str, Any], where: Allocation | None = None) -> None:
     """Put what a finished run took in the place of the measurement, of here or of the nodes that it ran on."""
     rates = known(plan, where)
-    trained = [a for a in summary["arms"] if a.get("training_tokens") and a["kind"] not in ("full", "lora")]
-    if rates is None or not trained:
+    if rates is None:
         return
+    trained = [a for a in summary["arms"] if a.get("training_tokens") and a["kind"] not in ("full", "lora")]
     tokens, spent = sum(a["training_tokens"] for a in trained), sum(a["training_seconds"] for a in trained)
     if spent > 0:
-        keep(plan, replace(rates, train=spent / tokens, when=time.time()), where)
+        rates = replace(rates, train=spent / tokens, when=time.time())
+    # By the slowest arm, whose answers may not end: others take no longer.
+    slowest = max((a["translating_seconds"] / steps for a in summary["arms"] if (steps := _steps(plan, a))), default=0)
+    if slowest > 0:
+        rates = replace(rates, generate=slowest, when=time.time())
+    keep(plan, rates, where)
+
+
+def _steps(plan: Plan, arm: dict[str, Any]) -> int:
+    """The most tokens of whole batches that an arm's translating can have taken; 0 where there was no whole batch."""
+    found = arm.get("evaluation")
+    count = found["sentences"] if found else 0
+    return math.ceil(count / BATCH) * plan.max_new_tokens * plan.beams if count >= BATCH else 0
 
 
 def run_estimate(parameters: dict[str, Any], running: Running) -> dict[str, Any]:

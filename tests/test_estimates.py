@@ -45,9 +45,14 @@ def test_measuring_gives_rates_that_are_found_again(plan):
     assert rates.train > 0 and rates.generate > 0 and 1 < rates.characters < 10 and seen
     assert estimates.known(plan) == rates
     assert estimates.known(replace(plan, base="other")) is None
-    summary = {"arms": [{"kind": "partial", "training_tokens": 1000, "training_seconds": 5.0}]}
-    estimates.learn(plan, summary)
-    assert estimates.known(plan).train == 0.005
+    slow = {"kind": "base", "error": "", "evaluation": {"sentences": 40}, "translating_seconds": 6.0}
+    fast = {**slow, "kind": "partial", "training_tokens": 1000, "training_seconds": 5.0, "translating_seconds": 2.0}
+    estimates.learn(plan, {"arms": [slow, fast, {"kind": "rows", "error": "no such row", "evaluation": None}]})
+    learned = estimates.known(plan)
+    assert learned.train == 0.005 and learned.generate == 6.0 / (2 * 6), "two batches of six tokens, by the slowest arm"
+    assert (learned.load, learned.characters) == (rates.load, rates.characters)
+    estimates.learn(plan, {"arms": [{**slow, "evaluation": {"sentences": 31}}]})
+    assert estimates.known(plan).generate == learned.generate, "a part of a batch is faster than a whole one"
 
 
 def test_a_node_is_another_machine(plan):
