@@ -61,4 +61,4 @@ def finish(job: Job) -> None:
         job.cancel()
         raise
     if state != "done":
-        raise JobError(job.error or f"Job {job.id} was {state}. Give the command again: what was finished is kept.")
+        raise JobError(job.error or f"Job {job.id} was {state}. Give the command again.")
