@@ -59,48 +59,43 @@ def tune(made):
     return jobs.submit("tune", made.as_dict())
 
 
+def same(alone, together, answering=True):
+    """An arm of one process and of several: losses and rows within the tolerance, and the very same answers."""
+    (arm, answers, rows), (other, said, moved) = alone, together
+    losses, others = np.array(arm.get("losses", [])), np.array(other.get("losses", []))
+    assert losses.shape == others.shape
+    np.testing.assert_allclose(others, losses, rtol=LOSS)
+    if answering:
+        assert said == answers and other["evaluation"] == arm["evaluation"], arm["name"]
+    if rows is not None:
+        assert other["rows"] == arm["rows"]
+        np.testing.assert_allclose(moved[1], rows[1], atol=ROWS)
+
+
 ARMS = ["base", "embed:learning_rate=0.2:steps=40", "partial", "transfer", "rows", "lora:rank=2", "full"]
 
 
-def test_two_processes_give_what_one_gives(plan):
+def test_two_processes_give_what_one_gives_sharded_or_not(plan):
     made = plan(ARMS, alpha=0.2, sweep=(0.2, 0.5))
     one, two = tune(made), tune(replace(made, resources=Resources(processes=2)))
     alone, together = outcome(one), outcome(two)
-    for name, (arm, answers, rows) in alone.items():
-        other, said, moved = together[name]
-        assert len(said) == 35 and [a["prompt"] for a in said] == [a["prompt"] for a in answers], (
-            "none lost, none twice"
-        )
-        losses, others = np.array(arm.get("losses", [])), np.array(other.get("losses", []))
-        assert losses.shape == others.shape
-        np.testing.assert_allclose(others, losses, rtol=LOSS)
-        if arm["kind"] in ("base", "rows", "lora", "transfer"):
-            assert said == answers and other["evaluation"] == arm["evaluation"], name
-        if rows is not None:
-            assert other["rows"] == arm["rows"]
-            np.testing.assert_allclose(moved[1], rows[1], atol=ROWS)
+    for name, (arm, answers, _) in alone.items():
+        said = [a["prompt"] for a in together[name][1]]
+        assert len(said) == 35 and said == [a["prompt"] for a in answers], "none lost, none twice"
+        same(alone[name], together[name], answering=arm["kind"] in ("base", "rows", "lora", "transfer"))
     assert "|processes:2|" in two.result["signature"] and "|processes:" not in one.result["signature"]
     assert [e["step"] for e in two.events() if e.get("arm") == 4 and "step" in e] == list(range(1, 13))
+    spread = outcome(tune(replace(plan(["base", "rows"]), resources=Resources(processes=2, sharded=True))))
+    assert set(spread) == {"Base", "Chosen rows"}
+    for name, found in spread.items():
+        same(alone[name], found)
 
 
-def test_a_sharded_body_gives_the_same_rows_and_answers(plan):
-    made = plan(["base", "rows"])
-    alone = outcome(tune(made))
-    together = outcome(tune(replace(made, resources=Resources(processes=2, sharded=True))))
-    for name, (arm, answers, rows) in alone.items():
-        other, said, moved = together[name]
-        assert said == answers and other["evaluation"] == arm["evaluation"]
-        if rows is not None:
-            np.testing.assert_allclose(np.array(other["losses"]), np.array(arm["losses"]), rtol=LOSS)
-            np.testing.assert_allclose(moved[1], rows[1], atol=ROWS)
-
-
-@pytest.mark.parametrize("sharded", [False, True])
-def test_an_audit_of_two_processes_gives_the_panels_of_one(pair, sharded):  # noqa: F811
+def test_an_audit_of_two_processes_gives_the_panels_of_one(pair):  # noqa: F811
     base, tuned, corpus = pair
     asked = Audit(base, tuned, alpha=0.2, budget="small", corpus=corpus, prompt=PROMPT, max_new_tokens=5, device="cpu")
     panels = []
-    for resources in (Resources(), Resources(processes=2, sharded=sharded)):
+    for resources in (Resources(), Resources(processes=2), Resources(processes=2, sharded=True)):
         audit = replace(asked, resources=resources)
         for name in PANELS:  # they are kept by content, whoever made them
             (audit.folder() / f"{name}.json").unlink(missing_ok=True)
@@ -108,15 +103,16 @@ def test_an_audit_of_two_processes_gives_the_panels_of_one(pair, sharded):  # no
         assert job.wait(240) == "done", job.error + job.log_tail(40)
         assert [e["panel"] for e in job.events()] == list(PANELS)
         panels.append({name: audit.panel(name) for name in PANELS})
-    alone, together = panels
-    assert alone["gating"]["runs"][0]["texts"] != alone["gating"]["runs"][-1]["texts"], "the ticket does something"
     certificates = [p.pop("certificate") for p in panels]
-    assert alone == together
-    for name in certificates[0]:
-        if name in ("p_first", "p_second"):
-            np.testing.assert_allclose(certificates[1][name], certificates[0][name], rtol=1e-5)
-        else:
-            assert certificates[1][name] == certificates[0][name], name
+    alone = panels[0]
+    assert alone["gating"]["runs"][0]["texts"] != alone["gating"]["runs"][-1]["texts"], "the ticket does something"
+    for together, certificate in zip(panels[1:], certificates[1:], strict=True):
+        assert alone == together
+        for name in certificate:
+            if name in ("p_first", "p_second"):
+                np.testing.assert_allclose(certificate[name], certificates[0][name], rtol=1e-5)
+            else:
+                assert certificate[name] == certificates[0][name], name
 
 
 def reads(parameters, running):
