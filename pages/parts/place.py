@@ -107,8 +107,8 @@ def measuring(plan: Plan, allocation: Allocation | None) -> None:
         start("estimate", plan.as_dict(), "Measuring", plan.device, allocation)
         st.rerun()
     st.caption(
-        "Four steps of training and a few translations, half a minute where a small model is computed"
-        f"{' and its turn in the queue has come' if allocation else ''}; kept for later runs."
+        "Four steps of training and a few translations: half a minute with the demo's model"
+        f"{', once its turn in the queue has come' if allocation else ''}. It is kept for later runs."
     )
 
 
