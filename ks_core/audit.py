@@ -1,8 +1,8 @@
 """The audit: is the ticket real? What is asked, and what has been answered.
 
 Each panel is a question. Those of ``PANELS`` need the model and are made by the job ``audit`` (``panels``), one after the
-other, each kept when it is finished. ``controls`` is a run of the page Fine-tune with the arms
-that doubt the ticket. ``calibration`` is a job of its own; ``stability`` and ``ranking`` are there at once.
+other, each kept when it is finished. ``controls`` is a run of the page Fine-tune with the arms that doubt the ticket.
+``calibration`` is a job of its own; ``stability`` and ``ranking`` are there at once.
 
     workspace/audits/<pair, ticket, text and prompt>/gating.json ...
 """

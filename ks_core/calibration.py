@@ -2,8 +2,8 @@
 
 A tuned row began as the base row, so the two samples of a test are dependent and alpha is no false-positive
 rate. How far from one is measured on a sample of the base's own rows: left alone, permuted, with noise, and as
-two independent resamples of a row (the one case that the p-value is made for). Beside it: how
-large a change has to be before the test sees it (``power``).
+two independent resamples of a row (the one case that the p-value is made for). Beside it: how large
+a change has to be before the test sees it (``power``).
 
     >>> found = calibrate(study, study.scan(), Settings(rows=500))
     >>> found.case("independent").share_below(0.05)

@@ -161,8 +161,8 @@ def _clean(
         0,
     )
     kept: dict[int, SentencePair] = {}
-    for pair in raw:
-        source, target = pair[0].strip(), pair[1].strip()
+    for found in raw:
+        source, target = (side.strip() for side in found)
         words = len(source.split())
         reason = None
         if not source or not target:

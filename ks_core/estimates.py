@@ -77,7 +77,7 @@ def seconds(plan: Plan, corpus: Corpus, rates: Rates) -> list[tuple[str, float]]
     ]
     tokens = sum(texts) / len(texts) / rates.characters
     held_out = min(plan.sentences or len(corpus.held_out), len(corpus.held_out))
-    translating = math.ceil(held_out / BATCH) * plan.max_new_tokens * plan.beams * rates.generate
+    translating = _steps(plan, held_out) * rates.generate
     found = [("loading", rates.load)]
     for arm in plan.arms:
         own = translating + (rates.load if arm.kind in ("tuned", "full") else 0)
@@ -155,18 +155,17 @@ def learn(plan: Plan, summary: dict[str, Any], where: Allocation | None = None) 
     tokens, spent = sum(a["training_tokens"] for a in trained), sum(a["training_seconds"] for a in trained)
     if spent > 0:
         rates = replace(rates, train=spent / tokens, when=time.time())
-    # By the slowest arm, whose answers may not end: others take no longer.
-    slowest = max((a["translating_seconds"] / steps for a in summary["arms"] if (steps := _steps(plan, a))), default=0)
+    # By the slowest arm, whose answers may not end: others take no longer. A part of a batch would be faster than a whole.
+    scored = [(a, a["evaluation"]["sentences"]) for a in summary["arms"] if a.get("evaluation")]
+    slowest = max((a["translating_seconds"] / _steps(plan, n) for a, n in scored if n >= BATCH), default=0)
     if slowest > 0:
         rates = replace(rates, generate=slowest, when=time.time())
     keep(plan, rates, where)
 
 
-def _steps(plan: Plan, arm: dict[str, Any]) -> int:
-    """The most tokens of whole batches that an arm's translating can have taken; 0 where there was no whole batch."""
-    found = arm.get("evaluation")
-    count = found["sentences"] if found else 0
-    return math.ceil(count / BATCH) * plan.max_new_tokens * plan.beams if count >= BATCH else 0
+def _steps(plan: Plan, sentences: int) -> int:
+    """The most tokens that translating so many sentences takes, of a whole batch each."""
+    return math.ceil(sentences / BATCH) * plan.max_new_tokens * plan.beams
 
 
 def run_estimate(parameters: dict[str, Any], running: Running) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -34,9 +34,6 @@ from ks_core.plans import Plan
 from ks_core.scores import compare
 from ks_core.tickets import TICKET_FILE, Ticket
 from ks_core.workbench import Bench, Report, write_once
-
-if TYPE_CHECKING:
-    pass
 
 
 def run(
