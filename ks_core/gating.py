@@ -166,7 +166,8 @@ def gated_runs(
         if own:
             found |= {(gate, i): pair for i, *pair in zip(batch, written, counts, strict=True)}  # type: ignore[misc]
         done = sum(len(b) for _, b in items[:taken])
-    progress(total, total, items[-1][0])
+    if items:
+        progress(total, total, items[-1][0])
     found = dict(world.gather(list(found.items())))
     every = range(len(prompts))
     return {g: ([found[g, i][0] for i in every], np.array([found[g, i][1] for i in every])) for g in gates}

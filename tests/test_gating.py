@@ -321,3 +321,8 @@ def test_on_the_demo(demo_home):
     assert every == tuned and same(every_logits, tuned_logits)
     assert none == base and same(none_logits, base_logits)
     assert not same(tuned_logits, base_logits)
+
+
+def test_no_prompts_are_no_answers(model, tiny_tokenizer):
+    answers, occurs = gated_generate(model, tiny_tokenizer, [], [], SPANS)
+    assert answers == [] and len(occurs) == 0
