@@ -4,8 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from ks_core import log
 from ks_core.errors import KSLotteryError, of_machine
+from ks_core.store import log
 from pages.parts import links, pair
 
 ASSETS = Path(__file__).parent / "assets"

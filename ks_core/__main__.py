@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ks_core import __version__, log
+from ks_core import __version__
+from ks_core.commands.progress_line import Line
 from ks_core.errors import Cancelled, KSLotteryError, of_machine
-from ks_core.progress_line import Line
+from ks_core.store import log
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "test every embedding row of a pair of checkpoints",
         "python -m ks_core scan demo:base demo:en-fr --alpha 0.05 --output ticket.csv",
     )
-    from ks_core import scan_command
+    from ks_core.commands import scan as scan_command
 
     scan_command.add_scan_arguments(scan)
     ticket = _command(
@@ -73,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         "let checkpoints translate held-out sentences, and score them under every extraction rule",
         "python -m ks_core evaluate demo:base demo:en-fr --corpus pack:fr-FR --sentences 64",
     )
-    from ks_core import tune_command
+    from ks_core.commands import tune as tune_command
 
     tune_command.add_tune_arguments(tune)
     tune_command.add_evaluate_arguments(evaluate)
@@ -85,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         "ask whether a ticket is real: controls, position gating, other prompts, strength, calibration, stability",
         "python -m ks_core audit demo:base demo:en-fr --budget small",
     )
-    from ks_core import audit_command
+    from ks_core.commands import audit as audit_command
 
     audit_command.add_arguments(audit)
     report = _command(
@@ -102,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
         "--format", default="html", choices=("html", "svg", "png"), help="of the figures (default html)"
     )
 
-    from ks_core import jobs_command
+    from ks_core.commands import jobs as jobs_command
 
     jobs = _command(
         commands,
@@ -129,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
         "time this machine's ways of testing a matrix",
         "python -m ks_core bench --rows 8000 --dim 4096 --dtype float32",
     )
-    from ks_core import bench as bench_module
+    from ks_core.commands import bench as bench_module
 
     bench_module.add_arguments(bench)
 

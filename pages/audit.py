@@ -4,11 +4,12 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from ks_core import audit_figures, panel_figures
-from ks_core.arms import KINDS
-from ks_core.audit import PANELS, optimizer_sentence, second_seed, structural_row
-from ks_core.critical_values import critical_sentence, critical_values
-from ks_core.evidence import gather
+from ks_core.audit import figures as panel_figures
+from ks_core.audit.evidence import gather
+from ks_core.audit.inquiry import PANELS, optimizer_sentence, second_seed, structural_row
+from ks_core.study.critical_values import critical_sentence, critical_values
+from ks_core.tickets import figures as audit_figures
+from ks_core.tuning.arms import KINDS
 from pages.parts import audit_panels, audited, charts, downloads, job, pair, place, tuning_form
 
 st.title("Audit")

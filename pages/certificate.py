@@ -3,9 +3,9 @@
 import pandas as pd
 import streamlit as st
 
-from ks_core import panel_figures
-from ks_core.certificate import READINGS, Predictions, by_margin, outcome
-from ks_core.study import readable
+from ks_core.audit import figures as panel_figures
+from ks_core.audit.certificate import READINGS, Predictions, by_margin, outcome
+from ks_core.study.scan import readable
 from pages.parts import audited, charts, downloads, pair
 
 st.title("Certificate")

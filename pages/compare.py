@@ -4,11 +4,16 @@ import json
 
 import streamlit as st
 
-from ks_core import access, audit_figures, demo, prepared, several_figures, trainings
+from ks_core.checkpoints import demo
 from ks_core.errors import KSLotteryError
-from ks_core.several import Several, line_up
-from ks_core.study import Study, readable
-from ks_core.tickets import RULES
+from ks_core.store import access
+from ks_core.study import named as named_pairs
+from ks_core.study.scan import Study, readable
+from ks_core.tickets import figures as audit_figures
+from ks_core.tickets import several_figures
+from ks_core.tickets.several import Several, line_up
+from ks_core.tickets.ticket import RULES
+from ks_core.tuning import trainings
 from pages.parts import charts, downloads, pair
 
 
@@ -29,7 +34,7 @@ study = pair.study()
 alpha = pair.alpha()
 own = trainings.of(study.tuned_source)
 known = [own.source, *(t.source for t in trainings.others(own))] if own else [study.tuned_source]
-known += [s.tuned for s in prepared.studies() if s.base == study.base_source and s.tuned not in known]
+known += [s.tuned for s in named_pairs.studies() if s.base == study.base_source and s.tuned not in known]
 default = known[:4] if study.base_source == demo.BASE else known[:1] + known[1:4]
 chosen = st.multiselect(
     "Tuned checkpoints", known, default, key="compared", bind="query-params", accept_new_options=not access.read_only(),

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from ks_core.glossary import GLOSSARY
-from ks_core.sources import cite
+from ks_core.teaching.glossary import GLOSSARY
+from ks_core.teaching.sources import cite
 from pages.parts.small import small
 
 st.title("Glossary")

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from ks_core import figures, layers
-from ks_core.ks import critical_value
+from ks_core.ks.statistic import critical_value
+from ks_core.study import figures, layers
 from pages.parts import charts, downloads, pair
 from pages.parts.job import latest, make
 

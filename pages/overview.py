@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from ks_core import figures
-from ks_core.ks import critical_value
-from ks_core.study import table
+from ks_core.ks.statistic import critical_value
+from ks_core.study import figures
+from ks_core.study.scan import table
 from pages.parts import charts, downloads, pair
 
 st.title("Which tokens did fine-tuning move?")

@@ -3,10 +3,11 @@
 import numpy as np
 import streamlit as st
 
-from ks_core import figures, trainings
-from ks_core.matrices import take, to_floats
-from ks_core.study import table
-from ks_core.tickets import RULES, select, ticket_of
+from ks_core.checkpoints.matrices import take, to_floats
+from ks_core.study import figures
+from ks_core.study.scan import table
+from ks_core.tickets.ticket import RULES, select, ticket_of
+from ks_core.tuning import trainings
 from pages.parts import charts, downloads, pair
 
 st.title("Winning tokens")

@@ -28,7 +28,7 @@ def workspace_folder(tmp_path_factory, monkeypatch):
 @pytest.fixture(scope="session")
 def demo_models():
     """The folder of prepared demo models, outside any test's workspace."""
-    from ks_core import demo
+    from ks_core.checkpoints import demo
 
     previous = os.environ.get("KS_LOTTERY_HOME")
     os.environ["KS_LOTTERY_HOME"] = str(DEMO_HOME)
@@ -104,8 +104,8 @@ def server(demo_home):
     import time
     import urllib.request
 
-    from ks_core import demo
-    from ks_core.study import Study
+    from ks_core.checkpoints import demo
+    from ks_core.study.scan import Study
 
     root = Path(__file__).parent.parent
     Study(demo.BASE, demo.TUNED).scan()

@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from ks_core.rows import lay_over
+from ks_core.tuning.rows import lay_over
 
 
 def changed(tiny_model, ids, seed):

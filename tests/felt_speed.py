@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from browsing import ARGUMENTS, CHROMIUM
 from playwright.sync_api import Page, sync_playwright
 
-from ks_core import demo
-from ks_core.study import Study
+from ks_core.checkpoints import demo
+from ks_core.study.scan import Study
 
 ROOT = Path(__file__).parent.parent
 PAGES = (

@@ -174,10 +174,10 @@ def zip_members(chance: random.Random, data: bytes) -> bytes:
 
 def use(source: Path, base: str, everything: bool) -> None:
     """What the program does with a source, up to the numbers that a page would show."""
-    from ks_core.checkpoints import open_checkpoint
-    from ks_core.matrices import to_floats
-    from ks_core.pairs import match
-    from ks_core.tickets import Ticket
+    from ks_core.checkpoints.matrices import to_floats
+    from ks_core.checkpoints.opening import open_checkpoint
+    from ks_core.checkpoints.pairs import match
+    from ks_core.tickets.ticket import Ticket
 
     if (source / "ticket.json").is_file() and everything:
         Ticket.load(source)
@@ -189,7 +189,7 @@ def use(source: Path, base: str, everything: bool) -> None:
     pair = match(open_checkpoint(base), found)
     if everything:
         _ = found.content_hash
-        from ks_core.ks import ks_test
+        from ks_core.ks.statistic import ks_test
 
         ks_test(pair.before, pair.after, "cpu", with_shift=True)
 

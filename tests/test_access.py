@@ -10,10 +10,12 @@ from page_names import PAGES
 from safetensors.numpy import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
-from ks_core import access, corpora, jobs, prepared
+from ks_core import jobs
 from ks_core.__main__ import main
-from ks_core.checkpoints import open_checkpoint
+from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.errors import AccessError, KSLotteryError, SettingsError
+from ks_core.store import access, prepared
+from ks_core.translation import corpora
 
 APP = str(Path(__file__).parent.parent / "app.py")
 
@@ -71,7 +73,7 @@ def test_a_link_does_not_lead_out(roots, tiny_folder):
 
 
 def test_an_adapter_does_not_lead_out_by_its_base(roots, tiny_folder, tmp_path):
-    from ks_core.adapters import write_trainable_tokens
+    from ks_core.checkpoints.adapters import write_trainable_tokens
 
     write_trainable_tokens(roots / "adapter", [3, 5], np.ones((2, 16), np.float32), base=str(tiny_folder))
     with pytest.raises(AccessError, match="outside the folders"):
@@ -110,7 +112,7 @@ def test_prepared_studies_are_kept_tested_and_forgotten(tiny_folder, tuned, caps
     assert main(["prepare", "Mine", str(tiny_folder), str(tuned)]) == 0
     mine = [s for s in prepared.studies() if s.name == "Mine"]
     assert len(mine) == 1 and mine[0].tuned == str(tuned)
-    from ks_core.study import Study
+    from ks_core.study.scan import Study
 
     assert Study(mine[0].base, mine[0].tuned).cached_scan() is not None
     capsys.readouterr()

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from ks_core import safetensors_file
-from ks_core.checkpoints import open_checkpoint
+from ks_core.checkpoints import safetensors_file
+from ks_core.checkpoints.matrices import to_floats
+from ks_core.checkpoints.opening import open_checkpoint
+from ks_core.checkpoints.pairs import match
 from ks_core.errors import CheckpointError
-from ks_core.matrices import to_floats
-from ks_core.pairs import match
 
 EMBEDDING = "base_model.model.model.embed_tokens."
 
@@ -88,7 +88,7 @@ def test_the_tokenizer_beside_an_adapter_is_the_tuned_ones(tmp_path, tiny_folder
 
 def test_layers_see_the_rows_that_an_adapter_brings(tmp_path, tiny_folder, tiny_model):
     """Each of them changed. Answered from the base's remembered hash, it would be none."""
-    from ks_core.layers import scan_layers
+    from ks_core.study.layers import scan_layers
 
     folder, _ = saved_by_peft(tiny_model, tmp_path / "a", tiny_folder, configs()["modules_to_save"][0])
     scan = scan_layers(str(tiny_folder), str(folder), device="cpu")
@@ -156,7 +156,7 @@ def test_a_model_with_an_adapter_is_what_peft_makes_of_it(tiny_model, tiny_folde
     from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import LlamaForCausalLM
 
-    from ks_core.models import load_model
+    from ks_core.tuning.models import load_model
 
     untied = copy.deepcopy(tiny_model)
     untied.config.tie_word_embeddings = False

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ks_core.arms import KINDS, RECIPES, Arm, Material, choose_rows, parse_arm
 from ks_core.errors import SettingsError, TicketError
-from ks_core.recipes import Recipe
+from ks_core.tuning.arms import KINDS, RECIPES, Arm, Material, choose_rows, parse_arm
+from ks_core.tuning.recipes import Recipe
 
 COUNTS = {i: 1000 // (i + 1) for i in range(60)}
 MATERIAL = Material(COUNTS, prompt=(3, 7, 90), ticket=(5, 40, 2), size=100)

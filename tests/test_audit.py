@@ -9,15 +9,16 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
-from ks_core import jobs, verdict
+from ks_core import jobs
 from ks_core.__main__ import main
-from ks_core.audit import BUDGETS, PANELS, Audit, ranking, stability, structural_row
-from ks_core.audit_command import add_arguments
+from ks_core.audit import verdict
+from ks_core.audit.inquiry import BUDGETS, PANELS, Audit, ranking, stability, structural_row
+from ks_core.audit.verdict import Finding, Gain
+from ks_core.commands.audit import add_arguments
 from ks_core.errors import TicketError
-from ks_core.plans import CorpusChoice
-from ks_core.shares import share
-from ks_core.study import Study
-from ks_core.verdict import Finding, Gain
+from ks_core.study.scan import Study
+from ks_core.translation.shares import share
+from ks_core.tuning.plans import CorpusChoice
 
 PROMPT = "w3 w4\nw5 {source}\nw6"
 

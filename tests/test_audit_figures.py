@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ks_core import audit_figures as audit
-from ks_core.calibration import Calibration, Case, Settings
-from ks_core.critical_values import Critical
 from ks_core.drawing import CONTROL, MUTED, TUNED, WINNING, alt
-from ks_core.power import Power
-from ks_core.ranking import Correlation, Effect, Ranking
+from ks_core.ks.power import Power
 from ks_core.signature import Signature
-from ks_core.stability import Run, compare
+from ks_core.study.critical_values import Critical
+from ks_core.tickets import figures as audit
+from ks_core.tickets.calibration import Calibration, Case, Settings
+from ks_core.tickets.ranking import Correlation, Effect, Ranking
+from ks_core.tickets.stability import Run, compare
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from streamlit.testing.v1 import AppTest
 
 from ks_core import jobs
 from ks_core.__main__ import main
-from ks_core.cache import Cache
 from ks_core.errors import CorpusError, KSLotteryError
-from ks_core.plans import CorpusChoice
-from ks_core.study import Study
+from ks_core.store.cache import Cache
+from ks_core.study.scan import Study
+from ks_core.tuning.plans import CorpusChoice
 
 APP = Path(__file__).parent.parent / "app.py"
 

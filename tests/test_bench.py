@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from ks_core import bench
+from ks_core.commands import bench
 from ks_core.errors import SettingsError
 
 

@@ -7,12 +7,12 @@ import copy
 import pytest
 import torch
 
-from ks_core import bench_training
-from ks_core.batches import encode
-from ks_core.bench_training import MIXED, OURS, PADDING_FREE, PARTS, PEER, Round, breakdown, compare, table
-from ks_core.corpora import Corpus, SentencePair
+from ks_core.commands import bench_training
+from ks_core.commands.bench_training import MIXED, OURS, PADDING_FREE, PARTS, PEER, Round, breakdown, compare, table
 from ks_core.errors import SettingsError
-from ks_core.recipes import Recipe
+from ks_core.translation.corpora import Corpus, SentencePair
+from ks_core.tuning.batches import encode
+from ks_core.tuning.recipes import Recipe
 
 CORPUS = Corpus(
     "test",

@@ -12,8 +12,8 @@ import pytest
 from browsing import MARKS, settle
 from playwright.sync_api import expect
 
-from ks_core import demo
-from ks_core.study import Study
+from ks_core.checkpoints import demo
+from ks_core.study.scan import Study
 
 ROOT = Path(__file__).parent.parent
 pytestmark = MARKS

@@ -9,8 +9,9 @@ from browsing import MARKS, settle
 from page_names import PAGES
 from playwright.sync_api import expect
 
-from ks_core import demo, jobs
-from ks_core.study import Study
+from ks_core import jobs
+from ks_core.checkpoints import demo
+from ks_core.study.scan import Study
 
 pytestmark = MARKS
 PICTURES = Path(__file__).parent.parent / ".screenshots"

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from ks_core.cache import Cache
+from ks_core.store.cache import Cache
 
 KEY = {"base": "ab", "tuned": "cd"}
 

@@ -6,15 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ks_core import calibration
-from ks_core.cache import Cache
-from ks_core.calibration import Case, Settings, calibrate
-from ks_core.critical_values import critical_sentence, critical_values
+from ks_core.checkpoints.matrices import ArrayMatrix
 from ks_core.errors import Cancelled, PairError, SettingsError
-from ks_core.ks import critical_value, ks_test, pvalue_table
-from ks_core.matrices import ArrayMatrix
+from ks_core.ks.statistic import critical_value, ks_test, pvalue_table
 from ks_core.signature import Signature
-from ks_core.study import Scan
+from ks_core.store.cache import Cache
+from ks_core.study.critical_values import critical_sentence, critical_values
+from ks_core.study.scan import Scan
+from ks_core.tickets import calibration
+from ks_core.tickets.calibration import Case, Settings, calibrate
 
 DIM = 64
 SMALL = Settings(rows=300)

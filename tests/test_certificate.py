@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ks_core.batches import IGNORED, encode
-from ks_core.certificate import Predictions, by_margin, clopper_pearson, outcome, predict
-from ks_core.corpora import Corpus, SentencePair
-from ks_core.models import put_rows
-from ks_core.rows import lay_over
+from ks_core.audit.certificate import Predictions, by_margin, clopper_pearson, outcome, predict
+from ks_core.translation.corpora import Corpus, SentencePair
+from ks_core.tuning.batches import IGNORED, encode
+from ks_core.tuning.models import put_rows
+from ks_core.tuning.rows import lay_over
 
 BY_HAND = Predictions(
     sentence=[0, 0, 1, 1], place=[3, 4, 3, 4], reference=[9, 2, 9, 2], tuned=[9, 2, 5, 2], ticket=[9, 3, 5, 4],

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from ks_core import safetensors_file
-from ks_core.checkpoints import open_checkpoint
+from ks_core.checkpoints import safetensors_file
+from ks_core.checkpoints.gguf_file import open_gguf
+from ks_core.checkpoints.matrices import to_floats
+from ks_core.checkpoints.opening import open_checkpoint
+from ks_core.checkpoints.pairs import match
 from ks_core.errors import CheckpointError, PairError
-from ks_core.gguf_file import open_gguf
-from ks_core.matrices import to_floats
-from ks_core.pairs import match
 
 NAME = "model.embed_tokens.weight"
 
@@ -147,7 +147,7 @@ def test_adapters_that_peft_saves(tmp_path, tiny_folder, tiny_model):
 
 
 def test_an_adapters_base_can_be_named(tmp_path, tiny_folder):
-    from ks_core.adapters import write_trainable_tokens
+    from ks_core.checkpoints.adapters import write_trainable_tokens
 
     write_trainable_tokens(tmp_path / "a", [3], np.ones((1, 16), np.float32), base="/nowhere/at/all")
     with pytest.raises(CheckpointError, match="adapter on /nowhere/at/all"):
@@ -159,7 +159,7 @@ def test_an_adapters_base_can_be_named(tmp_path, tiny_folder):
     ("ids", "width", "says"), [([64], 16, "0 to 63|64 rows"), ([3, 3], 16, "once"), ([3], 8, "rows of 8")]
 )
 def test_adapters_that_do_not_fit(tmp_path, tiny_folder, ids, width, says):
-    from ks_core.adapters import write_trainable_tokens
+    from ks_core.checkpoints.adapters import write_trainable_tokens
 
     write_trainable_tokens(tmp_path / "a", ids, np.ones((len(ids), width), np.float32), base=str(tiny_folder))
     with pytest.raises(CheckpointError, match=says):

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from ks_core import cluster, jobs
+from ks_core import jobs
 from ks_core.__main__ import main
-from ks_core.cluster import Allocation, Place
 from ks_core.errors import JobError, SettingsError
-from ks_core.plans import Plan
+from ks_core.jobs import cluster
+from ks_core.jobs.cluster import Allocation, Place
+from ks_core.tuning.plans import Plan
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ks_core import comparison, drawing, tuning_figures
-from ks_core.scores import compare, evaluate
-from ks_core.translation import RULES, Generation
+from ks_core import drawing
+from ks_core.translation.generation import RULES, Generation
+from ks_core.translation.scores import compare, evaluate
+from ks_core.tuning import comparison
+from ks_core.tuning import figures as tuning_figures
 
 REFERENCES = ["le chat noir est sur la table", "bonjour tout le monde ici", "ouvrir un nouveau fichier"]
 ENDLESS = [Generation("English: x\nFrench:", f" {r}\nEnglish: more\nFrench: encore", False, 20) for r in REFERENCES]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ks_core import corpora, parallel_text
 from ks_core.errors import CorpusError
+from ks_core.translation import corpora, parallel_text
 
 PAIRS = [(f"The word number {n} is here", f"Le mot numéro {n} est ici") for n in range(60)]
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ks_core.critical_values import critical_sentence, critical_values
-from ks_core.ks import pvalue_table
+from ks_core.ks.statistic import pvalue_table
 from ks_core.signature import Signature
-from ks_core.study import Scan
+from ks_core.study.critical_values import critical_sentence, critical_values
+from ks_core.study.scan import Scan
 
 
 def test_critical_values_of_a_wide_row():

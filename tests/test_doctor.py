@@ -4,9 +4,12 @@ import shutil
 
 import pytest
 
-from ks_core import demo_files, doctor, jobs, workspace
+from ks_core import jobs
 from ks_core.__main__ import main
-from ks_core.doctor import BAD, GOOD, WARN
+from ks_core.checkpoints import demo_files
+from ks_core.commands import doctor
+from ks_core.commands.doctor import BAD, GOOD, WARN
+from ks_core.store import workspace
 
 
 def checks():

@@ -59,8 +59,8 @@ def test_every_variable_is_documented():
 
 def planning_rows():
     """The README's planning table, as the arithmetic has it."""
-    from ks_core.memory import LLAMA_1B, LLAMA_7B, LLAMA_70B, Work, need
-    from ks_core.resources import Resources
+    from ks_core.jobs.resources import Resources
+    from ks_core.tuning.memory import LLAMA_1B, LLAMA_7B, LLAMA_70B, Work, need
 
     half, spread = {"precision": "bfloat16"}, {"processes": 8, "sharded": True}
     columns = [{}, half, {**half, "checkpointing": True}, {**half, **spread}, {**half, **spread, "checkpointing": True}]

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ks_core import drift
-from ks_core.cache import Cache
+from ks_core.checkpoints.matrices import ArrayMatrix
 from ks_core.errors import Cancelled, SettingsError
-from ks_core.ks import ks_test
-from ks_core.matrices import ArrayMatrix
+from ks_core.ks.statistic import ks_test
 from ks_core.signature import Signature
-from ks_core.study import Scan
+from ks_core.store.cache import Cache
+from ks_core.study import drift
+from ks_core.study.scan import Scan
 
 
 @pytest.fixture

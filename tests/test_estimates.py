@@ -5,12 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from ks_core import estimates, jobs
+from ks_core import jobs
 from ks_core.__main__ import main
-from ks_core.arms import Arm, parse_arm
-from ks_core.cluster import Allocation
-from ks_core.estimates import Rates
-from ks_core.plans import CorpusChoice, Plan
+from ks_core.jobs.cluster import Allocation
+from ks_core.tuning import estimates
+from ks_core.tuning.arms import Arm, parse_arm
+from ks_core.tuning.estimates import Rates
+from ks_core.tuning.plans import CorpusChoice, Plan
 
 RATES = Rates(train=0.001, generate=0.1, load=3.0, characters=4.0, when=0.0)
 

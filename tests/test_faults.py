@@ -20,12 +20,15 @@ from samples import NAME, ROWS, folder, safetensors, write
 from streamlit.testing.v1 import AppTest
 from waiting import until
 
-from ks_core import job_process, jobs, processes, workspace
+from ks_core import jobs
 from ks_core.__main__ import main
-from ks_core.arms import parse_arm
-from ks_core.cache import Cache
-from ks_core.plans import CorpusChoice, Plan
-from ks_core.study import Study
+from ks_core.jobs import processes
+from ks_core.jobs import worker as job_process
+from ks_core.store import workspace
+from ks_core.store.cache import Cache
+from ks_core.study.scan import Study
+from ks_core.tuning.arms import parse_arm
+from ks_core.tuning.plans import CorpusChoice, Plan
 
 ROOT = Path(__file__).parent.parent
 
@@ -283,7 +286,7 @@ def test_the_demo_is_prepared_by_one_at_a_time(workspace_folder, monkeypatch):
     """The second finds what the first has made, and what a killed one had left is gone."""
     import threading
 
-    from ks_core import demo
+    from ks_core.checkpoints import demo
 
     left = workspace.folder("models") / ".making-abc"
     left.mkdir()

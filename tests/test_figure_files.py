@@ -5,9 +5,10 @@ import struct
 import numpy as np
 import pytest
 
-from ks_core import figure_files, figures
+from ks_core import figure_files
 from ks_core.errors import SettingsError
 from ks_core.figure_files import figure_bytes
+from ks_core.study import figures
 
 SIGNATURE = "base:a@123|tuned:b<i>@456|alpha:0.05"
 needs_browser = pytest.mark.skipif(figure_files.browser() is None, reason="Chrome or Chromium is not installed")

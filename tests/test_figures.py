@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ks_core import drawing, drift, figures
-from ks_core.ks import critical_value, ks_test, pvalue_table
+from ks_core import drawing
+from ks_core.ks.statistic import critical_value, ks_test, pvalue_table
 from ks_core.signature import Signature
+from ks_core.study import drift, figures
 
 
 @pytest.fixture

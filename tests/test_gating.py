@@ -12,8 +12,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from ks_core.errors import Cancelled, ModelError, SettingsError, TicketError
-from ks_core.gating import (
+from ks_core.audit.gating import (
     GATES,
     HEAD,
     PREFILL,
@@ -25,11 +24,12 @@ from ks_core.gating import (
     position_gating,
     token_spans,
 )
-from ks_core.prompt_transfer import prompt_transfer
-from ks_core.rows import lift_off
-from ks_core.scores import evaluate
-from ks_core.shares import Bootstrap, share
-from ks_core.translation import TEMPLATES, Generation, extract, format_prompt, generate
+from ks_core.audit.prompt_transfer import prompt_transfer
+from ks_core.errors import Cancelled, ModelError, SettingsError, TicketError
+from ks_core.translation.generation import TEMPLATES, Generation, extract, format_prompt, generate
+from ks_core.translation.scores import evaluate
+from ks_core.translation.shares import Bootstrap, share
+from ks_core.tuning.rows import lift_off
 
 TEMPLATE = "w10 w11 w12\nw13 {source}\nw14 w15"
 SOURCES = ["w20 w21 w22", "w10 w14", "w23 w24 w25 w26 w27 w28", "w29"]
@@ -296,7 +296,7 @@ def test_prompt_transfer(model, tiny_tokenizer):
 
 def test_on_the_demo(demo_home):
     """The real model: spans of its tokenizer, and both end points to the bit."""
-    from ks_core.models import load_model
+    from ks_core.tuning.models import load_model
 
     model, tokenizer = load_model("demo:en-fr")
     sources = ["Open the file.", "Restart the kernel to apply changes"]

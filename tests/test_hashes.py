@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ks_core import hashes, workspace
-from ks_core.checkpoints import open_checkpoint
+from ks_core.checkpoints import hashes
+from ks_core.checkpoints.matrices import ArrayMatrix
+from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.errors import CheckpointError
-from ks_core.matrices import ArrayMatrix
+from ks_core.store import workspace
 
 NAME = "model.embed_tokens.weight"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from ks_core.checkpoints import open_checkpoint
+from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.errors import CheckpointError
 
 NAME = "model.embed_tokens.weight"

@@ -9,9 +9,10 @@ import sys
 import pytest
 from waiting import until
 
-from ks_core import jobs, running
-from ks_core.arms import parse_arm
-from ks_core.plans import CorpusChoice, Plan
+from ks_core import jobs
+from ks_core.jobs import running
+from ks_core.tuning.arms import parse_arm
+from ks_core.tuning.plans import CorpusChoice, Plan
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_a_process_whose_job_slurm_has_given_to_another_leaves_without_a_word(tm
     folder.mkdir()
     request = {"kind": "test", "parameters": {"do": "work", "steps": 10_000}, "device": "slurm"}
     (folder / "request.json").write_text(json.dumps(request))
-    process = subprocess.Popen([sys.executable, "-m", "ks_core.job_process", str(folder)])
+    process = subprocess.Popen([sys.executable, "-m", "ks_core.jobs.worker", str(folder)])
     job = jobs.Job(folder)
     until(lambda: job.progress.done > 3)
     other = json.dumps({"pid": 1, "identity": "on another node"})

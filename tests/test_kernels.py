@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import ks_2samp
 
-from ks_core.ks import ks_test
-from ks_core.matrices import ArrayMatrix, to_floats
+from ks_core.checkpoints.matrices import ArrayMatrix, to_floats
+from ks_core.ks.statistic import ks_test
 
 #: Rows of the seeded sweep; set it to 100000 for the long run.
 SWEEP_ROWS = int(os.environ.get("KS_LOTTERY_SWEEP_ROWS", "3000"))
@@ -247,7 +247,7 @@ def test_another_process_compiles_nothing(dtype):
     bits = "uint16" if dtype == "bfloat16" else dtype
     code = f"""if True:
         import numpy as np
-        from ks_core.kernels import compiled, cpu
+        from ks_core.ks.kernels import compiled, cpu
         cpu.CPUKernel().count(np.zeros((1, 3), "{bits}"), np.ones((1, 3), "{bits}"), "{dtype}", True)
         rows = compiled.brain_rows if "{dtype}" == "bfloat16" else compiled.float_rows
         print(sum(rows.stats.cache_hits.values()), sum(rows.stats.cache_misses.values()))
@@ -258,7 +258,7 @@ def test_another_process_compiles_nothing(dtype):
 
 
 def test_every_float16_is_widened_exactly():
-    from ks_core.kernels.cpu import _widened
+    from ks_core.ks.kernels.cpu import _widened
 
     bits = np.arange(1 << 16, dtype=np.uint16).reshape(64, -1)
     wanted, found = bits.view(np.float16).astype(np.float32), _widened(bits)
@@ -270,7 +270,7 @@ def test_every_float16_is_widened_exactly():
 def test_float64_on_mps_goes_to_the_cpu():
     import torch
 
-    from ks_core.kernels.torch_kernel import TorchKernel
+    from ks_core.ks.kernels.torch_kernel import TorchKernel
 
     kernel = TorchKernel("cpu")
     kernel.device, kernel._torch_device = "mps", torch.device("mps")
@@ -285,7 +285,7 @@ class TestTorchMemory:
     def kernel(self, monkeypatch, most_rows):
         import torch
 
-        from ks_core.kernels.torch_kernel import TorchKernel
+        from ks_core.ks.kernels.torch_kernel import TorchKernel
 
         kernel = TorchKernel("cpu")
         honest, sizes = kernel._count, []

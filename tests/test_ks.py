@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from ks_core import devices
+from ks_core.checkpoints.matrices import ArrayMatrix, StackedMatrix
 from ks_core.errors import Cancelled, CheckpointError, PairError, SettingsError
-from ks_core.ks import asymptotic_critical_value, critical_value, exact_pvalue, ks_test
-from ks_core.matrices import ArrayMatrix, StackedMatrix
+from ks_core.jobs import devices
+from ks_core.ks.statistic import asymptotic_critical_value, critical_value, exact_pvalue, ks_test
 
 
 def integer_pvalue(k, d):
@@ -229,6 +229,8 @@ def test_devices():
 
 
 def test_importing_is_light():
-    code = "import sys, ks_core.ks, ks_core.devices; print({'torch', 'numba', 'scipy'} & set(sys.modules))"
+    code = (
+        "import sys, ks_core.ks.statistic, ks_core.jobs.devices; print({'torch', 'numba', 'scipy'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -12,9 +12,10 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
-from ks_core import ks, layers
-from ks_core.cache import Cache
+from ks_core import ks
 from ks_core.errors import Cancelled, CheckpointError, JobError
+from ks_core.store.cache import Cache
+from ks_core.study import layers
 
 CHANGED = (
     "model.layers.0.self_attn.q_proj.weight",

@@ -9,13 +9,16 @@ from page_names import STEPS
 from scipy.stats import ks_2samp
 from streamlit.testing.v1 import AppTest
 
-from ks_core import demo, jobs, lesson_figures, lessons
+from ks_core import jobs
+from ks_core.checkpoints import demo
 from ks_core.drawing import alt
-from ks_core.glossary import GLOSSARY
-from ks_core.ks import pvalue_table
-from ks_core.quiz import QUESTIONS
-from ks_core.sources import SOURCES, cite
-from ks_core.study import Study
+from ks_core.ks.statistic import pvalue_table
+from ks_core.study.scan import Study
+from ks_core.teaching import figures as lesson_figures
+from ks_core.teaching import lessons
+from ks_core.teaching.glossary import GLOSSARY
+from ks_core.teaching.quiz import QUESTIONS
+from ks_core.teaching.sources import SOURCES, cite
 
 PAGES = Path(__file__).parent.parent / "pages"
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from ks_core import job_process, log
 from ks_core.__main__ import main
 from ks_core.errors import KSLotteryError
+from ks_core.jobs import worker as job_process
+from ks_core.store import log
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_a_job_that_fails_by_a_secret_does_not_tell_it(workspace_folder, monkeyp
     def broken(parameters, running):
         raise KSLotteryError("the hub said no to hf_abcdefghij0123456789")
 
-    monkeypatch.setattr("ks_core.study.run_scan", broken)
+    monkeypatch.setattr("ks_core.study.scan.run_scan", broken)
     folder = workspace_folder / "jobs" / "20260101-000000-scan-abcdef"
     folder.mkdir(parents=True)
     (folder / "request.json").write_text('{"kind": "scan", "parameters": {}, "device": "cpu", "created": 1.0}')
@@ -73,8 +74,8 @@ def test_levels(written, monkeypatch):
 
 
 def test_an_error_on_a_page_is_a_sentence_and_a_log_entry(demo_home, monkeypatch):
-    monkeypatch.setattr("ks_core.demo.names", lambda: 1 / 0)
-    monkeypatch.setattr("ks_core.demo.is_ready", lambda: 1 / 0)
+    monkeypatch.setattr("ks_core.checkpoints.demo.names", lambda: 1 / 0)
+    monkeypatch.setattr("ks_core.checkpoints.demo.is_ready", lambda: 1 / 0)
     at = AppTest.from_file(str(Path(__file__).parent.parent / "app.py"), default_timeout=60).run()
     assert not at.exception and "did not expect (ZeroDivisionError)" in at.error[0].value
     assert "division by zero" not in at.error[0].value
@@ -83,7 +84,7 @@ def test_an_error_on_a_page_is_a_sentence_and_a_log_entry(demo_home, monkeypatch
 
 
 def test_an_error_on_the_command_line_is_a_sentence_and_a_log_entry(workspace_folder, monkeypatch, capsys):
-    monkeypatch.setattr("ks_core.cache.Cache.entries", lambda self: 1 / 0)
+    monkeypatch.setattr("ks_core.store.cache.Cache.entries", lambda self: 1 / 0)
     assert main(["cache"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "did not expect" in said and "Traceback" not in said

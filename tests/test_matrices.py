@@ -5,8 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from ks_core.errors import CheckpointError
-from ks_core.matrices import (
+from ks_core.checkpoints.matrices import (
     ArrayMatrix,
     GatheredMatrix,
     MappedMatrix,
@@ -17,6 +16,7 @@ from ks_core.matrices import (
     to_floats,
     widest,
 )
+from ks_core.errors import CheckpointError
 
 ROWS = np.random.default_rng(0).standard_normal((6000, 4)).astype(np.float32)
 CHANGED = ROWS.copy()

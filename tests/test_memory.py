@@ -6,12 +6,12 @@ import doctest
 import pytest
 import torch
 
-from ks_core import memory
-from ks_core.batches import Collator, target_loss
-from ks_core.cluster import Allocation
-from ks_core.memory import LLAMA_1B, LLAMA_7B, LLAMA_70B, Shape, Work, need, sentence, sentence_on_node
-from ks_core.resources import Resources
-from ks_core.rows import lay_over
+from ks_core.jobs.cluster import Allocation
+from ks_core.jobs.resources import Resources
+from ks_core.tuning import memory
+from ks_core.tuning.batches import Collator, target_loss
+from ks_core.tuning.memory import LLAMA_1B, LLAMA_7B, LLAMA_70B, Shape, Work, need, sentence, sentence_on_node
+from ks_core.tuning.rows import lay_over
 
 
 def shape_of(model):
@@ -125,7 +125,9 @@ def test_a_node_is_asked_for_enough():
 
 
 def test_examples_in_docstrings():
-    from ks_core import cluster, trainer, translation, world
+    from ks_core import translation
+    from ks_core.jobs import cluster, world
+    from ks_core.tuning import trainer
 
     for module in (memory, cluster, trainer, translation, world):
         found = doctest.testmod(module)

@@ -8,8 +8,9 @@ from page_names import PAGES
 from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
-from ks_core import demo, jobs
-from ks_core.study import Study
+from ks_core import jobs
+from ks_core.checkpoints import demo
+from ks_core.study.scan import Study
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ks_core.checkpoints import open_checkpoint
+from ks_core.checkpoints.opening import open_checkpoint
+from ks_core.checkpoints.pairs import match
 from ks_core.errors import PairError
-from ks_core.pairs import match
 
 NAME = "model.embed_tokens.weight"
 

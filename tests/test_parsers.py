@@ -10,19 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import NAME, ROWS, adapter, folder, safetensors, ticket, write
 
-from ks_core import access, cache, corpora, estimates, jobs, prepared, workspace
-from ks_core.arms import Arm, parse_arm
-from ks_core.audit import Audit
-from ks_core.checkpoints import open_checkpoint
-from ks_core.cluster import Allocation
+from ks_core import jobs
+from ks_core.audit.inquiry import Audit
+from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.errors import KSLotteryError, SettingsError
-from ks_core.exam import Exam
-from ks_core.plans import CorpusChoice, Plan
-from ks_core.recipes import Recipe
-from ks_core.resources import Resources
+from ks_core.jobs.cluster import Allocation
+from ks_core.jobs.resources import Resources
 from ks_core.signature import Signature
-from ks_core.tickets import Ticket
-from ks_core.translation import format_prompt, template
+from ks_core.store import access, cache, prepared, workspace
+from ks_core.tickets.ticket import Ticket
+from ks_core.translation import corpora
+from ks_core.translation.generation import format_prompt, template
+from ks_core.tuning import estimates
+from ks_core.tuning.arms import Arm, parse_arm
+from ks_core.tuning.exam import Exam
+from ks_core.tuning.plans import CorpusChoice, Plan
+from ks_core.tuning.recipes import Recipe
 
 some = settings(derandomize=True, max_examples=120, deadline=None, database=None)
 numbers = st.integers(-(2**70), 2**70) | st.floats() | st.sampled_from([0, 1, 3, 18, 0.05, -1])

@@ -14,17 +14,19 @@ from bad_inputs import Caller
 from samples import NAME, ROWS, every_source, folder, safetensors, write
 from streamlit.testing.v1 import AppTest
 
-from ks_core import doctor, jobs, trainer, trainings
-from ks_core.arms import parse_arm
-from ks_core.batches import encode
-from ks_core.checkpoints import open_checkpoint
-from ks_core.corpora import Corpus, SentencePair
+from ks_core import jobs
+from ks_core.checkpoints.opening import open_checkpoint
+from ks_core.commands import doctor
 from ks_core.errors import KSLotteryError
-from ks_core.models import load_model
-from ks_core.plans import CorpusChoice, Plan
-from ks_core.recipes import Recipe
-from ks_core.rows import lay_over
-from ks_core.study import Study
+from ks_core.study.scan import Study
+from ks_core.translation.corpora import Corpus, SentencePair
+from ks_core.tuning import trainer, trainings
+from ks_core.tuning.arms import parse_arm
+from ks_core.tuning.batches import encode
+from ks_core.tuning.models import load_model
+from ks_core.tuning.plans import CorpusChoice, Plan
+from ks_core.tuning.recipes import Recipe
+from ks_core.tuning.rows import lay_over
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ks_core.ks import ks_test
-from ks_core.power import detectable_shift
+from ks_core.ks.power import detectable_shift
+from ks_core.ks.statistic import ks_test
 
 
 def test_shift_by_hand():

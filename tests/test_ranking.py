@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ks_core import ranking
+from ks_core.checkpoints.matrices import ArrayMatrix
 from ks_core.errors import Cancelled, SettingsError
-from ks_core.ks import pvalue_table
-from ks_core.matrices import ArrayMatrix
-from ks_core.ranking import explain, regress, spearman, table
+from ks_core.ks.statistic import pvalue_table
 from ks_core.signature import Signature
-from ks_core.study import Scan
-from ks_core.trainings import steps_seen
+from ks_core.study.scan import Scan
+from ks_core.tickets import ranking
+from ks_core.tickets.ranking import explain, regress, spearman, table
+from ks_core.tuning.trainings import steps_seen
 
 N, DIM = 120, 50
 

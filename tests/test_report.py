@@ -6,11 +6,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from ks_core import report
 from ks_core.__main__ import main
-from ks_core.audit import Audit
-from ks_core.evidence import gather
-from ks_core.study import Study
+from ks_core.audit import report
+from ks_core.audit.evidence import gather
+from ks_core.audit.inquiry import Audit
+from ks_core.study.scan import Study
 
 
 class Outline(HTMLParser):

@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from test_world import plan  # noqa: F401  # a fixture
 
 from ks_core.errors import SettingsError
-from ks_core.models import load_model
-from ks_core.resources import Resources
-from ks_core.rows import lay_over
-from ks_core.tuning import run
+from ks_core.jobs.resources import Resources
+from ks_core.tuning.models import load_model
+from ks_core.tuning.rows import lay_over
+from ks_core.tuning.run import run
 
 
 def silent(done, total, message="", *, unit="", stage=""):
@@ -48,7 +48,7 @@ def test_checkpointing_learns_the_very_same(plan, tmp_path):  # noqa: F811
 
 
 def test_a_gpu_without_bfloat16_is_said(plan, tmp_path, monkeypatch):  # noqa: F811
-    from ks_core import devices
+    from ks_core.jobs import devices
 
     monkeypatch.setattr(devices, "has_bfloat16", lambda device: False)
     with pytest.raises(SettingsError, match="Choose float32"):

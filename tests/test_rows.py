@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ks_core.errors import TicketError
-from ks_core.rows import RowEmbedding, lay_over, lift_off
+from ks_core.tuning.rows import RowEmbedding, lay_over, lift_off
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ks_core import demo, drawing, several_figures
+from ks_core import drawing
+from ks_core.checkpoints import demo
 from ks_core.errors import PairError
-from ks_core.several import line_up
-from ks_core.study import Study
+from ks_core.study.scan import Study
+from ks_core.tickets import several_figures
+from ks_core.tickets.several import line_up
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ from test_audit import PROMPT, pair  # noqa: F401  # pair is a fixture
 from test_world import outcome, plan  # noqa: F401  # plan is a fixture
 from waiting import until
 
-from ks_core import cluster, jobs, processes
+from ks_core import jobs
 from ks_core.__main__ import main
-from ks_core.audit import PANELS
-from ks_core.cluster import Allocation
+from ks_core.audit.inquiry import PANELS
 from ks_core.errors import JobError
-from ks_core.resources import Resources
+from ks_core.jobs import cluster, processes
+from ks_core.jobs.cluster import Allocation
+from ks_core.jobs.resources import Resources
 
 pytestmark = [
     pytest.mark.slurm,
@@ -252,7 +253,7 @@ def test_an_audit_from_the_command_line(pair, node, capsys):  # noqa: F811
 def test_from_the_page(node, demo_home):
     from streamlit.testing.v1 import AppTest
 
-    from ks_core.study import Study
+    from ks_core.study.scan import Study
 
     Study("demo:base", "demo:en-fr").scan()
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run().switch_page("pages/fine_tune.py").run()

@@ -22,12 +22,14 @@ import psutil
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ks_core import demo, jobs, workspace
-from ks_core.arms import parse_arm
-from ks_core.audit import PANELS, Audit
-from ks_core.cache import Cache
-from ks_core.plans import CorpusChoice, Plan
-from ks_core.study import Study
+from ks_core import jobs
+from ks_core.audit.inquiry import PANELS, Audit
+from ks_core.checkpoints import demo
+from ks_core.store import workspace
+from ks_core.store.cache import Cache
+from ks_core.study.scan import Study
+from ks_core.tuning.arms import parse_arm
+from ks_core.tuning.plans import CorpusChoice, Plan
 
 pytestmark = pytest.mark.soak
 ROOT = Path(__file__).parent.parent

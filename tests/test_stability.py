@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ks_core import tickets
+from ks_core.checkpoints.vocabulary import Content, Vocabulary
 from ks_core.errors import SettingsError, TicketError
-from ks_core.ks import pvalue_table
+from ks_core.ks.statistic import pvalue_table
 from ks_core.signature import Signature
-from ks_core.stability import LLAMA, Run, compare, is_llama, published_runs, shared_top
-from ks_core.study import Scan
-from ks_core.vocabulary import Content, Vocabulary
+from ks_core.study.scan import Scan
+from ks_core.tickets.stability import LLAMA, Run, compare, is_llama, published_runs, shared_top
 
 
 def run(name, ranked, ticket=2, vocabulary=20, **facets):
@@ -187,7 +187,7 @@ def test_the_published_tickets_stand_apart():
 
 
 def test_no_published_ticket_for_the_demo(demo_home):
-    from ks_core.checkpoints import open_checkpoint
+    from ks_core.checkpoints.opening import open_checkpoint
 
     assert published_runs(open_checkpoint("demo:base").vocabulary) == []
 

@@ -15,9 +15,9 @@ NAME = "model.embed_tokens.weight"
 SCAN = """
 import sys, threading, time
 import numpy as np
-from ks_core.ks import ks_test
-from ks_core.matrices import ArrayMatrix
-from ks_core.study import Study
+from ks_core.ks.statistic import ks_test
+from ks_core.checkpoints.matrices import ArrayMatrix
+from ks_core.study.scan import Study
 
 def anonymous():
     lines = open("/proc/self/smaps_rollup").read().splitlines()

@@ -6,10 +6,10 @@ import pytest
 import torch
 from deltas import changed
 
+from ks_core.audit.strength import acting, rows_of, sweep, translate_at
 from ks_core.errors import Cancelled, ModelError, SettingsError, TicketError
-from ks_core.rows import lift_off
-from ks_core.strength import acting, rows_of, sweep, translate_at
-from ks_core.translation import generate
+from ks_core.translation.generation import generate
+from ks_core.tuning.rows import lift_off
 
 PROMPTS = ["w10 w11 w20", "w10 w11 w21 w22 w23 w24", "w10 w25"]
 REFERENCES = ["w40 w41", "w42 w43 w44", "w45"]

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy.stats import false_discovery_control
 
 from ks_core.errors import SettingsError, TicketError
-from ks_core.ks import pvalue_table
-from ks_core.rows import lay_over
+from ks_core.ks.statistic import pvalue_table
 from ks_core.signature import Signature
-from ks_core.study import Scan
-from ks_core.tickets import Ticket, published, select, sizes
+from ks_core.study.scan import Scan
+from ks_core.tickets.ticket import Ticket, published, select, sizes
+from ks_core.tuning.rows import lay_over
 
 
 def scan_of(counts, dim=64):

@@ -9,13 +9,23 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import DataCollatorForSeq2Seq
 
-from ks_core import trainer
-from ks_core.batches import IGNORED, Collator, Packer, _spread, batch_order, can_pack, count_tokens, encode, target_loss
-from ks_core.corpora import Corpus, SentencePair
 from ks_core.errors import CorpusError, ModelError, SettingsError
-from ks_core.recipes import Recipe
-from ks_core.rows import lay_over
-from ks_core.trainer import RowwiseAdam
+from ks_core.translation.corpora import Corpus, SentencePair
+from ks_core.tuning import trainer
+from ks_core.tuning.batches import (
+    IGNORED,
+    Collator,
+    Packer,
+    _spread,
+    batch_order,
+    can_pack,
+    count_tokens,
+    encode,
+    target_loss,
+)
+from ks_core.tuning.recipes import Recipe
+from ks_core.tuning.rows import lay_over
+from ks_core.tuning.trainer import RowwiseAdam
 
 PROMPT = "w3 {source} w4"
 CORPUS = Corpus(

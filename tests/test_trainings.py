@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from ks_core import demo, trainings, workspace
-from ks_core.arms import Arm
-from ks_core.audit import Audit, ranking, second_seed, stability
-from ks_core.batches import count_tokens, encode
-from ks_core.plans import CorpusChoice, Plan
-from ks_core.recipes import Recipe
-from ks_core.running import Running
-from ks_core.tuning_jobs import run_tune
+from ks_core.audit.inquiry import Audit, ranking, second_seed, stability
+from ks_core.checkpoints import demo
+from ks_core.jobs.running import Running
+from ks_core.store import workspace
+from ks_core.tuning import trainings
+from ks_core.tuning.arms import Arm
+from ks_core.tuning.batches import count_tokens, encode
+from ks_core.tuning.jobs import run_tune
+from ks_core.tuning.plans import CorpusChoice, Plan
+from ks_core.tuning.recipes import Recipe
 
 
 def test_what_the_demo_knows_of_its_runs(demo_home):

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ks_core import world
 from ks_core.errors import Cancelled, SettingsError
-from ks_core.translation import RULES, TEMPLATES, extract, format_prompt, generate, template
+from ks_core.jobs import world
+from ks_core.translation.generation import RULES, TEMPLATES, extract, format_prompt, generate, template
 
 PROMPT = "Translate English to French.\nEnglish: Open file\nFrench:"
 

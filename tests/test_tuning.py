@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from ks_core import memory
-from ks_core.adapters import read_trainable_tokens
-from ks_core.arm_models import random_delta
-from ks_core.arms import Arm, parse_arm
+from ks_core.checkpoints.adapters import read_trainable_tokens
 from ks_core.errors import Cancelled, CheckpointError, CorpusError, KSLotteryError, SettingsError
-from ks_core.models import load_model
-from ks_core.plans import CorpusChoice, Plan
-from ks_core.study import Study
-from ks_core.tickets import Ticket
-from ks_core.tuning import run
+from ks_core.study.scan import Study
+from ks_core.tickets.ticket import Ticket
+from ks_core.tuning import memory
+from ks_core.tuning.arm_models import random_delta
+from ks_core.tuning.arms import Arm, parse_arm
+from ks_core.tuning.models import load_model
+from ks_core.tuning.plans import CorpusChoice, Plan
+from ks_core.tuning.run import run
 
 STEPS = {"steps": 12, "batch_size": 4, "learning_rate": 0.05}
 
@@ -143,7 +143,7 @@ def test_an_arm_that_fails_leaves_the_others(plan, tmp_path):
 
 
 def test_full_tuning_is_refused_where_memory_is_short(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr("ks_core.devices.free_memory", lambda device: 1000)
+    monkeypatch.setattr("ks_core.jobs.devices.free_memory", lambda device: 1000)
     summary = run(plan(["base", "full"]), tmp_path / "run", silent)
     assert "takes about" in summary["arms"][1]["error"] and not summary["arms"][0]["error"]
 
@@ -220,7 +220,7 @@ def test_a_tuned_model_that_is_rows_over_the_base_needs_no_second_one(plan, tmp_
     tokenizer.save_pretrained(whole)
 
     loaded = []
-    monkeypatch.setattr("ks_core.models.load_model", lambda *a, **k: loaded.append(a[0]) or load_model(*a, **k))
+    monkeypatch.setattr("ks_core.tuning.models.load_model", lambda *a, **k: loaded.append(a[0]) or load_model(*a, **k))
     found = {}
     for name, tuned in (("rows", adapter), ("whole", whole)):
         loaded.clear()

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ks_core.checkpoints.vocabulary import find, of_file, readable
 from ks_core.errors import CheckpointError
-from ks_core.vocabulary import find, of_file, readable
 
 
 @pytest.mark.parametrize(("given_bytes", "shown"), [

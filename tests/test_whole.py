@@ -7,11 +7,12 @@ import torch
 from samples import folder, safetensors, write
 from streamlit.testing.v1 import AppTest
 
-from ks_core import jobs, whole
+from ks_core import jobs
 from ks_core.__main__ import main
+from ks_core.checkpoints import whole
 from ks_core.errors import CheckpointError, ModelError
-from ks_core.models import load_model, load_tokenizer
-from ks_core.study import Study
+from ks_core.study.scan import Study
+from ks_core.tuning.models import load_model, load_tokenizer
 
 
 @pytest.fixture

@@ -11,15 +11,17 @@ import pytest
 from test_audit import PROMPT, pair  # noqa: F401  # pair is a fixture
 from waiting import until
 
-from ks_core import jobs, workspace, world
-from ks_core.adapters import read_trainable_tokens
-from ks_core.arms import parse_arm
-from ks_core.audit import PANELS, Audit
+from ks_core import jobs
+from ks_core.audit.inquiry import PANELS, Audit
+from ks_core.checkpoints.adapters import read_trainable_tokens
 from ks_core.errors import SettingsError
-from ks_core.models import load_model
-from ks_core.plans import CorpusChoice, Plan
-from ks_core.resources import Resources
-from ks_core.trainer import _shares
+from ks_core.jobs import world
+from ks_core.jobs.resources import Resources
+from ks_core.store import workspace
+from ks_core.tuning.arms import parse_arm
+from ks_core.tuning.models import load_model
+from ks_core.tuning.plans import CorpusChoice, Plan
+from ks_core.tuning.trainer import _shares
 
 #: A step's gradient is a sum over its examples. Two processes sum two halves and then those, so in float32 it differs by
 #: a few of its last bits (6e-8 each). Adam divides by the gradient's own size, so an element whose terms cancel keeps

@@ -9,18 +9,21 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from ks_core import access, audit_figures, panel_figures, report, verdict
-from ks_core.audit import Audit
-from ks_core.calibration import Calibration, Settings
-from ks_core.critical_values import Critical
-from ks_core.evidence import Evidence
-from ks_core.jobs import Job, submit
-from ks_core.panels import delta_model
-from ks_core.ranking import Ranking, table
-from ks_core.study import Scan, Study, readable
-from ks_core.tickets import RULES
-from ks_core.translation import RULES as EXTRACTION
-from ks_core.translation import extract, format_prompt
+from ks_core.audit import figures as panel_figures
+from ks_core.audit import report, verdict
+from ks_core.audit.evidence import Evidence
+from ks_core.audit.inquiry import Audit
+from ks_core.audit.panels import delta_model
+from ks_core.jobs.queue import Job, submit
+from ks_core.store import access
+from ks_core.study.critical_values import Critical
+from ks_core.study.scan import Scan, Study, readable
+from ks_core.tickets import figures as audit_figures
+from ks_core.tickets.calibration import Calibration, Settings
+from ks_core.tickets.ranking import Ranking, table
+from ks_core.tickets.ticket import RULES
+from ks_core.translation.generation import RULES as EXTRACTION
+from ks_core.translation.generation import extract, format_prompt
 from pages.parts import charts, downloads, job
 from pages.parts.tuning_results import plain
 
@@ -117,7 +120,7 @@ def _delta_model(content: str, _asked: Audit, _scan: Scan) -> tuple[Any, Any]:
 
 def slider(asked: Audit, scan: Scan, ticket: Sequence[int]) -> None:
     """base + a * change on sentences of one's choice, translated at once."""
-    from ks_core.strength import translate_at
+    from ks_core.audit.strength import translate_at
 
     if access.read_only():  # translating takes the machine as a job does
         return

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from ks_core import whole
-from ks_core.audit import BUDGETS, Audit
-from ks_core.cluster import Allocation
+from ks_core.audit.inquiry import BUDGETS, Audit
+from ks_core.checkpoints import whole
 from ks_core.errors import KSLotteryError, TicketError
-from ks_core.study import Study
-from ks_core.tickets import RULES
+from ks_core.jobs.cluster import Allocation
+from ks_core.study.scan import Study
+from ks_core.tickets.ticket import RULES
 from pages.parts import job, pair, place, tuning_form
 
 

@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 import pandas as pd
 import streamlit as st
 
-from ks_core import access
-from ks_core.cache import Cache
 from ks_core.errors import KSLotteryError
-from ks_core.job import duration
-from ks_core.jobs import FINAL, Job, all_jobs, on_nodes, queue_words, requeue, submit
+from ks_core.jobs.handle import duration
+from ks_core.jobs.queue import FINAL, Job, all_jobs, on_nodes, queue_words, requeue, submit
+from ks_core.store import access
+from ks_core.store.cache import Cache
 
 #: Seconds in which a result that is not there cannot have left the cache by age.
 RECENT = 60.0

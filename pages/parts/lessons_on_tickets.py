@@ -6,18 +6,20 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from ks_core import demo, figures, lesson_figures
-from ks_core.arms import Arm
-from ks_core.devices import select as device
-from ks_core.evaluation import read_answers
-from ks_core.jobs import Job, all_jobs
-from ks_core.plans import Plan
-from ks_core.quiz import QUESTIONS
+from ks_core.checkpoints import demo
+from ks_core.jobs.devices import select as device
+from ks_core.jobs.queue import Job, all_jobs
 from ks_core.signature import Signature, versions
-from ks_core.sources import cite
-from ks_core.study import readable
-from ks_core.tickets import select, sizes
-from ks_core.translation import RULES, extract
+from ks_core.study import figures
+from ks_core.study.scan import readable
+from ks_core.teaching import figures as lesson_figures
+from ks_core.teaching.quiz import QUESTIONS
+from ks_core.teaching.sources import cite
+from ks_core.tickets.ticket import select, sizes
+from ks_core.translation.evaluation import read_answers
+from ks_core.translation.generation import RULES, extract
+from ks_core.tuning.arms import Arm
+from ks_core.tuning.plans import Plan
 from pages.parts import charts, job, pair
 from pages.parts.small import small
 from pages.parts.tuning_results import RULE_HELP, plain

@@ -8,9 +8,11 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
-from ks_core import access, demo, prepared
+from ks_core.checkpoints import demo
 from ks_core.errors import KSLotteryError
-from ks_core.study import Scan, Study
+from ks_core.store import access
+from ks_core.study import named
+from ks_core.study.scan import Scan, Study
 from pages.parts.job import make
 
 ALPHA_HELP = (
@@ -46,7 +48,7 @@ def sidebar() -> None:
 
 def _prepared() -> None:
     """The studies that a read-only server shows. A link may name one by its pair, as elsewhere."""
-    studies = {study.name: study for study in prepared.studies()}
+    studies = {study.name: study for study in named.studies()}
     asked = (st.query_params.get("base", demo.BASE), st.query_params.get("tuned", demo.TUNED))
     meant = next((name for name, s in studies.items() if (s.base, s.tuned) == asked), None)
     if meant is None:

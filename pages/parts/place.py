@@ -6,13 +6,15 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from ks_core import access, cluster, devices, estimates, memory
-from ks_core.cluster import Allocation
-from ks_core.corpora import Corpus
-from ks_core.job import duration
-from ks_core.jobs import Job, submit
-from ks_core.plans import Plan
-from ks_core.resources import PRECISIONS, Resources
+from ks_core.jobs import cluster, devices
+from ks_core.jobs.cluster import Allocation
+from ks_core.jobs.handle import duration
+from ks_core.jobs.queue import Job, submit
+from ks_core.jobs.resources import PRECISIONS, Resources
+from ks_core.store import access
+from ks_core.translation.corpora import Corpus
+from ks_core.tuning import estimates, memory
+from ks_core.tuning.plans import Plan
 from pages.parts.job import follow, matching
 
 

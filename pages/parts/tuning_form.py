@@ -8,16 +8,16 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from ks_core import parallel_text
-from ks_core.arms import KINDS, ROW_RECIPE, SEEDED, TRAINED, Arm
-from ks_core.cluster import Allocation
-from ks_core.corpora import Corpus, language_name
 from ks_core.errors import KSLotteryError, SettingsError
-from ks_core.plans import CorpusChoice, Plan
-from ks_core.recipes import OPTIMIZERS, SCHEDULES, Recipe
-from ks_core.study import Study
-from ks_core.tickets import RULES, select
-from ks_core.translation import TEMPLATES, format_prompt, template_title
+from ks_core.jobs.cluster import Allocation
+from ks_core.study.scan import Study
+from ks_core.tickets.ticket import RULES, select
+from ks_core.translation import parallel_text
+from ks_core.translation.corpora import Corpus, language_name
+from ks_core.translation.generation import TEMPLATES, format_prompt, template_title
+from ks_core.tuning.arms import KINDS, ROW_RECIPE, SEEDED, TRAINED, Arm
+from ks_core.tuning.plans import CorpusChoice, Plan
+from ks_core.tuning.recipes import OPTIMIZERS, SCHEDULES, Recipe
 from pages.parts import pair, place
 
 OWN = {"file": "A TSV or JSONL file", "flores": "A folder in Flores layout", "hub": "A dataset on the hub"}

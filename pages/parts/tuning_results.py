@@ -12,12 +12,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from ks_core import access, comparison, drawing, tuning_figures, workspace
+from ks_core import drawing
 from ks_core.errors import KSLotteryError
-from ks_core.evaluation import read_answers
-from ks_core.job import duration
-from ks_core.jobs import Job, resume
-from ks_core.translation import RULES, extract
+from ks_core.jobs.handle import duration
+from ks_core.jobs.queue import Job, resume
+from ks_core.store import access, workspace
+from ks_core.translation.evaluation import read_answers
+from ks_core.translation.generation import RULES, extract
+from ks_core.tuning import comparison
+from ks_core.tuning import figures as tuning_figures
 from pages.parts import charts, downloads, job
 
 RULE_HELP = (
@@ -136,7 +139,7 @@ def _table(frame: pd.DataFrame) -> None:
 
 
 def _translations(run: Job, summary: dict[str, Any], rule: str) -> None:
-    from ks_core.plans import Plan
+    from ks_core.tuning.plans import Plan
 
     with st.expander("Translations side by side", icon=":material/translate:", expanded=True):
         plan = Plan.from_dict(run.request["parameters"])
@@ -222,7 +225,7 @@ def _zip(folder: Path, name: str) -> bytes:
 
 def _names(run: Job) -> dict[str, str]:
     """The arms of a run: name -> kind, in order."""
-    from ks_core.plans import Plan
+    from ks_core.tuning.plans import Plan
 
     return {arm.name: arm.kind for arm in Plan.from_dict(run.request["parameters"]).arms}
 

@@ -1,0 +1,151 @@
+"""Figures of the audit's panels that need the model: gating, prompt transfer, strength, and the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from ks_core.drawing import BASE, CONTROL, MUTED, TUNED, WINNING, labelled, sheet
+from ks_core.translation.generation import template_title
+
+
+def recovery_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "first_line") -> go.Figure:
+    """Position gating as plain values: the share of the gain recovered per gate, and tokens that could act there."""
+    runs = [r for r in panel["runs"] if r["name"] not in ("none",)]
+    names = [r["name"].replace("_", " ") for r in runs]
+    found = [r["recovery"][rule][metric] for r in runs]
+    figure = sheet("Share of the gain recovered", "Where the rows act", height=420)
+    values = [f["value"] or 0.0 for f in found]
+    figure.add_bar(
+        x=names, y=values, name="recovered", marker={"color": WINNING}, offsetgroup="a",
+        error_y={"type": "data", "symmetric": False, "thickness": 1,
+                 "array": [(f["high"] - v) if f["high"] is not None else 0 for f, v in zip(found, values, strict=True)],
+                 "arrayminus": [(v - f["low"]) if f["low"] is not None else 0 for f, v in zip(found, values, strict=True)]},
+        hovertemplate="%{x}: %{y:.0%}<extra></extra>",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=names, y=[r["acting"] for r in runs], name="tokens with an acting row, a sentence", yaxis="y2", mode="markers",
+        marker={"color": BASE, "size": 11, "symbol": "diamond"}, hovertemplate="%{x}: %{y:.1f} tokens<extra></extra>",
+    )  # fmt: skip
+    figure.update_yaxes(tickformat=".0%")
+    figure.update_layout(
+        yaxis2={
+            "title": "Tokens a sentence",
+            "overlaying": "y",
+            "side": "right",
+            "showgrid": False,
+            "rangemode": "tozero",
+        }
+    )
+    said = "; ".join(f"{n} {v:.0%} with {r['acting']:.1f} tokens" for n, v, r in zip(names, values, runs, strict=True))
+    return labelled(
+        figure, "Where the ticket acts", f"Share of the ticket's gain recovered when it acts in one part alone: {said}."
+    )
+
+
+def transfer_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "first_line") -> go.Figure:
+    """Prompt transfer as plain values: base and ticket under every template."""
+    runs = panel["runs"]
+    names = [template_title(r["name"]) + (" (trained)" if r["trained"] else "") for r in runs]
+    figure = sheet(f"{'chrF' if metric == 'chrf' else 'BLEU'} ({rule.replace('_', ' ')})", "Prompt", height=420)
+    for key, name, colour in (("base", "base", BASE), ("tuned", "with the ticket's rows", WINNING)):
+        scores = [r[key]["scores"][rule][metric] for r in runs]
+        figure.add_bar(
+            x=names, y=[s["value"] for s in scores], name=name, marker={"color": colour},
+            error_y={"type": "data", "symmetric": False, "thickness": 1, "array": [s["high"] - s["value"] for s in scores],
+                     "arrayminus": [s["value"] - s["low"] for s in scores]},
+            hovertemplate=f"{name}, %{{x}}: %{{y:.1f}}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="group")
+    said = "; ".join(
+        f"{n} from {r['base']['scores'][rule][metric]['value']:.1f} to {r['tuned']['scores'][rule][metric]['value']:.1f}"
+        for n, r in zip(names, runs, strict=True)
+    )
+    return labelled(figure, "The ticket under other prompts", f"Score of base and ticket under each prompt: {said}.")
+
+
+def strength_curves(panel: Mapping[str, Any], rule: str = "first_line") -> go.Figure:
+    """chrF and the share of ended answers against the strength a in base + a * delta, for each set of rows."""
+    figure = sheet(f"chrF ({rule.replace('_', ' ')})", "Strength a (0: base, 1: as trained)", height=420)
+    sets = list(dict.fromkeys(p["rows"] for p in panel["points"]))
+    for name, colour in zip(sets, (WINNING, TUNED, CONTROL), strict=False):
+        points = [p for p in panel["points"] if p["rows"] == name]
+        x = [p["strength"] for p in points]
+        scores = [p["evaluation"]["scores"][rule]["chrf"] for p in points]
+        label = f"{name} ({points[0]['count']:,} rows)"
+        figure.add_scatter(
+            x=x, y=[s["value"] for s in scores], name=f"chrF, {label}", mode="lines+markers", line={"color": colour},
+            error_y={"type": "data", "symmetric": False, "thickness": 1, "array": [s["high"] - s["value"] for s in scores],
+                     "arrayminus": [s["value"] - s["low"] for s in scores]},
+            hovertemplate=f"{label}, a = %{{x}}: chrF %{{y:.1f}}<extra></extra>",
+        )  # fmt: skip
+        figure.add_scatter(
+            x=x, y=[p["evaluation"]["stop_rate"] for p in points], name=f"ended answers, {label}", yaxis="y2",
+            mode="lines", line={"color": colour, "dash": "dot"}, hovertemplate=f"{label}: %{{y:.0%}} ended<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        yaxis2={"title": "Answers ended by the model", "overlaying": "y", "side": "right", "showgrid": False,
+                "range": [0, 1.02], "tickformat": ".0%"}
+    )  # fmt: skip
+    return labelled(figure, "Strength of the change",
+                    f"chrF and share of ended answers against the strength for {' and '.join(sets)}.")  # fmt: skip
+
+
+def gain_points(rows: Sequence[Any], metric: str = "chrf") -> go.Figure:
+    """Controls: each arm's gain under the first-line rule, with its interval; one point an arm, so every seed is seen.
+
+    ``rows`` are ``verdict.Gain``.
+    """
+    figure = sheet(
+        "", f"Gain in {'chrF' if metric == 'chrf' else 'BLEU'} over the base (first line)", height=90 + 34 * len(rows)
+    )
+    colours = {"partial": WINNING, "transfer": WINNING, "tuned": TUNED, "embed": TUNED}
+    for row in reversed(rows):
+        found = row.of_ticket[metric]
+        low, high = found.gain_low, found.gain_high
+        figure.add_scatter(
+            x=[found.gain], y=[row.name], mode="markers", showlegend=False,
+            marker={"size": 12, "color": colours.get(row.kind, CONTROL)},
+            error_x={"type": "data", "symmetric": False, "thickness": 1, "array": [(high or found.gain) - found.gain],
+                     "arrayminus": [found.gain - (low if low is not None else found.gain)]},
+            hovertemplate=f"{row.name}: %{{x:+.1f}}<extra></extra>",
+        )  # fmt: skip
+    figure.add_vline(x=0, line={"color": MUTED, "dash": "dash"})
+    said = "; ".join(f"{r.name} {r.of_ticket[metric].gain:+.1f}" for r in rows)
+    return labelled(figure, "What other rows give", f"Gain over the base under the first-line rule: {said}.")
+
+
+def agreement_curve(bins: Sequence[tuple[float, float, int, int]], left_out: float) -> go.Figure:
+    """Certificate: agreement of ticket and embed-tuned model against the margin, with the distance that it must exceed.
+
+    ``bins`` are ``certificate.by_margin``'s; ``left_out`` is the largest D outside the ticket.
+    """
+    from ks_core.audit.certificate import clopper_pearson
+
+    figure = sheet("Tokens on which both models agree", "Margin (p_A - p_B) / 2", height=400)
+    shown = [(low, high, n, k) for low, high, n, k in bins if n]
+    x = [(low + high) / 2 for low, high, _, _ in shown]
+    y = [k / n for _, _, n, k in shown]
+    bounds = [clopper_pearson(k, n) for _, _, n, k in shown]
+    figure.add_scatter(
+        x=x, y=y, mode="lines+markers", name="agreement", line={"color": WINNING}, marker={"size": 9},
+        error_y={"type": "data", "symmetric": False, "thickness": 1,
+                 "array": [b[1] - v for b, v in zip(bounds, y, strict=True)],
+                 "arrayminus": [v - b[0] for b, v in zip(bounds, y, strict=True)]},
+        hovertemplate="margin %{x:.2f}: %{y:.1%}<extra></extra>",
+    )  # fmt: skip
+    figure.add_bar(x=x, y=[n for _, _, n, _ in shown], name="tokens", yaxis="y2", opacity=0.35, marker={"color": MUTED},
+                   hovertemplate="%{y:,} tokens<extra></extra>")  # fmt: skip
+    figure.add_vline(x=left_out, line={"color": TUNED, "dash": "dash"})
+    figure.add_annotation(x=left_out, y=1, yref="paper", text=f"largest D left out: {left_out:.3f}", showarrow=False,
+                          yanchor="bottom", xanchor="left")  # fmt: skip
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.04])
+    figure.update_layout(
+        yaxis2={"title": "Tokens", "overlaying": "y", "side": "right", "showgrid": False, "tickformat": ",d"}
+    )
+    said = "; ".join(f"{v:.0%} at {m:.2f}" for m, v in zip(x, y, strict=True))
+    return labelled(
+        figure, "Agreement against the margin", f"Share of tokens on which both models agree, by margin: {said}."
+    )

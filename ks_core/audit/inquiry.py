@@ -1,0 +1,282 @@
+"""The audit: is the ticket real? What is asked, and what has been answered.
+
+Each panel is a question. Those of ``PANELS`` need the model and are made by the job ``audit`` (``panels``), one after the
+other, each kept when it is finished. ``controls`` is a run of the page Fine-tune with the arms that doubt the ticket.
+``calibration`` is a job of its own; ``stability`` and ``ranking`` are there at once.
+
+    workspace/audits/<pair, ticket, text and prompt>/gating.json ...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ks_core import values
+from ks_core.checkpoints import demo
+from ks_core.errors import KSLotteryError, SettingsError, TicketError
+from ks_core.jobs.resources import Resources
+from ks_core.ks.statistic import exact_pvalue
+from ks_core.signature import Signature, versions
+from ks_core.store import workspace
+from ks_core.study.scan import Scan, Study, readable
+from ks_core.tickets.stability import Run, compare, is_llama, published_runs
+from ks_core.tickets.ticket import select
+from ks_core.tuning import trainings
+from ks_core.tuning.arms import Arm
+from ks_core.tuning.plans import CorpusChoice, Plan
+from ks_core.tuning.recipes import Recipe
+
+if TYPE_CHECKING:
+    from ks_core.jobs.queue import Job
+    from ks_core.tickets.ranking import Ranking
+    from ks_core.tickets.stability import Stability
+
+#: What the job makes, in this order, and what each answers.
+PANELS = {
+    "gating": "Where in the prompt does the ticket act?",
+    "transfer": "Does it work under another prompt?",
+    "strength": "How does the effect grow with the size of the change?",
+    "certificate": "Does the ticket model predict what the embed-tuned one does?",
+}
+#: How much is spent: held-out sentences, training steps of a control, seeds of the random ones.
+BUDGETS = {"small": (24, 40, 1), "standard": (64, 80, 2), "large": (200, 150, 3)}
+#: Raised when a panel could come out differently than before.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What is audited: a pair, its ticket, and the text and prompt that it is asked about.
+
+    ``budget`` is one of ``BUDGETS``. Raises what ``Plan`` raises for settings that cannot be.
+    """
+
+    base: str = demo.BASE
+    tuned: str = demo.TUNED
+    rule: str = "alpha"
+    alpha: float = 0.05
+    k: int = 18
+    corpus: CorpusChoice = field(default_factory=CorpusChoice)
+    prompt: str = "short"
+    budget: str = "standard"
+    max_new_tokens: int = 48
+    device: str = "auto"
+    resources: Resources = field(default_factory=Resources)
+
+    def __post_init__(self) -> None:
+        if self.budget not in tuple(BUDGETS):
+            raise SettingsError(f"{str(self.budget)[:80]!r} is no budget. Expected one of: {', '.join(BUDGETS)}.")
+        # A plan checks what it shares with an audit.
+        Plan(
+            base=self.base, tuned=self.tuned, rule=self.rule, alpha=self.alpha, k=self.k, prompt=self.prompt,
+            arms=(Arm("base"),), max_new_tokens=self.max_new_tokens, device=self.device,
+            resources=self.resources,
+        )  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: ``from_dict`` takes them back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Audit:
+        """From what ``as_dict`` gave. Raises ``SettingsError`` for a field or a value that cannot be."""
+        known = values.of_fields(cls, given)
+        known["resources"] = Resources.from_dict(known.get("resources", {}))
+        return cls(**{**known, "corpus": CorpusChoice.from_dict(known.get("corpus", {}))})
+
+    @classmethod
+    def of(cls, study: Study, **choices: Any) -> Audit:
+        """The audit of a study that is open already, so that its matrices are not mapped a second time."""
+        made = cls(base=study.base_source, tuned=study.tuned_source, **choices)
+        made.__dict__["study"] = study  # where the cached property below looks first
+        return made
+
+    @cached_property
+    def study(self) -> Study:
+        return Study(self.base, self.tuned)
+
+    @property
+    def sentences(self) -> int:
+        return BUDGETS[self.budget][0]
+
+    def positions(self, scan: Scan) -> np.ndarray:
+        """The ticket, as positions in the scan. Raises ``TicketError`` when it is empty."""
+        found = select(scan, rule=self.rule, alpha=self.alpha, k=self.k)
+        if not len(found):
+            raise TicketError(
+                "The ticket is empty: no row passes the rule, so there is nothing to audit. Raise alpha, or choose the "
+                "ticket by count."
+            )
+        return found
+
+    def controls(self, rows: tuple[int, ...]) -> Plan:
+        """The run whose arms doubt the ticket: given, copied, trained, one structural row, and random ones.
+
+        ``rows`` is the structural row (the newline, where the vocabulary has it).
+        """
+        sentences, steps, seeds = BUDGETS[self.budget]
+        recipe = Recipe(steps=steps, learning_rate=1e-2, schedule="linear")
+        arms = [Arm("base"), Arm("tuned"), Arm("transfer"), Arm("partial", recipe=recipe)]
+        if rows:
+            token = readable(self.study.token_strings(), rows[0])
+            arms.append(Arm("rows", tokens=rows, recipe=recipe, label=f"Row {token}"))
+        arms += [Arm("matched", seed=s, recipe=replace(recipe, seed=s)) for s in range(seeds)]
+        arms += [Arm("random", seed=s, recipe=replace(recipe, seed=s)) for s in range(seeds)]
+        arms += [Arm("frequent", recipe=recipe), Arm("prompt", recipe=recipe), Arm("noise")]
+        return Plan(
+            base=self.base, tuned=self.tuned, rule=self.rule, alpha=self.alpha, k=self.k, corpus=self.corpus,
+            prompt=self.prompt, arms=tuple(arms), sentences=sentences, max_new_tokens=self.max_new_tokens,
+            device=self.device, resources=self.resources,
+        )  # fmt: skip
+
+    def folder(self) -> Path:
+        """Where the panels are kept: by content, so that a changed checkpoint has none."""
+        key = {
+            **self.study.key, "rule": self.rule, "alpha": self.alpha, "k": self.k, "corpus": asdict(self.corpus),
+            "prompt": self.prompt, "sentences": self.sentences, "max_new_tokens": self.max_new_tokens, "audit": VERSION,
+            **({"precision": self.resources.precision} if self.resources.precision != "float32" else {}),
+        }  # fmt: skip
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+        return workspace.home() / "audits" / name
+
+    def panel(self, name: str) -> dict[str, Any] | None:
+        """A finished panel as plain values; ``None`` when it was not made."""
+        found = workspace.read_json(self.folder() / f"{name}.json")
+        return found if isinstance(found, dict) else None
+
+    def run(self) -> Job | None:
+        """The newest finished run of Fine-tune on this pair, ticket, text and prompt that has the ticket and the base, and
+        that scored at least as many sentences as the budget asks for."""
+        from ks_core.jobs.queue import all_jobs
+
+        pair = f"base:{self.study.base.label}@{self.study.base.content_hash[:12]}"
+        given = f"tuned:{self.study.tuned.label}@{self.study.tuned.content_hash[:12]}"
+        for job in all_jobs("tune"):
+            if job.state != "done":
+                continue
+            try:
+                plan, summary = Plan.from_dict(job.request["parameters"]), job.result
+            except KSLotteryError:  # of an older version, or damaged
+                continue
+            kinds = {a["kind"] for a in summary["arms"] if not a["error"]}
+            precise = plan.resources.precision == self.resources.precision
+            same = precise and (plan.rule, plan.prompt, plan.corpus) == (self.rule, self.prompt, self.corpus)
+            chosen = plan.k == self.k if self.rule == "count" else plan.alpha == self.alpha
+            is_pair = all(part in summary["signature"].split("|") for part in (pair, given))
+            enough = plan.sentences == 0 or plan.sentences >= self.sentences
+            if same and chosen and enough and is_pair and {"base"} < kinds and kinds & {"partial", "transfer"}:
+                return job
+        return None
+
+    @property
+    def signature(self) -> Signature:
+        """From what the panels of the job come."""
+        return self.study.signature.with_fields(
+            rule=self.rule, alpha=self.alpha if self.rule != "count" else "-", k=self.k if self.rule == "count" else "-",
+            corpus=self.corpus.name, prompt=self.prompt, sentences=self.sentences, max_new_tokens=self.max_new_tokens,
+            **Resources(precision=self.resources.precision).facts(), **versions("torch", "transformers", "sacrebleu"),
+        )  # fmt: skip
+
+
+def stability(audit: Audit, scan: Scan) -> Stability | None:
+    """The ticket beside those of other trainings of its base that are known (the demo's runs; the same arm in other runs
+    of Fine-tune); beside the published ones where the vocabulary is LLaMA's.
+
+    ``None`` for a pair that has nothing to be compared with.
+    """
+    training = _training(audit)
+    siblings = trainings.others(training) if training else []
+    if training and siblings:
+        runs = []
+        for one in sorted([training, *siblings], key=lambda t: t.name):
+            other = scan if one is training else Study(audit.base, one.source).scan()
+            positions = select(other, rule=audit.rule, alpha=audit.alpha, k=audit.k)
+            runs.append(Run.from_scan(one.name, other, positions, one.facets))
+        if audit.base == demo.BASE and training.source.startswith("demo:"):
+            runs += [_kept(audit, name, test) for name, test in demo.kept_tests().items()]
+        return compare(runs)
+    if is_llama(audit.study.base.vocabulary):
+        own = Run.from_scan("this pair", scan, audit.positions(scan), {})
+        return compare([own, *published_runs(audit.study.base.vocabulary)])
+    return None
+
+
+def _kept(audit: Audit, name: str, test: demo.KeptTest) -> Run:
+    """A run of the demo of which only the test is kept, with the ticket of p < alpha, or of its k largest D."""
+    order = np.lexsort((test.token_ids, -test.l2, -test.statistic))
+    size = audit.k
+    if audit.rule != "count":
+        size = int((exact_pvalue(test.statistic, test.dim) < audit.alpha).sum())
+    base = f"{audit.study.base.label}@{audit.study.base.content_hash[:12]}"
+    return Run(
+        name, tuple(test.token_ids[order[:size]].tolist()), test.token_ids, test.statistic, test.l2,
+        np.ones(len(order), bool), trainings.of(f"demo:{name}").facets, base,  # type: ignore[union-attr]
+    )  # fmt: skip
+
+
+def _training(audit: Audit) -> trainings.Training | None:
+    """The training behind the tuned checkpoint, if it began at this audit's base."""
+    found = trainings.of(audit.tuned)
+    if found is None or (found.base_source != audit.base and found.base != audit.study.base.content_hash[:12]):
+        return None
+    return found
+
+
+def optimizer_sentence(audit: Audit, scan: Scan) -> str:
+    """What dense Adam does to the list, on the demo's own pair of runs; empty for any other pair."""
+    from ks_core.tickets.ranking import spearman
+
+    counts, test = trainings.counts(demo.TUNED), demo.kept_tests().get("en-fr-adam")
+    if (audit.base, audit.tuned) != (demo.BASE, demo.TUNED) or counts is None or test is None:
+        return ""
+    said = []
+    changed = np.nonzero(scan.changed)[0]
+    for name, ids, statistic, shift in (
+        ("row-wise Adam", scan.token_ids[changed], scan.statistic[changed], scan.l2[changed]),
+        ("dense Adam", test.token_ids, test.statistic, test.l2),
+    ):
+        often = np.array([counts.get(int(i), 0) for i in ids])
+        top = np.lexsort((ids, -shift, -statistic))[:18]
+        rho, _ = spearman(statistic, often)
+        said.append(f"with {name} rank correlation {rho:.2f}, median count {np.median(often[top]):.0f}")
+    return (
+        f"The same training with another optimizer, D against training count and how often the 18 rows of largest D were "
+        f"trained: {'; '.join(said)}. Dense Adam goes on moving rows that were seen a few times, and they fill the top."
+    )
+
+
+def ranking(audit: Audit, scan: Scan) -> Ranking | None:
+    """What explains D, where it is known how the checkpoint was trained (``trainings.of``); ``None`` elsewhere, and where
+    fewer rows changed than a regression needs."""
+    from ks_core.tickets.ranking import FEWEST, explain
+
+    training = _training(audit)
+    met = trainings.seen(training) if training else None
+    if met is None or int(scan.changed.sum()) < FEWEST:
+        return None
+    return explain(audit.study, scan, met.counts, prompt_ids=met.prompt_ids, first_step=met.first, last_step=met.last)
+
+
+def second_seed(audit: Audit) -> Study | None:
+    """The same training with another seed, where there is one."""
+    training = _training(audit)
+    other = trainings.second_seed(training) if training else None
+    return Study(audit.base, other.source) if other else None
+
+
+def structural_row(audit: Audit) -> tuple[int, ...]:
+    """The newline's id, or the colon's: a row of the prompt's frame. Empty where the vocabulary has neither."""
+    vocabulary = audit.study.base.vocabulary
+    for text in ("\n", ":") if vocabulary else ():
+        found = vocabulary.ids_of(text)  # type: ignore[union-attr]
+        if found:
+            return (found[0],)
+    return ()

@@ -1,0 +1,144 @@
+"""Reading one tensor of a safetensors file as a memory map, with nothing but NumPy.
+
+The layout (https://huggingface.co/docs/safetensors): eight bytes with the length of a header, the header
+(JSON: name -> dtype, shape, data_offsets), then the data. Everything in the header is checked before it
+is believed, because the file may come from anywhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ks_core.checkpoints.folders import listed
+from ks_core.checkpoints.matrices import ArrayMatrix, MappedMatrix
+from ks_core.errors import CheckpointError
+
+#: The format's own bound on a header.
+LONGEST_HEADER = 100_000_000
+#: Real tensors have up to 5; multiplying the sizes of a million would take hours.
+MOST_DIMENSIONS = 32
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where a tensor lies: dtype as the format names it, shape, and its bytes in the file."""
+
+    name: str
+    stored: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor that the file's header names. Raises ``CheckpointError`` for a file that is none."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            first = file.read(8)
+            length = int.from_bytes(first, "little")
+            if len(first) < 8 or not 2 <= length <= LONGEST_HEADER:
+                raise CheckpointError(
+                    f"{path} is no safetensors file ({size:,} bytes, no header). Expected a file "
+                    "saved by safetensors; download or save it again."
+                )
+            if 8 + length > size:
+                raise CheckpointError(
+                    f"{path} is cut short: its header claims {length:,} bytes, the file has "
+                    f"{size:,}. Download it again."
+                )
+            header = json.loads(file.read(length), object_pairs_hook=_no_duplicates)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
+    except _NamedTwice:
+        raise CheckpointError(
+            f"{path} names a tensor twice in its header. It is damaged or made to deceive; do not use it."
+        ) from None
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError):
+        raise CheckpointError(f"{path} is no safetensors file: its header is not JSON. Save it again.") from None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path} is no safetensors file: its header is no table of tensors.")
+    found = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        found[name] = _checked(path, name, entry, 8 + length, size)
+    spans = sorted((t.start, t.stop, t.name) for t in found.values() if t.stop > t.start)
+    for (_, end, one), (start, _, other) in itertools.pairwise(spans):
+        if start < end:
+            raise CheckpointError(f"{path} is damaged: the tensors {listed([one, other])} overlap. Download it again.")
+    return found
+
+
+def matrix(path: Path, tensor: Tensor) -> ArrayMatrix:
+    """A two-dimensional tensor as a matrix over a memory map. Raises ``CheckpointError`` when it is none."""
+    if tensor.stored not in DTYPES:
+        raise CheckpointError(
+            f"{tensor.name} in {path} is stored as {tensor.stored}. Expected one of "
+            f"{', '.join(DTYPES)}: convert the checkpoint first."
+        )
+    if len(tensor.shape) != 2:
+        raise CheckpointError(
+            f"{tensor.name} in {path} has the shape {list(tensor.shape)}. An embedding has two "
+            "dimensions, (tokens, values)."
+        )
+    dtype = DTYPES[tensor.stored]
+    storage = np.dtype("<u2" if dtype == "bfloat16" else dtype).newbyteorder("<")
+    if 0 in tensor.shape:
+        return ArrayMatrix(np.zeros(tensor.shape, storage), dtype)
+    try:
+        mapped = np.memmap(path, storage, "r", tensor.start, tensor.shape)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}. It may have changed meanwhile; try again.") from None
+    return MappedMatrix(mapped, dtype, path)
+
+
+def _checked(path: Path, name: str, entry: object, data: int, size: int) -> Tensor:
+    wrong = CheckpointError(
+        f"{path} is damaged: its header describes {listed([name])!r} in a way that cannot be. Download or save it again."
+    )
+    if not isinstance(entry, dict):
+        raise wrong
+    shape, offsets, stored = entry.get("shape"), entry.get("data_offsets"), entry.get("dtype")
+    if not (
+        isinstance(shape, list)
+        and len(shape) <= MOST_DIMENSIONS
+        and all(type(n) is int and 0 <= n < 1 << 48 for n in shape)
+        and isinstance(offsets, list)
+        and len(offsets) == 2
+        and all(type(n) is int for n in offsets)
+        and 0 <= offsets[0] <= offsets[1]
+        and isinstance(stored, str)
+    ):
+        raise wrong
+    start, stop = data + offsets[0], data + offsets[1]
+    if stop > size:
+        raise CheckpointError(
+            f"{path} is cut short: {listed([name])} should end at byte {stop:,}, the file has {size:,}. Download it again."
+        )
+    count = 1
+    for n in shape:
+        count *= n
+    if stored in ITEM_BYTES and stop - start != count * ITEM_BYTES[stored]:
+        raise wrong
+    return Tensor(name, stored, tuple(shape), start, stop)
+
+
+def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _NamedTwice
+    return found
+
+
+class _NamedTwice(Exception):
+    """A header that names one thing twice: two readers could take two different tensors from it."""

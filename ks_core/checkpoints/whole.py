@@ -1,0 +1,63 @@
+"""Whether a source is a whole model, or weights alone. No torch here: pages ask before they offer a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ks_core.checkpoints.adapters import changes_more
+from ks_core.checkpoints.opening import HUB_ID, Checkpoint, open_checkpoint
+from ks_core.errors import ModelError
+
+#: Files of which one holds a tokenizer's vocabulary.
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
+
+
+def check(source: str) -> None:
+    """Raise ``ModelError`` when a source is weights alone, which the KS test can read and nothing can run.
+
+    A look at the names of files: cheap enough for a page, and before a run is begun.
+    """
+    under = root(open_checkpoint(source))
+    if under.path.suffix == ".gguf" or is_on_hub(under):
+        return
+    folder = under.path if under.path.is_dir() else under.path.parent
+    lacking = [] if (folder / "config.json").is_file() else ["config.json"]
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        lacking.append("a tokenizer (such as tokenizer.json)")
+    if lacking:
+        raise ModelError(
+            f"{under.label} lacks {' and '.join(lacking)}. The KS test reads the weights alone; tuning, translating and the audit "
+            "need the whole model, as transformers saves it. Put the files beside the weights."
+        )
+
+
+def root(checkpoint: Checkpoint) -> Checkpoint:
+    """The model under all adapters."""
+    while checkpoint.base is not None:
+        checkpoint = checkpoint.base
+    return checkpoint
+
+
+def adapters_of(checkpoint: Checkpoint) -> list[Path]:
+    """The folders of the adapters over that model, the innermost first."""
+    found: list[Path] = []
+    while checkpoint.base is not None:
+        found.insert(0, checkpoint.path)
+        checkpoint = checkpoint.base
+    return found
+
+
+def is_rows_over(checkpoint: Checkpoint, base: Checkpoint) -> bool:
+    """Whether a checkpoint is ``base`` but for embedding rows that adapters lay over it: then one model serves for both."""
+    return (
+        checkpoint.base is not None
+        and base.base is None
+        and root(checkpoint).path == base.path
+        and checkpoint.matrix.shape == base.matrix.shape
+        and not any(changes_more(folder) for folder in adapters_of(checkpoint))
+    )
+
+
+def is_on_hub(checkpoint: Checkpoint) -> bool:
+    """Whether it came from the hub by its id; then only the embedding's shard is sure to be here."""
+    return bool(HUB_ID.fullmatch(checkpoint.source)) and not Path(checkpoint.source).exists()

@@ -1,0 +1,167 @@
+"""The commands ``scan`` and ``ticket``: the test of a pair, and its winners as an adapter."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ks_core.commands.progress_line import Line
+from ks_core.errors import SettingsError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE_FORMATS = (".csv", ".parquet", ".json")
+
+
+def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``scan`` takes."""
+    parser.add_argument("base", help="checkpoint before tuning: folder, file, hub id, or demo:base")
+    parser.add_argument("tuned", help="checkpoint after tuning, or an adapter: folder, file, hub id, or demo:en-fr")
+    parser.add_argument("--alpha", type=float, default=0.05, help="a row wins when its p-value is below (default 0.05)")
+    parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu (default auto)")
+    parser.add_argument("--output", metavar="FILE", help="write a row per token to FILE: .csv, .parquet or .json")
+    parser.add_argument("--top", type=int, default=20, metavar="N", help="print the N largest shifts (default 20)")
+    parser.add_argument("--layers", action="store_true", help="test every tensor, not only the embedding")
+    parser.add_argument("--processes", type=int, default=1, help="with --layers: processes that share the tensors, "
+                        "a GPU each where there are (default 1)")  # fmt: skip
+
+
+def add_ticket_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``ticket`` takes."""
+    parser.add_argument("base")
+    parser.add_argument("tuned")
+    parser.add_argument("folder", help="folder to write; it must not exist or be empty")
+    parser.add_argument("--rule", default="alpha", help="alpha, bonferroni, benjamini-hochberg or count")
+    parser.add_argument("--alpha", type=float, default=0.05)
+    parser.add_argument("--k", type=int, default=18, help="how many rows, with --rule count (default 18)")
+    parser.add_argument("--device", default="auto")
+
+
+def scan(options: argparse.Namespace) -> int:
+    """``scan``: a summary, and with ``--output`` a table of all rows."""
+    from ks_core.study.scan import Study, check_alpha
+
+    alpha = check_alpha(options.alpha)
+    output = _table_path(options.output) if options.output else None
+    if options.layers:
+        return _scan_layers(options, alpha, output)
+    study = Study(options.base, options.tuned, options.device)
+    line = Line("rows")
+    scan = study.scan(lambda done, total: line(done, total, "testing rows"))
+    winners = scan.winners(alpha)
+    print(f"base     {study.base.label}: {study.base.kind}, {_shape(study.base)}")
+    print(f"tuned    {study.tuned.label}: {study.tuned.kind}, {_shape(study.tuned)}")
+    for note in study.pair.notes:
+        print(f"note     {note}")
+    if scan.note:
+        print(f"note     {scan.note}")
+    if not scan.changed.any():
+        print("result   The two are identical: every D is 0, every p is 1, and the ticket is empty.")
+    else:
+        print(
+            f"result   {int(scan.changed.sum()):,} of {len(winners):,} rows changed; {int(winners.sum()):,} have "
+            f"p < {alpha:g} ({_critical(scan.dim, alpha)})"
+        )
+    order = scan.order()
+    top = order[scan.changed[order]][: max(options.top, 0)]
+    if len(top):
+        print(f"\n{'rank':>4}  {'id':>7}  {'D':>7}  {'p':>9}  {'shift':>8}  token")
+    for rank, i in enumerate(top, 1):
+        mark = "*" if winners[i] else " "
+        print(
+            f"{rank:>4}{mark} {int(scan.token_ids[i]):>7}  {scan.statistic[i]:>7.4f}  {scan.pvalue[i]:>9.3g}  "
+            f"{scan.l2[i]:>8.4f}  {study.token_string(int(scan.token_ids[i]))}"
+        )
+    signature = scan.signature.with_fields(alpha=f"{alpha:g}")
+    how = "from the cache" if scan.from_cache else f"{scan.seconds:.2f} s on {scan.device}"
+    print(f"\n{how}\nsignature  {signature}")
+    if output:
+        from ks_core.study.scan import table
+
+        write_table(table(study, scan, alpha), output, str(signature))
+        print(f"wrote {output} ({len(winners):,} rows)")
+    return 0
+
+
+def _scan_layers(options: argparse.Namespace, alpha: float, output: Path | None) -> int:
+    from ks_core.study.layers import scan_layers, table
+
+    line = Line("MB")
+    scan = scan_layers(
+        options.base,
+        options.tuned,
+        device=options.device,
+        processes=options.processes,
+        report=lambda done, total, name: line(done / 1e6, total / 1e6, "testing tensors"),
+    )
+    for note in scan.left_out:
+        print(f"left out  {note}")
+    frame = table(scan, alpha)
+    touched = frame[frame.changed > 0].sort_values(["share_below_alpha", "largest_D"], ascending=False)
+    size = sum(t.bytes for t in scan.tensors)
+    print(
+        f"{len(touched):,} of {len(frame):,} tensors changed ({size / 1e6:,.0f} MB in {scan.seconds:.1f} s, {scan.reused:,} tensors "
+        "equal or from the cache)"
+    )
+    if len(touched):
+        print(f"\n{'rows':>8}  {'changed':>8}  {'p < ' + format(alpha, 'g'):>9}  {'largest D':>9}  tensor")
+    for _, row in touched.head(max(options.top, 0)).iterrows():
+        print(
+            f"{row.rows:>8,}  {row.changed:>8.1%}  {row.share_below_alpha:>9.1%}  {row.largest_D:>9.4f}  {row.tensor}"
+        )
+    signature = scan.signature.with_fields(alpha=f"{alpha:g}")
+    print(f"\nsignature  {signature}")
+    if output:
+        write_table(frame, output, str(signature))
+        print(f"wrote {output} ({len(frame):,} tensors)")
+    return 0
+
+
+def ticket(options: argparse.Namespace) -> int:
+    """``ticket``: choose rows by a rule and write them as an adapter."""
+    from ks_core.study.scan import Study
+    from ks_core.tickets.ticket import select, ticket_of
+
+    folder = Path(options.folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingsError(f"{folder} exists already and is not an empty folder. Name a new one.")
+    study = Study(options.base, options.tuned, options.device)
+    scan = study.scan()
+    positions = select(scan, rule=options.rule, alpha=options.alpha, k=options.k)
+    ticket = ticket_of(study, scan, positions, rule=options.rule, alpha=options.alpha)
+    ticket.save(folder)
+    print(f'wrote {folder}: {len(ticket)} rows. Load it with peft:\n  PeftModel.from_pretrained(model, "{folder}")')
+    return 0
+
+
+def _table_path(name: str) -> Path:
+    path = Path(name)
+    if path.suffix not in TABLE_FORMATS:
+        raise SettingsError(f"{name} ends in {path.suffix or 'nothing'}. Expected one of: {', '.join(TABLE_FORMATS)}.")
+    if not path.parent.is_dir():
+        raise SettingsError(f"The folder {path.parent} does not exist. Create it, or name another output file.")
+    return path
+
+
+def write_table(frame: pd.DataFrame, path: Path, signature: str) -> None:
+    """Write a table with its signature to a .csv, .parquet or .json file."""
+    from ks_core.study.export import table_bytes
+
+    try:
+        path.write_bytes(table_bytes(frame, path.suffix, signature))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}. Name another output file.") from None
+
+
+def _shape(checkpoint: Any) -> str:
+    rows, width = checkpoint.shape
+    return f"{rows:,} rows of {width:,}, {checkpoint.dtype}"
+
+
+def _critical(dim: int, alpha: float) -> str:
+    from ks_core.ks.statistic import critical_value
+
+    value = critical_value(dim, alpha)
+    return f"D >= {value:.4f}" if value <= 1 else f"no D can reach that with rows of {dim}"

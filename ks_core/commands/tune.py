@@ -1,0 +1,237 @@
+"""The commands ``tune`` and ``evaluate``: what the page Fine-tune does, without a browser.
+
+``tune`` starts the same job as the page and follows it, so that a run begun here is seen there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ks_core.checkpoints import demo, whole
+from ks_core.commands import corpus_options, resource_options
+from ks_core.commands.progress_line import finish, follow
+from ks_core.errors import JobError, SettingsError, TicketError
+from ks_core.jobs import queue
+from ks_core.jobs.handle import duration
+from ks_core.store import workspace
+
+if TYPE_CHECKING:
+    from ks_core.jobs.cluster import Allocation
+    from ks_core.tuning.plans import Plan
+
+#: Imported late elsewhere; here only for its names in the help.
+ARM_HELP = (
+    "arms by comma: base, tuned, embed, partial, transfer, rows, frequent, matched, random, prompt, noise, lora, full; "
+    "settings after colons, as in matched:seed=1:steps=40"
+)
+
+
+def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``tune``."""
+    parser.add_argument("base", nargs="?", default=demo.BASE, help="checkpoint before tuning (default demo:base)")
+    parser.add_argument("tuned", nargs="?", default="", help="tuned checkpoint whose ticket is used; left out: the "
+                        "ticket comes from this run's arm embed")  # fmt: skip
+    parser.add_argument("--arms", default="base,tuned,transfer,partial,matched", help=ARM_HELP)
+    parser.add_argument("--rows", action="append", default=[], metavar="TOKEN", help="a token (its text or id) for "
+                        "the arm rows; give the option once per token")  # fmt: skip
+    parser.add_argument("--rule", default="alpha", help="alpha, bonferroni, benjamini-hochberg or count")
+    parser.add_argument("--alpha", type=float, default=0.05)
+    parser.add_argument("--k", type=int, default=18, help="rows of the ticket, with --rule count (default 18)")
+    parser.add_argument("--steps", type=int, help="training steps of every arm that does not say its own")
+    parser.add_argument("--batch-size", type=int, help="pairs in a step")
+    parser.add_argument("--learning-rate", type=float, help="of every arm that does not say its own")
+    parser.add_argument("--seed", type=int, help="order of the batches")
+    parser.add_argument("--sweep", default="", metavar="ALPHAS", help="score Partial Transfer at these alphas too, "
+                        "such as 0.001,0.01,0.1")  # fmt: skip
+    parser.add_argument("--output", metavar="FOLDER", help="copy the finished run there")
+    parser.add_argument("--resume", metavar="RUN", help="go on with a run that was interrupted")
+    parser.add_argument("--background", action="store_true", help="start it and return")
+    parser.add_argument("--measure", action="store_true", help="only say how long it takes; measure that first, here or on "
+                        "the cluster, where it was not")  # fmt: skip
+    corpus_options.add_arguments(parser)
+
+
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``evaluate``."""
+    parser.add_argument("checkpoints", nargs="+", help="what to score; the first is what the others are compared with")
+    parser.add_argument("--output", metavar="FILE", help="write scores and translations to a .json file")
+    corpus_options.add_arguments(parser)
+
+
+def plan_of(options: argparse.Namespace) -> Any:
+    """The ``Plan`` that the options describe."""
+    from ks_core.tuning.arms import parse_arm
+    from ks_core.tuning.plans import Plan
+
+    recipe = {
+        name: value
+        for name in ("steps", "batch_size", "learning_rate", "seed")
+        if (value := getattr(options, name)) is not None
+    }
+    rows = rows_of(options.base, options.rows) if options.rows else []
+    try:
+        sweep = tuple(float(a) for a in options.sweep.split(",") if a.strip())
+    except ValueError:
+        raise SettingsError(f"--sweep is {options.sweep!r}. Expected numbers, such as 0.001,0.01,0.1.") from None
+    return Plan(
+        base=options.base, tuned=options.tuned, rule=options.rule, alpha=options.alpha, k=options.k,
+        corpus=corpus_options.corpus_of(options), prompt=options.prompt.replace("\\n", "\n"),
+        arms=tuple(parse_arm(text, rows, **recipe) for text in options.arms.split(",") if text.strip()),
+        sentences=options.sentences, max_new_tokens=options.max_new_tokens, beams=options.beams, sweep=sweep,
+        device=options.device, resources=resource_options.resources_of(options),
+    )  # fmt: skip
+
+
+def rows_of(base: str, words: Sequence[str]) -> list[int]:
+    """Token ids for words of the command line: an id, or a token's text (``\\n`` is the newline).
+
+    Raises ``TicketError`` for a text that is no single token of the base's vocabulary.
+    """
+    from ks_core.checkpoints.opening import open_checkpoint
+
+    vocabulary = open_checkpoint(base).vocabulary
+    ids = []
+    for word in words:
+        if word.isdecimal():
+            ids.append(int(word))
+            continue
+        text = word.replace("\\n", "\n")
+        found = vocabulary.ids_of(text) if vocabulary else []
+        if not found:
+            raise TicketError(
+                f"{word!r} is no token of {base}. Name one as the page Winning tokens shows it, or give its id."
+            )
+        ids.append(found[0])
+    return ids
+
+
+def tune(options: argparse.Namespace) -> int:
+    """Start a run (or resume one), follow it, print its table."""
+    if options.resume:
+        job = queue.resume(queue.find(options.resume))
+    else:
+        plan = plan_of(options)
+        have(plan.base, plan.tuned)
+        label = f"{len(plan.arms)} arms on {plan.corpus.name}"
+        allocation = resource_options.allocation_of(options)
+        if options.measure:
+            return measure(plan, options, allocation)
+        resource_options.say_what_it_takes(plan, allocation)
+        job = queue.submit(
+            "tune", plan.as_dict(), label=label, device=resource_options.device_of(options), allocation=allocation
+        )
+    print(f"run {job.id}", flush=True)
+    if options.background:
+        print(
+            f"It goes on by itself. Follow it on the page Fine-tune, or with: python -m ks_core tune --resume {job.id}"
+        )
+        return 0
+    try:
+        state = follow(job)
+    except KeyboardInterrupt:
+        job.cancel()
+        print("\nstopping; what was finished is kept", file=sys.stderr)
+        job.wait(120)
+        print(f"Go on with: python -m ks_core tune --resume {job.id}", file=sys.stderr)
+        raise
+    if state != "done":
+        raise JobError(job.error or f"The run was {state}. Go on with: python -m ks_core tune --resume {job.id}")
+    print("\n".join(table_lines(job.result)))
+    if options.output:
+        shutil.copytree(job.folder, options.output, dirs_exist_ok=True)
+        print(f"copied to {options.output}")
+    return 0
+
+
+def measure(plan: Plan, options: argparse.Namespace, allocation: Allocation | None) -> int:
+    """Say how long a plan takes, and start nothing of it; measure first where that was not done."""
+    from ks_core.tuning import estimates
+
+    if estimates.known(plan, allocation) is None:
+        finish(queue.submit(
+            "estimate", plan.as_dict(), label="Measuring", device=resource_options.device_of(options),
+            allocation=allocation,
+        ))  # fmt: skip
+    rates = estimates.known(plan, allocation)
+    if rates is None:
+        raise JobError(f"What was measured is not in {workspace.home()}. Measure again.")
+    corpus = plan.corpus.load()
+    for name, spent in estimates.seconds(plan, corpus, rates):
+        print(f"{name}: {duration(spent)}")
+    print(estimates.sentence(plan, corpus, rates, allocation))
+    return 0
+
+
+def have(*sources: str) -> None:
+    """Raise an error for people before a run is begun in which every arm would fail."""
+    for source in filter(None, sources):
+        if not source.startswith("demo"):  # prepared by the run itself
+            whole.check(source)
+
+
+def table_lines(summary: dict[str, Any]) -> list[str]:
+    """The comparison as a Markdown table, its notes and its signature."""
+    lines = [
+        "| arm | rows | trained values | BLEU raw | BLEU first line | BLEU prompt restart | chrF raw | chrF first line | stops | length | seconds |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for arm in summary["arms"]:
+        if arm["error"]:
+            lines.append(f"| {arm['name']} | - | - | {arm['error']} | | | | | | | |")
+            continue
+        e = arm["evaluation"]
+        bleu = [e["scores"][rule]["bleu"] for rule in ("raw", "first_line", "prompt_restart")]
+        seconds = arm.get("training_seconds", 0) + arm["translating_seconds"]
+        lines.append(
+            f"| {arm['name']} | {len(arm.get('rows', [])) or '-'} | {arm['trainable']:,} | "
+            + " | ".join(f"{s['value']:.2f} [{s['low']:.1f}, {s['high']:.1f}]" for s in bleu)
+            + f" | {e['scores']['raw']['chrf']['value']:.1f} | {e['scores']['first_line']['chrf']['value']:.1f} | "
+            f"{e['stop_rate']:.0%} | {e['mean_length']:.0f} | {seconds:.0f} |"
+        )
+    for baseline, rules in summary["significance"].items():
+        for name, found in rules["first_line"].items():
+            b = found["bleu"]
+            lines.append(f"first line, {name} against {baseline}: BLEU {b['difference']:+.2f}, p = {b['pvalue']:.3g}")
+    for point in summary["sweep"]:
+        e = point["evaluation"]["scores"]
+        lines.append(
+            f"alpha {point['alpha']:g}: {point['rows']:,} rows transferred, BLEU {e['raw']['bleu']['value']:.2f} raw, "
+            f"{e['first_line']['bleu']['value']:.2f} first line, chrF {e['first_line']['chrf']['value']:.1f}"
+        )
+    lines += [f"note: {note}" for note in summary["notes"]]
+    return [*lines, f"signature  {summary['signature']}"]
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Score checkpoints as they are: the job ``evaluate``, followed to its table."""
+    from ks_core.tuning.exam import Exam
+
+    if options.output and Path(options.output).suffix != ".json":
+        raise SettingsError(f"{options.output} does not end in .json. Name a .json file.")
+    exam = Exam(
+        tuple(options.checkpoints), corpus_options.corpus_of(options), options.prompt.replace("\\n", "\n"), options.sentences,
+        options.max_new_tokens, options.beams, options.device, resource_options.resources_of(options),
+    )  # fmt: skip
+    exam.corpus.load()  # what is wrong with the text is said before anything starts
+    have(*exam.sources)
+    allocation = resource_options.allocation_of(options)
+    resource_options.say_what_it_takes(exam.as_plan(), allocation)
+    job = queue.submit(
+        "evaluate", exam.as_dict(), label=f"{len(exam.sources)} checkpoints on {exam.corpus.name}",
+        device=resource_options.device_of(options), allocation=allocation,
+    )  # fmt: skip
+    finish(job)
+    print("\n".join(table_lines(job.result)))
+    if options.output:
+        try:
+            Path(options.output).write_text(json.dumps(job.result, ensure_ascii=False, indent=1), encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(f"{options.output} cannot be written: {error.strerror}. Name another file.") from None
+        print(f"wrote {options.output}")
+    return 0

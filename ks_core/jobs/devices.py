@@ -1,0 +1,78 @@
+"""What this machine computes on: cuda, mps or the CPU, how many of each, and how much memory is free there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from ks_core.errors import SettingsError
+
+#: What can be asked for; ``torch:cpu`` is torch on the CPU, to try there what a GPU does.
+NAMES = ("auto", "cuda", "mps", "cpu", "torch:cpu")
+
+
+def available() -> list[str]:
+    """The devices of this machine, the fastest first. Imports torch only where it is installed."""
+    try:
+        import torch
+    except ImportError:
+        return ["cpu"]
+    found = []
+    if torch.cuda.is_available():
+        found.append("cuda")
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def select(name: str = "auto") -> str:
+    """The device for a wish: ``auto`` takes cuda, then mps, then cpu.
+
+    Raises ``SettingsError`` for an unknown name or a device that this machine lacks.
+    """
+    if name in ("cpu", "torch:cpu"):
+        return name  # always there: no need to wait for torch to be imported
+    if name not in NAMES and not name.startswith("cuda:"):
+        raise SettingsError(f"{name!r} is no device. Expected one of: {', '.join(NAMES)}.")
+    found = available()
+    if name == "auto":
+        return found[0]
+    if name.partition(":")[0] not in found:
+        raise SettingsError(f"This machine has no {name}. It has: {', '.join(found)}.")
+    return name
+
+
+def count(device: str) -> int:
+    """How many there are of a kind of device: GPUs, or the cores that this process may use."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.device_count()
+    if device != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether a device computes in bfloat16 by itself; older GPUs do not."""
+    if not device.startswith("cuda"):
+        return True
+    import torch
+
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def free_memory(device: str = "cpu") -> int:
+    """Bytes that could be taken on a device now. On the CPU a container's own limit counts too."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):  # "max" means no limit
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    return max(free, 0)

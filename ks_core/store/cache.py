@@ -1,0 +1,178 @@
+"""Results on disk, found again by what they were computed from.
+
+An entry's name is a hash of everything that decides its content: the kind of result, the content
+hashes of what went in, the parameters, and the version of the code that computes it. So a copied
+checkpoint finds its results again, and a changed one does not.
+
+    >>> cache = Cache(folder)
+    >>> cache.store("scan", {"base": "ab", "tuned": "cd"}, {"counts": counts}, {"seconds": 0.2})
+    >>> entry = cache.load("scan", {"base": "ab", "tuned": "cd"})
+
+One file holds one entry: a safetensors file whose header carries the key, a JSON note and a checksum.
+Files are written under another name and renamed, so several processes can share a cache; a file that
+is damaged is removed and counts as absent. Past ``limit`` bytes, what was not read longest leaves first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ks_core.errors import SettingsError
+from ks_core.store import workspace
+
+log = logging.getLogger(__name__)
+
+#: Bytes kept at most, unless ``KS_LOTTERY_CACHE_BYTES`` says otherwise.
+DEFAULT_LIMIT = 4 << 30
+
+
+def _limit() -> int:
+    """Bytes of the setting. Raises ``SettingsError`` for what is no number of them."""
+    named = os.environ.get("KS_LOTTERY_CACHE_BYTES", str(DEFAULT_LIMIT))
+    if not named.isascii() or not named.isdecimal() or int(named[:20]) < 1:
+        raise SettingsError(
+            f"KS_LOTTERY_CACHE_BYTES is {named[:80]!r}. Expected a number of bytes, such as 4000000000."
+        )
+    return int(named[:20])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A result that was found: its arrays by name, and its note (plain JSON values)."""
+
+    arrays: dict[str, np.ndarray]
+    note: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is known of an entry without reading it."""
+
+    kind: str
+    path: Path
+    bytes: int
+    used: float
+
+
+class Cache:
+    """A folder of results. Creating the object touches nothing on disk."""
+
+    def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
+        self._folder = folder
+        self.limit = limit or _limit()
+
+    @property
+    def folder(self) -> Path:
+        return self._folder or workspace.home() / "cache"
+
+    def path(self, kind: str, key: Mapping[str, Any]) -> Path:
+        """The file that holds this result, whether it is there or not."""
+        text = json.dumps([kind, key], sort_keys=True, separators=(",", ":"))
+        return self.folder / kind / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
+
+    def load(self, kind: str, key: Mapping[str, Any]) -> Entry | None:
+        """The result for this key, or ``None``. A damaged file is removed on the way."""
+        path = self.path(kind, key)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        try:
+            entry = _decode(data, kind, key)
+        except Exception as error:  # whatever a damaged file makes the parser say, it means the same
+            log.warning("The cached result %s is damaged (%s); it is removed and computed again.", path.name, error)
+            path.unlink(missing_ok=True)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # read just now: leaves last
+        return entry
+
+    def store(
+        self, kind: str, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray], note: Mapping[str, Any]
+    ) -> bool:
+        """Keep a result. ``False``, with a line in the log, when the disk does not take it.
+
+        A result that cannot be kept is still a result, so this never raises for the disk's sake.
+        """
+        path = self.path(kind, key)
+        try:
+            # Not waited for: a result that a power cut takes is noticed as damaged and made again.
+            workspace.write_atomically(path, _encode(kind, key, arrays, note), durable=False)
+        except OSError as error:
+            log.warning(
+                "A result could not be kept in %s (%s). The next look computes it again.",
+                self.folder,
+                error.strerror,
+            )
+            return False
+        self._trim(keep=path)
+        return True
+
+    def entries(self) -> list[Stored]:
+        """Every entry, the most recently used first."""
+        found = []
+        for path in self.folder.glob("*/*.safetensors"):
+            try:
+                stat = path.stat()
+            except OSError:
+                continue  # another process removed it meanwhile
+            found.append(Stored(path.parent.name, path, stat.st_size, stat.st_mtime))
+        return sorted(found, key=lambda e: e.used, reverse=True)
+
+    def clear(self, kind: str | None = None) -> int:
+        """Remove all entries, or those of one kind. Returns how many there were."""
+        chosen = [e for e in self.entries() if kind in (None, e.kind)]
+        for entry in chosen:
+            entry.path.unlink(missing_ok=True)
+        return len(chosen)
+
+    def _trim(self, keep: Path) -> None:
+        total = 0
+        for entry in self.entries():
+            total += entry.bytes
+            if total > self.limit and entry.path != keep:
+                entry.path.unlink(missing_ok=True)
+
+
+def _encode(kind: str, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray], note: Mapping[str, Any]) -> bytes:
+    from safetensors.numpy import save
+
+    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    text = json.dumps(note)
+    header = {
+        "key": json.dumps([kind, key], sort_keys=True),
+        "note": text,
+        "checksum": _checksum(plain, text),
+    }
+    return save(plain, metadata=header)
+
+
+def _decode(data: bytes, kind: str, key: Mapping[str, Any]) -> Entry:
+    from safetensors.numpy import load
+
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])["__metadata__"]
+    arrays = load(data)
+    if header["key"] != json.dumps([kind, key], sort_keys=True):
+        raise ValueError("it belongs to another key")
+    if header["checksum"] != _checksum(arrays, header["note"]):
+        raise ValueError("its checksum does not fit")
+    return Entry(arrays, json.loads(header["note"]))
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], note: str) -> str:
+    digest = hashlib.blake2b(note.encode(), digest_size=16)
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()

@@ -1,0 +1,92 @@
+"""The model card of a saved ticket: what it is, how it was made, how to load it, what it does not say."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ks_core.tickets.ticket import Ticket
+
+TIED = """
+The base ties its output layer to its input embedding. This ticket was trained on the input side alone, so untie
+first, or peft would change the output layer too:
+
+```python
+base = AutoModelForCausalLM.from_pretrained("BASE", tie_word_embeddings=False)
+base.lm_head.weight.data = base.get_input_embeddings().weight.data.clone()
+```
+"""
+
+CAVEAT = """
+## Before you believe it
+
+Most of the gain that such tickets show may be the model learning to end its answer. Look at the scores under the rule
+`first_line` beside `raw`, at the share of answers that the model ends itself, and at what a single row or random rows
+reach under the same budget.
+"""
+
+
+def model_card(ticket: Ticket) -> str:
+    """Markdown with the hub's metadata block, for ``README.md`` in a ticket's folder."""
+    about = ticket.about
+    name = about.get("arm", "KS-Lottery ticket")
+    lines = [
+        "---",
+        f"base_model: {json.dumps(ticket.base)}",
+        "library_name: peft",
+        "tags: [ks-lottery, trainable-tokens]",
+        "---",
+        "",
+        f"# {name}: {len(ticket):,} embedding rows",
+        "",
+        f"A peft TrainableTokens adapter: {len(ticket):,} rows of the input embedding of `{ticket.base}`, everything else "
+        "as it was. Made by KS-Lottery Explorer. `ticket.json` holds all of the below for programs.",
+        "",
+        "```python",
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM",
+        "",
+        f'base = AutoModelForCausalLM.from_pretrained("{_base(ticket)}")',
+        'model = PeftModel.from_pretrained(base, "this folder")',
+        "```",
+    ]
+    if about.get("tied"):
+        lines.append(TIED.replace("BASE", _base(ticket)))
+    lines += ["", "## How it was made", ""]
+    if ticket.statistic:
+        threshold = f" at alpha {ticket.alpha:g}" if ticket.alpha is not None else ""
+        lines.append(f"- rows chosen by the rule `{ticket.rule}`{threshold} in a KS test of tuned against base rows")
+    elif ticket.rule:
+        lines.append(f"- rows chosen by: {ticket.rule}")
+    for key, value in about.items():
+        if key not in ("arm", "tied", "scores") and value is not None:
+            lines.append(f"- {key.replace('_', ' ')}: `{_plain(value)}`")
+    lines += [f"- signature: `{_plain(ticket.signature)}`", ""]
+    if about.get("scores"):
+        lines += _scores(about["scores"])
+    lines += ["## Its rows", "", "| token | id | D | p |", "|---|---:|---:|---:|"]
+    for n, (token_id, token) in enumerate(zip(ticket.token_ids, ticket.tokens, strict=False)):
+        if n == 200:
+            lines.append(f"| and {len(ticket) - n:,} more | | | |")
+            break
+        tested = (f"{ticket.statistic[n]:.4f}", f"{ticket.pvalue[n]:.3g}") if ticket.statistic else ("", "")
+        lines.append(f"| `{_plain(token)}` | {token_id} | {tested[0]} | {tested[1]} |")
+    return "\n".join([*lines, CAVEAT])
+
+
+def _base(ticket: Ticket) -> str:
+    return ticket.base.replace('"', "") if ":" not in ticket.base else "folder or hub id of the base"
+
+
+def _plain(value: Any) -> str:
+    """Text that cannot end a table cell or a code span."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.replace("`", "'").replace("|", "/").replace("\n", " ⏎ ")
+
+
+def _scores(scores: dict[str, Any]) -> list[str]:
+    lines = ["## Scores", "", "| rule | BLEU | chrF |", "|---|---:|---:|"]
+    for rule, found in scores["scores"].items():
+        lines.append(f"| {rule} | {found['bleu']['value']:.2f} | {found['chrf']['value']:.1f} |")
+    return [*lines, "", f"{scores['stop_rate']:.0%} of {scores['sentences']:,} answers were ended by the model.", ""]

@@ -1,0 +1,233 @@
+"""Tickets: which rows, how they were chosen, and a folder that any peft user can load.
+
+The paper's rule is p < alpha, row by row. Two corrections for testing a whole vocabulary at once
+(Bonferroni, Benjamini-Hochberg) and a fixed count are offered beside it, labelled as what they are:
+none of them is in the paper, and since a tuned row is not independent of the row it started from, none
+of them makes alpha a false-positive rate here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ks_core.checkpoints.matrices import take, to_floats
+from ks_core.errors import CheckpointError, SettingsError, TicketError
+from ks_core.places import ASSETS
+from ks_core.signature import Signature
+from ks_core.store import workspace
+from ks_core.study.scan import Scan, Study, check_alpha, readable
+
+TICKET_FILE = "ticket.json"
+RULES = {
+    "alpha": "p < alpha, each row by itself (the paper's rule)",
+    "bonferroni": "p < alpha / n, n the number of rows tested",
+    "benjamini-hochberg": "false discovery rate below alpha among the rows tested",
+    "count": "the k rows of largest D, whatever their p",
+}
+PUBLISHED = {
+    "en-ca": "English to Catalan", "en-es": "English to Spanish", "en-ro": "English to Romanian",
+    "en-da": "English to Danish", "en-de": "English to German", "en-pt": "English to Portuguese",
+}  # fmt: skip
+
+
+def select(scan: Scan, *, rule: str = "alpha", alpha: float = 0.05, k: int = 18) -> np.ndarray:
+    """Positions (into the scan's arrays) of the rows that a rule chooses, the largest D first.
+
+    ``rule`` is one of ``RULES``; ``alpha`` serves the first three, ``k`` the last, which never
+    chooses a row that did not change. Raises ``SettingsError`` for a rule, alpha or k that cannot be.
+    Benjamini and Hochberg (1995): the largest i with p_(i) <= i/n * alpha, and all before it.
+    """
+    if rule not in RULES:
+        raise SettingsError(f"{rule!r} is no rule. Expected one of: {', '.join(RULES)}.")
+    order = scan.order()
+    if rule == "count":
+        if k < 1:
+            raise SettingsError(f"k is {k}. Expected at least 1.")
+        return order[scan.changed[order]][:k]
+    alpha = check_alpha(alpha)
+    p, n = scan.pvalue, len(scan.pvalue)
+    if rule == "alpha":
+        chosen = p < alpha
+    elif rule == "bonferroni":
+        chosen = p < alpha / n
+    else:
+        ascending = np.sort(p)
+        passing = np.nonzero(ascending <= alpha * np.arange(1, n + 1) / n)[0]
+        chosen = p <= ascending[passing[-1]] if len(passing) else np.zeros(n, bool)
+    return order[chosen[order]]
+
+
+def sizes(scan: Scan, alphas: Sequence[float] | np.ndarray) -> np.ndarray:
+    """How many rows have p < alpha, for each alpha: int64, in the order given."""
+    return np.searchsorted(np.sort(scan.pvalue), np.asarray(alphas), side="left")
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A list of rows with its evidence.
+
+    ``token_ids`` are ids in the base's vocabulary, ``tokens`` their readable strings; ``statistic``
+    and ``pvalue`` the test's verdict per row; ``rows`` float32 (k, d) the values after tuning, where
+    they are known; ``about`` whatever else is known (corpus, prompt, scores), as plain JSON values.
+    """
+
+    token_ids: list[int]
+    tokens: list[str] = field(default_factory=list)
+    statistic: list[float] = field(default_factory=list)
+    pvalue: list[float] = field(default_factory=list)
+    rule: str = "alpha"
+    alpha: float | None = None
+    base: str = ""
+    signature: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    rows: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @classmethod
+    def from_scan(
+        cls,
+        scan: Scan,
+        positions: np.ndarray,
+        strings: Sequence[str],
+        *,
+        rule: str,
+        alpha: float,
+        base: str,
+        rows: np.ndarray | None = None,
+    ) -> Ticket:
+        """The ticket of a scan: ``positions`` as ``select`` gives them, ``strings`` for each of them."""
+        ids = [int(i) for i in scan.token_ids[positions]]
+        signature: Signature = scan.signature.with_fields(rule=rule, alpha=alpha, k=len(ids))
+        return cls(
+            ids,
+            list(strings),
+            [float(x) for x in scan.statistic[positions]],
+            [float(x) for x in scan.pvalue[positions]],
+            rule,
+            alpha,
+            base,
+            str(signature),
+            rows=rows,
+        )
+
+    def save(self, folder: Path | str) -> Path:
+        """Write a peft TrainableTokens adapter with ``ticket.json`` beside it. Returns the folder.
+
+        Raises ``TicketError`` when the ticket is empty or its rows are not known: an adapter
+        without rows would be a promise only.
+        """
+        from ks_core.checkpoints.adapters import write_trainable_tokens
+        from ks_core.tickets.model_card import model_card
+
+        folder = Path(folder)
+        if not self.token_ids:
+            raise TicketError(
+                "The ticket is empty: no row passed the rule, so there is nothing to save. "
+                "Choose a larger alpha, or the rule count."
+            )
+        if self.rows is None or len(self.rows) != len(self.token_ids):
+            raise TicketError("The ticket's rows are not known, only its ids. Take it from a scan or a run.")
+        write_trainable_tokens(folder, self.token_ids, self.rows, base=self.base)
+        workspace.write_json(
+            folder / TICKET_FILE,
+            {
+                "token_ids": self.token_ids,
+                "tokens": self.tokens,
+                "statistic": self.statistic,
+                "pvalue": self.pvalue,
+                "rule": self.rule,
+                "alpha": self.alpha,
+                "base": self.base,
+                "signature": self.signature,
+                "about": dict(self.about),
+            },
+        )
+        workspace.write_atomically(folder / "README.md", model_card(self).encode())
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Ticket:
+        """Read a folder that ``save`` wrote. Raises ``TicketError`` when it is not one."""
+        from ks_core.checkpoints import folders
+        from ks_core.checkpoints.adapters import read_trainable_tokens
+
+        folder = Path(folder)
+        path = folder / TICKET_FILE
+        try:
+            found = folders.read_json(folder, TICKET_FILE)
+            ids, rows = ([], np.zeros(0)) if found is None else read_trainable_tokens(folder)
+        except CheckpointError as error:
+            raise TicketError(str(error)) from None
+        except OSError as error:
+            raise TicketError(f"{folder} cannot be read: {error.strerror or error}.") from None
+        if found is None:
+            raise TicketError(
+                f"{folder} holds no {TICKET_FILE}. Expected a folder that this program saved as a "
+                "ticket; a plain adapter opens as a checkpoint instead."
+            )
+        _check(path, found)
+        if sorted(found["token_ids"]) != sorted(ids) or len(set(ids)) < len(ids):
+            raise TicketError(f"{path} and the adapter beside it name different rows. Save the ticket again.")
+        position = {token: n for n, token in enumerate(ids)}
+        ordered = rows[[position[i] for i in found["token_ids"]]]
+        known = {f.name: found[f.name] for f in fields(cls) if f.name in found}
+        return cls(**{**known, "rows": ordered})
+
+
+def _check(path: Path, found: Any) -> None:
+    """Raise ``TicketError`` unless a ticket.json holds what ``Ticket`` says of its fields."""
+
+    def numbers(value: Any) -> bool:
+        return isinstance(value, list) and all(type(x) in (int, float) and math.isfinite(x) for x in value)
+
+    def texts(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(x, str) for x in value)
+
+    if not isinstance(found, dict):
+        raise TicketError(f"{path} is no table of settings. Save the ticket again.")
+    checks: dict[str, Callable[[Any], bool]] = {
+        "token_ids": lambda v: isinstance(v, list) and all(type(i) is int for i in v),
+        "tokens": texts, "statistic": numbers, "pvalue": numbers,
+        "rule": lambda v: isinstance(v, str), "base": lambda v: isinstance(v, str),
+        "signature": lambda v: isinstance(v, str), "about": lambda v: isinstance(v, dict),
+        "alpha": lambda v: v is None or numbers([v]),
+    }  # fmt: skip
+    for name, fits in checks.items():
+        if (name in found or name == "token_ids") and not fits(found.get(name)):
+            raise TicketError(
+                f"{path}: {name} is {str(found.get(name))[:80]!r}, which no ticket has. Save the ticket again."
+            )
+    for name in ("tokens", "statistic", "pvalue"):  # left out where they are not known
+        if found.get(name) and len(found[name]) != len(found["token_ids"]):
+            raise TicketError(
+                f"{path} has {len(found['token_ids'])} token ids and {len(found[name])} entries in {name}. "
+                "Save the ticket again."
+            )
+
+
+def ticket_of(study: Study, scan: Scan, positions: np.ndarray, *, rule: str, alpha: float) -> Ticket:
+    """The ticket of a study, with the tuned values of its rows, so that it can be saved."""
+    strings = study.token_strings()
+    names = [readable(strings, int(i)) for i in scan.token_ids[positions]]
+    after = study.pair.after
+    rows = to_floats(take(after, positions), after.dtype)
+    return Ticket.from_scan(scan, positions, names, rule=rule, alpha=alpha, base=study.base.source, rows=rows)
+
+
+def published() -> dict[str, list[int]]:
+    """The six tickets the paper's appendix prints, by language pair, in LLaMA-1's vocabulary.
+
+    Source: KS-Lottery (arXiv 2402.02801v2), Table 11, as quoted by an independent replication. The
+    ids mean nothing in another vocabulary.
+    """
+    path = ASSETS / "published_tickets.json"
+    return json.loads(path.read_text(encoding="utf-8"))["tickets"]

@@ -1,0 +1,136 @@
+"""Evaluating a model: the held-out sentences under a prompt, what it writes for them, and the scores.
+
+Every arm of a run, the audit and the command ``evaluate`` score models with this one function, so that
+their numbers can stand in one table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ks_core.errors import ModelError, SettingsError
+from ks_core.store import workspace
+from ks_core.translation.corpora import Corpus
+from ks_core.translation.generation import Generation, format_prompt, generate, template
+from ks_core.translation.scores import Evaluation, evaluate
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What is asked: prompts with their sources and references, and how the answers are generated.
+
+    ``max_new_tokens`` bounds an answer, ``beams`` above 1 is beam search, ``batch_size`` is in sentences
+    and is part of what decides the last bits of a result.
+    """
+
+    corpus: str
+    template: str
+    prompts: tuple[str, ...]
+    sources: tuple[str, ...]
+    references: tuple[str, ...]
+    target_language: str
+    max_new_tokens: int = 48
+    beams: int = 1
+    batch_size: int = 32
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything about it but the sentences, as plain values."""
+        return {
+            "corpus": self.corpus, "prompt": self.template, "sentences": len(self), "max_new_tokens": self.max_new_tokens,
+            "beams": self.beams, "target_language": self.target_language,
+        }  # fmt: skip
+
+
+def held_out(
+    corpus: Corpus, prompt: str, sentences: int = 0, *, max_new_tokens: int = 48, beams: int = 1, batch_size: int = 32
+) -> HeldOut:
+    """The first ``sentences`` held-out pairs (0: all) under a prompt, by name or as text.
+
+    The held-out part is in the order of a hash, so its first part is a sample that every run shares.
+    Raises ``SettingsError`` for a count, limit or beam size that cannot be.
+    """
+    for name, value, least in (
+        ("number of sentences", sentences, 0), ("limit of new tokens", max_new_tokens, 1),
+        ("number of beams", beams, 1), ("batch size", batch_size, 1),
+    ):  # fmt: skip
+        if value < least:
+            raise SettingsError(f"The {name} is {value}. Expected at least {least}.")
+    pairs = corpus.held_out[: sentences or None]
+    return HeldOut(
+        corpus=f"{corpus.name}@{corpus.content_hash[:12]}",
+        template=template(prompt),
+        prompts=tuple(
+            format_prompt(prompt, p.source, corpus.source_language, corpus.target_language) for p in pairs
+        ),
+        sources=tuple(p.source for p in pairs),
+        references=tuple(p.target for p in pairs),
+        target_language=corpus.target_language,
+        max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model wrote, how it scored, and the seconds that the writing took."""
+
+    answers: list[Generation]
+    evaluation: Evaluation
+    seconds: float
+
+    def answers_as_dicts(self) -> list[dict[str, Any]]:
+        """The answers as plain values for JSON."""
+        return [asdict(a) for a in self.answers]
+
+
+def evaluate_model(
+    model: Any, tokenizer: Any, held_out: HeldOut, progress: Callable[[int, int], None] | None = None
+) -> Outcome:
+    """Let a model translate the held-out sentences, and score it.
+
+    ``progress(done, total)`` is called after each batch and may raise ``Cancelled``. Processes that work together share
+    the sentences, and each gets the whole outcome.
+    """
+    check_length(model, tokenizer, held_out)
+    started = time.perf_counter()
+    answers = generate(
+        model, tokenizer, held_out.prompts, max_new_tokens=held_out.max_new_tokens, beams=held_out.beams,
+        batch_size=held_out.batch_size, progress=progress,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    return Outcome(answers, evaluate(answers, held_out.references, held_out.target_language), seconds)
+
+
+def check_length(model: Any, tokenizer: Any, held_out: HeldOut) -> None:
+    """Raise ``SettingsError`` when a prompt with its answer is longer than the model reads."""
+    context = getattr(model.config, "max_position_embeddings", None)
+    longest = max(len(tokenizer(p)["input_ids"]) for p in held_out.prompts)
+    if context and longest + held_out.max_new_tokens > context:
+        raise SettingsError(
+            f"The longest prompt has {longest} tokens and {held_out.max_new_tokens} are to be written; the model reads "
+            f"{context}. Lower the length limit of the corpus or the limit of new tokens."
+        )
+
+
+def read_answers(run: Path, arm: Mapping[str, Any]) -> list[Generation]:
+    """The answers of a run's arm, in the order of the held-out sentences. ``arm`` is its entry in the run's result.
+
+    Raises ``ModelError`` when the file is missing or damaged.
+    """
+    path = run / "arms" / str(arm["folder"]) / "answers.json"
+    found = workspace.read_json(path)
+    try:
+        answers = [Generation(**record) for record in found] if isinstance(found, list) else []
+    except TypeError:
+        answers = []
+    if not answers:
+        raise ModelError(
+            f"The answers of {arm['name']} cannot be read ({path}). The file is missing or damaged: start the run again."
+        )
+    return answers

@@ -1,0 +1,226 @@
+"""The model as an arm makes it: rows over the frozen base, a LoRA, every weight; trained, copied, or moved at random.
+
+The model is loaded once. Arms of rows lay them over its input embedding and take them off again; the
+body is never written to. A model that ties its output layer to its input is thereby untied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ks_core.checkpoints import whole
+from ks_core.checkpoints.opening import open_checkpoint
+from ks_core.errors import Cancelled, SettingsError
+from ks_core.jobs import devices, world
+from ks_core.signature import versions
+from ks_core.store import workspace
+from ks_core.study.scan import readable
+from ks_core.tickets.ticket import Ticket
+from ks_core.translation.generation import template
+from ks_core.tuning.arms import NEED_TICKET, NEED_TUNED_ROWS, Arm, choose_rows
+from ks_core.tuning.workbench import Bench, write_once
+
+
+@contextlib.contextmanager
+def prepared(bench: Bench, arm: Arm, place: Path, title: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The model as the arm makes it, and what is known of it; the bench's model is the base again afterwards."""
+    if arm.kind == "base":
+        yield bench.model, {"trainable": 0}
+    elif arm.kind == "tuned":
+        with _given(bench, f"{title}: loading", f"{place.name} load") as model:
+            yield model, {"trainable": 0}
+    elif arm.kind == "lora":
+        from ks_core.tuning.lora import with_lora
+
+        with with_lora(bench.model, arm.rank, (arm.recipe or Arm("lora").recipe).seed) as model:  # type: ignore[union-attr]
+            yield model, _trained(bench, arm, model, place, title, lambda: model.save_pretrained(place / "adapter"))
+    elif arm.kind == "full":
+        with _whole(bench) as model:
+            yield model, _trained(bench, arm, model, place, title, lambda: _save_whole(bench, model, place / "model"))
+    else:
+        yield from _with_rows(bench, arm, place, title)
+
+
+@contextlib.contextmanager
+def _given(bench: Bench, message: str, stage: str) -> Iterator[Any]:
+    """The tuned checkpoint as it is: the bench's own model with rows over it where that is all it is, or a second one."""
+    from ks_core.tuning.models import lay_rows_of, load_model
+    from ks_core.tuning.rows import lift_off
+
+    given = open_checkpoint(bench.plan.tuned)
+    if not whole.is_rows_over(given, bench.checkpoint):
+        bench.report(0, 1, message, stage=stage)
+        yield load_model(bench.plan.tuned, bench.device, bench.plan.resources)[0]
+        return
+    try:
+        lay_rows_of(given, bench.model)
+        yield bench.model
+    finally:
+        lift_off(bench.model)
+
+
+def _with_rows(bench: Bench, arm: Arm, place: Path, title: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Arms that are rows over the frozen base: trained, copied, or moved at random."""
+    from ks_core.tuning.models import put_rows
+    from ks_core.tuning.rows import lay_over, lift_off
+
+    model = bench.model
+    material, ticket = bench.material, None
+    counts_as_ticket = arm.k is None and arm.kind in ("frequent", "prompt") and bench.plan.has_ticket
+    if arm.kind in NEED_TICKET or counts_as_ticket:
+        ticket = bench.ticket(arm.alpha)
+        material = material.with_ticket(ticket.token_ids)
+    ids = choose_rows(arm, material)
+    rows = lay_over(model, ids)
+    try:
+        facts: dict[str, Any] = {"rows": ids}
+        if arm.kind in NEED_TUNED_ROWS:
+            assert ticket is not None and ticket.rows is not None
+            values = ticket.rows[: len(ids)]
+            start = rows.base.weight.detach()[ids].float().cpu().numpy()
+            if arm.kind == "noise":
+                values = random_delta(start, values, arm.seed)
+            place_of = {int(i): n for n, i in enumerate(ids)}
+            put_rows(rows, values[[place_of[int(i)] for i in rows.ids.tolist()]])
+            if world.is_main():
+                _save_rows(bench, arm, place, rows, ids, ticket)
+            facts["trainable"] = 0
+        else:
+            facts |= _trained(
+                bench, arm, model, place, title, lambda: _save_rows(bench, arm, place, rows, ids, ticket)
+            )  # fmt: skip
+        yield model, facts
+    finally:
+        lift_off(model)
+
+
+def random_delta(before: np.ndarray, after: np.ndarray, seed: int) -> np.ndarray:
+    """Rows (k, d) moved from ``before`` as far as ``after`` did, each in a random direction. float32.
+
+    The control of the KS-Lottery replication: same norms, no training.
+    """
+    noise = np.random.default_rng(seed).standard_normal(before.shape)
+    noise *= np.linalg.norm(after - before, axis=1, keepdims=True) / np.linalg.norm(noise, axis=1, keepdims=True)
+    return (before + noise).astype(np.float32)
+
+
+def _trained(bench: Bench, arm: Arm, model: Any, place: Path, title: str, save: Callable[[], Any]) -> dict[str, Any]:
+    """Train what takes a gradient, save it, and say how it went. Finds a finished training again."""
+    from ks_core.tuning.saved_training import load_trained, save_trained, trained_parameters
+    from ks_core.tuning.trainer import train
+
+    facts: dict[str, Any] = {"trainable": sum(p.numel() for p in trained_parameters(model).values())}
+    record = place / "training.json"
+    noted = world.agree(workspace.read_json(record))
+    if isinstance(noted, dict):  # stopped while it was being scored
+        load_trained(model, place)
+        return facts | noted
+    assert arm.recipe is not None
+    recipe, number = arm.recipe, int(place.name[:2])
+
+    def progress(step: int, steps: int, loss: float) -> None:
+        bench.event(arm=number, step=step, steps=steps, loss=loss)
+        with contextlib.suppress(Cancelled):  # the trainer is asked to stop by itself, so that it can save first
+            bench.report(
+                step, steps, f"{title}: training, loss {loss:.3f}", unit="steps", stage=f"{place.name} training"
+            )
+
+    outcome = train(
+        model, bench.tokenizer, bench.examples, recipe, place / "checkpoints", progress=progress,
+        should_stop=bench.should_stop, save_every=25 if arm.kind != "full" else 200,
+        checkpointing=bench.plan.resources.checkpointing,
+    )  # fmt: skip
+    if outcome.stopped:
+        raise Cancelled
+    if world.is_main():
+        save()
+        save_trained(model, place)  # for a run that is stopped while it is being scored
+    found = {
+        "losses": [list(loss) for loss in outcome.losses], "training_seconds": outcome.seconds, "training_tokens": outcome.tokens,
+        "tokens_per_second": outcome.tokens / outcome.seconds if outcome.seconds else None,
+    }  # fmt: skip
+    write_once(record, found)
+    return facts | found
+
+
+def _save_rows(bench: Bench, arm: Arm, place: Path, rows: Any, ids: Sequence[int], ticket: Ticket | None) -> None:
+    """The rows as a ticket folder that peft loads, with everything that is known of them."""
+    values = rows.rows.detach().float().cpu().numpy()
+    place_of = {int(i): n for n, i in enumerate(rows.ids.tolist())}
+    ordered = values[[place_of[i] for i in ids]]
+    if arm.kind == "embed":  # rows that the batches never met are the base's
+        start = rows.base.weight.detach()[list(ids)].float().cpu().numpy()
+        moved = (ordered != start).any(axis=1)
+        ids, ordered = [i for i, m in zip(ids, moved, strict=True) if m], ordered[moved]
+    strings = bench.checkpoint.vocabulary.readable_list() if bench.checkpoint.vocabulary else None
+    is_ticket = ticket is not None and arm.kind in ("partial", "transfer")
+    known = (
+        dict(zip(ticket.token_ids, zip(ticket.statistic, ticket.pvalue, strict=True), strict=True)) if ticket else {}
+    )
+    made = Ticket(
+        token_ids=list(ids),
+        tokens=[readable(strings, i) for i in ids],
+        statistic=[known[i][0] for i in ids] if is_ticket else [],
+        pvalue=[known[i][1] for i in ids] if is_ticket else [],
+        rule=ticket.rule if is_ticket and ticket else arm.kind,
+        alpha=ticket.alpha if is_ticket and ticket else None,
+        base=bench.plan.base,
+        signature=str(bench.signature.with_fields(arm=arm.kind)),
+        about={
+            "arm": arm.name,
+            "corpus": {"name": bench.corpus.name, "hash": bench.corpus.content_hash},
+            "prompt": template(bench.plan.prompt),
+            "recipe": asdict(arm.recipe) if arm.recipe else None,
+            "base_hash": bench.checkpoint.content_hash,
+            "tokenizer_hash": bench.checkpoint.vocabulary.content_hash if bench.checkpoint.vocabulary else None,
+            "tied": bench.checkpoint.tied,
+            "versions": versions("torch", "transformers", "peft", "sacrebleu"),
+        },
+        rows=ordered,
+    )
+    made.save(place / "adapter")
+
+
+@contextlib.contextmanager
+def _whole(bench: Bench) -> Iterator[Any]:
+    """A second copy of the model with every weight trainable, untied; refused where it would not fit."""
+    import torch
+
+    from ks_core.tuning.models import load_model
+
+    count = sum(p.numel() for p in bench.model.parameters())
+    together = world.size() if bench.device == "cpu" else 1  # these share one memory
+    needed, free = 20 * count * together, world.agree(devices.free_memory(bench.device))
+    if needed > free:
+        raise SettingsError(
+            f"Full tuning of {count / 1e6:,.0f} million weights takes about {needed / 1e9:,.1f} GB (weights, gradients and "
+            f"two moments in float32, and a quarter more); {free / 1e9:,.1f} GB are free. Leave this arm out, or use a "
+            "machine with more memory."
+        )
+    # Its weights are what is trained, and those are float32 whatever the others are held in.
+    model, _ = load_model(bench.plan.base, bench.device, replace(bench.plan.resources, precision="float32"))
+    try:
+        if bench.checkpoint.tied:
+            model.lm_head.weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
+            model.config.tie_word_embeddings = False
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        yield model
+    finally:
+        del model
+        gc.collect()
+
+
+def _save_whole(bench: Bench, model: Any, folder: Path) -> None:
+    needed = 4 * sum(p.numel() for p in model.parameters())
+    if shutil.disk_usage(folder.parent).free > 2 * needed:
+        model.save_pretrained(folder)
+        bench.tokenizer.save_pretrained(folder)

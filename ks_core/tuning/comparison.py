@@ -1,0 +1,90 @@
+"""A run's results as a table: one row per arm, ready for a page, a file or a terminal."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ks_core.translation.generation import RULES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def table(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """A row per finished arm of ``tuning.run``'s summary.
+
+    Columns: ``arm, kind, rows, trainable``; for each rule ``bleu_``, ``bleu_low_``, ``bleu_high_``, ``chrf_``,
+    ``ter_`` (and ``spbleu_`` where it was scored) with the rule's name; ``stop_rate`` (0 to 1),
+    ``mean_length`` (characters), ``training_seconds``, ``translating_seconds``, and the p-values of the
+    paired bootstrap of BLEU under ``first_line`` against the base and against Embed Tuning.
+    """
+    import pandas as pd
+
+    records = []
+    for arm in summary["arms"]:
+        if arm["error"]:
+            continue
+        e = arm["evaluation"]
+        record = {
+            "arm": arm["name"], "kind": arm["kind"], "rows": len(arm.get("rows", [])), "trainable": arm["trainable"],
+        }  # fmt: skip
+        for rule in RULES:
+            scores = e["scores"][rule]
+            record |= {
+                f"bleu_{rule}": scores["bleu"]["value"], f"bleu_low_{rule}": scores["bleu"]["low"],
+                f"bleu_high_{rule}": scores["bleu"]["high"], f"chrf_{rule}": scores["chrf"]["value"],
+                f"chrf_low_{rule}": scores["chrf"]["low"], f"chrf_high_{rule}": scores["chrf"]["high"],
+                f"ter_{rule}": scores["ter"]["value"],
+            }  # fmt: skip
+            if "spbleu" in scores:
+                record[f"spbleu_{rule}"] = scores["spbleu"]["value"]
+        record |= {
+            "stop_rate": e["stop_rate"], "mean_length": e["mean_length"],
+            "training_seconds": arm.get("training_seconds", 0.0), "translating_seconds": arm["translating_seconds"],
+            "tokens_per_second": arm.get("tokens_per_second"),
+        }  # fmt: skip
+        for baseline, rules in summary.get("significance", {}).items():
+            found = rules["first_line"].get(arm["name"])
+            record[f"p against {baseline}"] = found["bleu"]["pvalue"] if found else None
+        records.append(record)
+    return pd.DataFrame(records)
+
+
+def losses(arms: Sequence[str], events: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The loss of every step as the events of a job tell it: columns ``arm, step, loss``.
+
+    A run that was resumed tells some steps twice; the later word counts.
+    """
+    import pandas as pd
+
+    found = {(e["arm"], e["step"]): e["loss"] for e in events if "loss" in e and e.get("arm", -1) < len(arms)}
+    return pd.DataFrame(
+        [(arms[n], step, loss) for (n, step), loss in sorted(found.items())], columns=["arm", "step", "loss"]
+    )
+
+
+def marked(answer: str, reference: str) -> list[tuple[str, bool]]:
+    """The words of an answer in stretches, each with whether it stands in the reference in the same order.
+
+    >>> marked("le chat noir", "un chat noir")
+    [('le', False), ('chat noir', True)]
+    """
+    words, wanted = answer.split(), reference.split()
+    matcher = difflib.SequenceMatcher(None, [_bare(w) for w in words], [_bare(w) for w in wanted], autojunk=False)
+    same = set()
+    for block in matcher.get_matching_blocks():
+        same |= set(range(block.a, block.a + block.size))
+    stretches: list[tuple[str, bool]] = []
+    for n, word in enumerate(words):
+        if stretches and stretches[-1][1] == (n in same):
+            stretches[-1] = (f"{stretches[-1][0]} {word}", stretches[-1][1])
+        else:
+            stretches.append((word, n in same))
+    return stretches
+
+
+def _bare(word: str) -> str:
+    return re.sub(r"\W", "", word).casefold() or word

@@ -1,0 +1,147 @@
+"""A plan: everything that decides a run. Choosing one loads no model and no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ks_core import values
+from ks_core.checkpoints import demo
+from ks_core.errors import SettingsError
+from ks_core.jobs.resources import Resources
+from ks_core.study.scan import check_alpha
+from ks_core.tickets.ticket import RULES
+from ks_core.translation import corpora
+from ks_core.translation.corpora import Corpus
+from ks_core.translation.generation import template
+from ks_core.tuning.arms import KINDS, NEED_TICKET, Arm
+
+
+@dataclass(frozen=True)
+class CorpusChoice:
+    """Which parallel text: the arguments of ``corpora.load``. Raises ``SettingsError`` for those that cannot be."""
+
+    name: str = "pack:fr-FR"
+    shortest: int = 3
+    longest: int = 16
+    source_field: str = "source"
+    target_field: str = "target"
+    source_language: str = ""
+    target_language: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "source_field", "target_field", "source_language", "target_language"):
+            values.text(f"The corpus: {name.replace('_', ' ')}", getattr(self, name))
+        for name in ("shortest", "longest"):
+            values.whole(f"The corpus: {name}", getattr(self, name), 0, 1_000_000)
+
+    def load(self) -> Corpus:
+        """The corpus. Raises ``CorpusError``."""
+        arguments = asdict(self)
+        return corpora.load(arguments.pop("name"), **arguments)
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> CorpusChoice:
+        """From plain values. Raises ``SettingsError`` for a field that is not known."""
+        return cls(**values.of_fields(cls, given))
+
+
+#: What the page offers first: a comparison that two CPU cores finish in under six minutes on the demo.
+DEFAULT_ARMS = (Arm("base"), Arm("tuned"), Arm("transfer"), Arm("partial"), Arm("matched"))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a run.
+
+    ``tuned`` is the checkpoint whose ticket is used; empty: the run's own Embed Tuning. The ticket is chosen
+    by ``rule`` with ``alpha`` or ``k`` (``tickets.select``). ``sentences`` held-out pairs are scored (0: all).
+    ``sweep`` lists alphas at which Partial Transfer is scored too. Raises ``SettingsError`` for what cannot be.
+    """
+
+    base: str = demo.BASE
+    tuned: str = demo.TUNED
+    rule: str = "alpha"
+    alpha: float = 0.05
+    k: int = 18
+    corpus: CorpusChoice = field(default_factory=CorpusChoice)
+    prompt: str = "short"
+    arms: tuple[Arm, ...] = DEFAULT_ARMS
+    sentences: int = 64
+    max_new_tokens: int = 48
+    beams: int = 1
+    sweep: tuple[float, ...] = ()
+    device: str = "auto"
+    resources: Resources = field(default_factory=Resources)
+
+    def __post_init__(self) -> None:
+        for name in ("base", "tuned", "device"):
+            values.text(f"The run: {name}", getattr(self, name))
+        check_alpha(values.number("alpha", self.alpha))
+        for alpha in values.members("The sweep", self.sweep):
+            check_alpha(values.number("alpha", alpha))
+        if values.text("The rule", self.rule) not in RULES:
+            raise SettingsError(f"{self.rule!r} is no rule. Expected one of: {', '.join(RULES)}.")
+        for name, least, most in (
+            ("k", 1, 100_000_000),
+            ("sentences", 0, 10_000_000),
+            ("max_new_tokens", 1, 1_000_000),
+            ("beams", 1, 1000),
+        ):
+            values.whole(name, getattr(self, name), least, most)
+        template(self.prompt)
+        if not self.arms:
+            raise SettingsError("The run has no arm. Choose at least one, such as base and partial.")
+        kinds = [arm.kind for arm in self.arms]
+        if not self.has_ticket:
+            wanting = [KINDS[k][0] for k in kinds if k in NEED_TICKET or k == "tuned"]
+            if wanting or self.sweep:
+                raise SettingsError(
+                    f"{wanting[0] if wanting else 'The sweep'} needs a ticket, and there is neither a tuned checkpoint "
+                    "nor an arm that makes one. Name a tuned checkpoint, or add the arm embed."
+                )
+        if not self.tuned and "tuned" in kinds:
+            raise SettingsError(
+                "The arm tuned scores a given checkpoint, and none is named. Name one, or drop the arm."
+            )
+        if self.resources.sharded and (wide := [KINDS[k][0] for k in kinds if k in ("lora", "full")]):
+            raise SettingsError(
+                f"{wide[0]} trains inside the layers, which are sharded here. Leave the arm out, or do not shard."
+            )
+        most = min((a.recipe.batch_size for a in self.arms if a.recipe), default=self.resources.processes)
+        if self.resources.processes > most:
+            raise SettingsError(
+                f"{self.resources.processes} processes share steps of {most} pairs, and each needs one at least. Name at most "
+                f"{most} processes, or take more pairs a step."
+            )
+        if not self.tuned:  # the ticket comes out of that arm
+            first = [a for a in self.arms if a.kind in ("base", "embed")]
+            object.__setattr__(self, "arms", (*first, *(a for a in self.arms if a not in first)))
+
+    @property
+    def has_ticket(self) -> bool:
+        """Whether there is a ticket: of a given checkpoint, or of an Embed Tuning of this run."""
+        return bool(self.tuned) or any(arm.kind == "embed" for arm in self.arms)
+
+    @property
+    def independent(self) -> list[int]:
+        """The arms, by number, that need nothing of the others: with a given ticket all, else those without one."""
+        bound = (*NEED_TICKET, *(() if self.tuned else ("frequent", "prompt")))
+        return [n for n, arm in enumerate(self.arms) if self.tuned or arm.kind not in bound]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: ``from_dict`` takes them back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Plan:
+        """From what ``as_dict`` gave. Raises ``SettingsError`` for a field that is not known."""
+        known = values.of_fields(cls, given)
+        known["corpus"] = CorpusChoice.from_dict(known.get("corpus", {}))
+        if "arms" in known:
+            known["arms"] = tuple(Arm.from_dict(arm) for arm in values.members("The arms", known["arms"]))
+        known["resources"] = Resources.from_dict(known.get("resources", {}))
+        known["sweep"] = values.members("The sweep", known.get("sweep", ()))
+        return cls(**known)
