@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 
 help:
 	@echo "make app          environment, demo model, and the app on http://127.0.0.1:$(PORT)"
-	@echo "make test         environment, then ruff, mypy and all tests (some minutes)"
+	@echo "make test         environment, then ruff, mypy, the import contracts and all tests (some minutes)"
 	@echo "make soak         what takes long: processes killed 30 times, 20 visitors for 10 minutes, 100,000 damaged files"
 	@echo "make slurm        runs on a cluster, against a real Slurm of one node (needs slurm-wlm and munge, as root)"
 	@echo "make speed        how fast the pages feel, measured in a browser"
@@ -27,26 +27,28 @@ test: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@echo "mypy ..."
 	@$(BIN)/mypy
+	@echo "Import contracts ..."
+	@$(BIN)/lint-imports --no-logo --no-cache
 	@echo "Tests (some minutes; the first run prepares the demo model) ..."
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 soak: $(VENV)/.dev
-	@$(BIN)/python -m pytest -m soak -s tests/test_soak.py
-	@$(BIN)/python tests/fuzz_opener.py --cases 100000
+	@$(BIN)/python -m pytest -m soak -s tests/soak
+	@$(BIN)/python tests/hostile/fuzz_opener.py --cases 100000
 
 slurm: $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
-	@$(BIN)/python -m pytest -m slurm tests/test_slurm.py
+	@$(BIN)/python -m pytest -m slurm tests/soak/test_slurm.py
 
 speed: $(VENV)/.dev
-	@$(BIN)/python tests/felt_speed.py
+	@$(BIN)/python tests/soak/felt_speed.py
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
 screenshots: $(VENV)/.dev
-	@$(BIN)/python -m pytest tests/test_browser.py --keep-screenshots
+	@$(BIN)/python -m pytest tests/browser/test_main_way.py --keep-screenshots
 
 bench: $(VENV)/.app
 	@$(BIN)/python -m ks_core bench

@@ -14,11 +14,12 @@ from outside the program it is ``RULES.add(Rule(...))``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ks_core.errors import SettingsError
+from ks_core.errors import KSLotteryError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ E = TypeVar("E", bound=Entry)
 class Registry(Mapping[str, E], Generic[E]):
     """Entries by name, in the order of their list."""
 
-    def __init__(self, what: str, entries: Iterable[E] = ()) -> None:
-        #: What an entry is called in an error: "extraction rule".
-        self.what = what
+    def __init__(self, what: str, entries: Iterable[E] = (), *, error: type[KSLotteryError] = SettingsError) -> None:
+        #: What an entry is called in an error ("extraction rule"), and the error that a wrong name raises.
+        self.what, self.error = what, error
         self._entries: dict[str, E] = {}
         for entry in entries:
             self.add(entry)
@@ -55,10 +56,14 @@ class Registry(Mapping[str, E], Generic[E]):
         self._entries[entry.name] = entry
         return entry
 
+    def drop(self, name: str) -> None:
+        """Take an entry off the list again, if it is on it."""
+        self._entries.pop(name, None)
+
     def find(self, name: Any) -> E:
-        """The entry of a name. Raises ``SettingsError`` that lists the names there are."""
+        """The entry of a name. Raises ``error`` (``SettingsError``) with the names there are."""
         if not isinstance(name, str) or name not in self._entries:
-            raise SettingsError(f"{str(name)[:80]!r} is no {self.what}. Expected one of: {', '.join(self._entries)}.")
+            raise self.error(f"{str(name)[:80]!r} is no {self.what}. Expected one of: {', '.join(self._entries)}.")
         return self._entries[name]
 
     def __getitem__(self, name: str) -> E:
@@ -69,3 +74,9 @@ class Registry(Mapping[str, E], Generic[E]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def named(function: str) -> Callable[..., Any]:
+    """The function behind ``module:function``, imported now: what an entry names because it is costly to load."""
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)

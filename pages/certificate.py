@@ -3,9 +3,9 @@
 import pandas as pd
 import streamlit as st
 
-from ks_core.audit import figures as panel_figures
-from ks_core.audit.certificate import READINGS, Predictions, by_margin, outcome
-from ks_core.study.scan import readable
+from ks_core.audit import READINGS, Predictions, figures as panel_figures, outcome
+from ks_core.study import readable
+from ks_core.translation import part_of
 from pages.parts import audited, charts, downloads, pair
 
 st.title("Certificate")
@@ -29,7 +29,7 @@ if panel is None:
     audited.panels_button(asked, allocation)
     st.stop()
 
-found = Predictions(**{k: v for k, v in panel.items() if k in Predictions.__dataclass_fields__})
+found = Predictions.of(panel)
 reading = st.segmented_control(
     "Which rows are left out", list(READINGS), default="vocabulary", required=True, key="certificate_reading",
     format_func=lambda name: READINGS[name],
@@ -45,10 +45,10 @@ columns[2].metric(
 )  # fmt: skip
 columns[3].metric("Agreement, all", f"{said.agreeing / said.tokens:.1%}", help="Certified or not.")
 st.write(said.sentence)
-charts.chart(panel_figures.agreement_curve(by_margin(found), found.left_out), "agreement", str(asked.signature))
+charts.chart(panel_figures.agreement_curve(panel), "agreement", str(asked.signature))
 
 strings = study.token_strings()
-pairs = asked.corpus.load().held_out
+pairs = asked.corpus.load().part(part_of(panel["signature"]))
 frame = pd.DataFrame({
     "sentence": [pairs[n].source for n in found.sentence], "place": found.place,
     "reference": [readable(strings, i) for i in found.reference], "embed-tuned": [readable(strings, i) for i in found.tuned],

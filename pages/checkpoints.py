@@ -2,10 +2,9 @@
 
 import streamlit as st
 
-from ks_core.checkpoints import demo
-from ks_core.checkpoints.opening import Checkpoint
+from ks_core.checkpoints import Checkpoint, demo
 from ks_core.store import access
-from ks_core.study.scan import readable
+from ks_core.study import readable
 from pages.parts import pair
 
 st.title("Checkpoints")

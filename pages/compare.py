@@ -7,12 +7,8 @@ import streamlit as st
 from ks_core.checkpoints import demo
 from ks_core.errors import KSLotteryError
 from ks_core.store import access
-from ks_core.study import named as named_pairs
-from ks_core.study.scan import Study, readable
-from ks_core.tickets import figures as audit_figures
-from ks_core.tickets import several_figures
-from ks_core.tickets.several import Several, line_up
-from ks_core.tickets.ticket import RULES
+from ks_core.study import Study, named as named_pairs, readable
+from ks_core.tickets import SELECTION_RULES, Several, figures as audit_figures, line_up, several_figures
 from ks_core.tuning import trainings
 from pages.parts import charts, downloads, pair
 
@@ -42,8 +38,23 @@ chosen = st.multiselect(
     help="Choose known ones, or type a folder, a file, a hub id or an adapter and press Enter.",
 )  # fmt: skip
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    rule = st.selectbox("Rule", list(RULES), format_func=lambda n: RULES[n], key="compare_rule", bind="query-params")
-    k = st.number_input("k", 1, 100_000, 18, disabled=rule != "count", key="compare_k", bind="query-params", width=160)
+    rule = st.selectbox(
+        "Rule",
+        list(SELECTION_RULES),
+        format_func=lambda n: SELECTION_RULES[n].about,
+        key="compare_rule",
+        bind="query-params",
+    )
+    k = st.number_input(
+        "k",
+        1,
+        100_000,
+        18,
+        disabled=not SELECTION_RULES[rule].by_count,
+        key="compare_k",
+        bind="query-params",
+        width=160,
+    )
 if len(chosen) < 2:
     st.info(
         "Choose at least two tuned checkpoints. Runs of the page Fine-tune on this base are offered when they have the same arm; "

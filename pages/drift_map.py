@@ -4,8 +4,7 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from ks_core.study import drift, figures
-from ks_core.study.scan import readable
+from ks_core.study import drift, figures, readable
 from pages.parts import charts, downloads, pair
 from pages.parts.job import make
 

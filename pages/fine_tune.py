@@ -4,7 +4,7 @@ import streamlit as st
 
 from ks_core.checkpoints import whole
 from ks_core.errors import KSLotteryError
-from ks_core.jobs.queue import Job, all_jobs
+from ks_core.jobs import Job, all_jobs
 from ks_core.store import access
 from pages.parts import job, pair, place, tuning_form, tuning_results
 from pages.parts.tuning_form import Chosen

@@ -2,8 +2,7 @@
 
 import streamlit as st
 
-from ks_core.teaching.glossary import GLOSSARY
-from ks_core.teaching.sources import cite
+from ks_core.teaching import GLOSSARY, cite
 from pages.parts.small import small
 
 st.title("Glossary")

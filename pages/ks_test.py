@@ -3,11 +3,10 @@
 import numpy as np
 import streamlit as st
 
-from ks_core.checkpoints.matrices import take, to_floats
-from ks_core.ks.statistic import asymptotic_critical_value, critical_value
-from ks_core.study import figures
-from ks_core.study.scan import readable
-from ks_core.tickets.ticket import sizes
+from ks_core.checkpoints import take, to_floats
+from ks_core.ks import asymptotic_critical_value, critical_value
+from ks_core.study import figures, readable
+from ks_core.tickets import sizes
 from pages.parts import charts, downloads, pair
 
 st.title("KS test")

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ks_core.ks.statistic import critical_value
+from ks_core.ks import critical_value
 from ks_core.study import figures, layers
 from pages.parts import charts, downloads, pair
 from pages.parts.job import latest, make

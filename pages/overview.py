@@ -2,9 +2,8 @@
 
 import streamlit as st
 
-from ks_core.ks.statistic import critical_value
-from ks_core.study import figures
-from ks_core.study.scan import table
+from ks_core.ks import critical_value
+from ks_core.study import figures, table
 from pages.parts import charts, downloads, pair
 
 st.title("Which tokens did fine-tuning move?")

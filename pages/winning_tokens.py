@@ -3,10 +3,9 @@
 import numpy as np
 import streamlit as st
 
-from ks_core.checkpoints.matrices import take, to_floats
-from ks_core.study import figures
-from ks_core.study.scan import table
-from ks_core.tickets.ticket import RULES, select, ticket_of
+from ks_core.checkpoints import take, to_floats
+from ks_core.study import figures, table
+from ks_core.tickets import SELECTION_RULES, select, ticket_of
 from ks_core.tuning import trainings
 from pages.parts import charts, downloads, pair
 
@@ -19,8 +18,8 @@ counts = trainings.counts(study.tuned_source)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     rule = st.selectbox(
         "Rule",
-        list(RULES),
-        format_func=lambda name: f"{name}: {RULES[name]}",
+        list(SELECTION_RULES),
+        format_func=lambda name: f"{name}: {SELECTION_RULES[name].about}",
         key="rule",
         bind="query-params",
     )
@@ -29,14 +28,16 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         min_value=1,
         max_value=len(scan.pvalue),
         value=18,
-        disabled=rule != "count",
+        disabled=not SELECTION_RULES[rule].by_count,
         key="k",
         help="How many rows the rule count takes. The paper's ticket for LLaMA-7B has 18.",
     )
 chosen = select(scan, rule=rule, alpha=alpha, k=int(k))
 frame = table(study, scan, alpha, counts)
 frame["winner"] = np.isin(frame.token_id, scan.token_ids[chosen])
-signature = str(scan.signature.with_fields(rule=rule, **({"k": k} if rule == "count" else {"alpha": f"{alpha:g}"})))
+signature = str(
+    scan.signature.with_fields(rule=rule, **({"k": k} if SELECTION_RULES[rule].by_count else {"alpha": f"{alpha:g}"}))
+)
 if rule not in ("alpha", "count"):
     st.caption(
         "This correction is not in the paper. It makes the list shorter; it does not make alpha a false-positive rate, "

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.places import APP, ROOT
+
 # Before any test imports a library that reads these: nothing may ask a network, and two cores are few.
 os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"})
 
@@ -96,6 +98,44 @@ def tiny_folder(tmp_path, tiny_model, tiny_tokenizer):
 
 
 @pytest.fixture
+def tiny_pair(tmp_path, tiny_folder):
+    """The tiny model, and the same with ten rows moved; parallel text for it."""
+    import shutil
+
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    from helpers import tiny_text
+
+    tuned = tmp_path / "tuned"
+    shutil.copytree(tiny_folder, tuned)
+    weights = load_file(tuned / "model.safetensors")
+    weights["model.embed_tokens.weight"][3:13] += np.random.default_rng(0).normal(0, 3, (10, 16)).astype(np.float32)
+    save_file(weights, tuned / "model.safetensors", metadata={"format": "pt"})
+    return str(tiny_folder), str(tuned), tiny_text.corpus(tmp_path, 150, two_words=True)
+
+
+@pytest.fixture
+def tiny_plan(tiny_folder, tmp_path):
+    """A function that plans a short run of these arms on the tiny model; other settings by name."""
+    from helpers import tiny_text
+    from ks_core.tuning.arms import parse_arm
+    from ks_core.tuning.plans import Plan
+
+    corpus = tiny_text.corpus(tmp_path, 400)
+
+    def make(arms, **changes):
+        recipe = {"steps": 12, "batch_size": 5, "learning_rate": 0.05}
+        settings = {"sentences": 35, "max_new_tokens": 4, "prompt": "w3 {source} w4", "tuned": "", **changes}
+        return Plan(
+            base=str(tiny_folder), corpus=corpus, device="cpu",
+            arms=tuple(parse_arm(a, [7, 9], **recipe) for a in arms), **settings,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
 def server(demo_home):
     """The app on a free port, on the demo, as `make app` leaves it."""
     import socket
@@ -107,15 +147,14 @@ def server(demo_home):
     from ks_core.checkpoints import demo
     from ks_core.study.scan import Study
 
-    root = Path(__file__).parent.parent
     Study(demo.BASE, demo.TUNED).scan()
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     log = (demo_home / "server.log").open("w")
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", str(root / "app.py"), "--server.port", str(port)],
-        cwd=root,
+        [sys.executable, "-m", "streamlit", "run", APP, "--server.port", str(port)],
+        cwd=ROOT,
         stdout=log,
         stderr=log,
     )
@@ -138,8 +177,9 @@ def server(demo_home):
 @pytest.fixture
 def browser():
     """A Chromium that draws WebGL in software."""
-    from browsing import ARGUMENTS, CHROMIUM
     from playwright.sync_api import sync_playwright
+
+    from helpers.browsing import ARGUMENTS, CHROMIUM
 
     assert CHROMIUM, "Chromium is needed here and was not found: apt-get install chromium"
     with sync_playwright() as playwright:

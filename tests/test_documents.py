@@ -2,13 +2,13 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 
-from ks_core.__main__ import main, parser
+from helpers.places import ROOT
+from ks_core.commands.program import main, parser
+from ks_core.tickets import SELECTION_RULES
 
-ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Commands that train, translate, measure or stay: parsed here, run by tests of their own on tiny models.
 SLOW = ("tune", "audit", "evaluate", "bench", "serve")
@@ -40,6 +40,8 @@ def test_commands_that_take_seconds_run(document, demo_home, tmp_path, monkeypat
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d, "python")], ids=lambda d: d.name)
 def test_code_runs(document, demo_home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # A document adds a rule of its own: it is off the list again afterwards.
+    monkeypatch.setattr(SELECTION_RULES, "_entries", dict(SELECTION_RULES._entries))
     for code in blocks(document, "python"):
         exec(compile(code, str(document), "exec"), {"__name__": "__main__"})
 
@@ -50,6 +52,22 @@ def test_what_it_links_to_is_there(document):
         assert target.startswith("https://") or (document.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+def test_files_that_it_names_are_there(document):
+    for path in re.findall(r"`((?:ks_core|pages|tests|docs|assets)/[\w/.-]+)`", document.read_text(encoding="utf-8")):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_house_lists_every_file_of_every_room():
+    sections = re.split(r"^## ", (ROOT / "docs" / "house.md").read_text(encoding="utf-8"), flags=re.M)
+    told = {section.partition("\n")[0]: set(re.findall(r"`([\w/]+\.py)`", section)) for section in sections}
+    rooms = {folder.parent.name: folder.parent for folder in (ROOT / "ks_core").glob("*/__init__.py")}
+    for name, folder in rooms.items():
+        there = {p.relative_to(folder).as_posix() for p in folder.rglob("*.py") if p.name != "__init__.py"}
+        assert told[name] == there, f"docs/house.md on {name}: {sorted(told[name] ^ there)}"
+    assert told["Beside the rooms"] == {p.name for p in (ROOT / "ks_core").glob("*.py")} - {"__init__.py"}
+
+
 def test_every_variable_is_documented():
     code = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "ks_core").rglob("*.py"))
     named = set(re.findall(r"\bKS_LOTTERY_[A-Z_]+\b", code))
@@ -58,7 +76,7 @@ def test_every_variable_is_documented():
 
 
 def planning_rows():
-    """The README's planning table, as the arithmetic has it."""
+    """The planning table of larger-models.md, as the arithmetic has it."""
     from ks_core.jobs.resources import Resources
     from ks_core.tuning.memory import LLAMA_1B, LLAMA_7B, LLAMA_70B, Work, need
 
@@ -71,6 +89,6 @@ def planning_rows():
 
 
 def test_the_planning_table_is_the_arithmetic():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    document = (ROOT / "docs" / "larger-models.md").read_text(encoding="utf-8")
     for row in planning_rows():
-        assert row in readme, row
+        assert row in document, row

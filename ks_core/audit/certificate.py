@@ -14,12 +14,14 @@ It says nothing about translation quality: two models can agree on nonsense.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from ks_core.audit.material import Material
+from ks_core.audit.trials import Report, silent
 from ks_core.jobs import sharding, world
 
 READINGS = {
@@ -51,6 +53,11 @@ class Predictions:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
+
+    @classmethod
+    def of(cls, panel: Mapping[str, Any]) -> Predictions:
+        """From the panel as it is kept: what ``as_dict`` gave, and a signature."""
+        return cls(**{name: value for name, value in panel.items() if name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
@@ -105,14 +112,14 @@ def predict(
     ticket: Sequence[int],
     statistic: Mapping[int, float],
     batch_size: int = 8,
-    report: Callable[[int, int, str], None] = lambda done, total, message: None,
+    report: Report = silent,
 ) -> Predictions:
     """What both models predict along the references.
 
     ``model`` has every changed row laid over it (``ks_core.tuning.rows``); ``examples`` are ``batches.encode``'s; ``statistic``
     maps token id to D (ids that are not in it have D = 0). ``report(done, total, message)`` may raise to cancel.
     """
-    from ks_core.audit.strength import acting
+    from ks_core.audit.delta import acting
     from ks_core.tuning.batches import IGNORED, Collator
 
     inside = set(map(int, ticket))
@@ -158,6 +165,19 @@ def predict(
     return Predictions(**lists, left_out=max(left_out.values(), default=0.0), sentences=len(examples))
 
 
+def panel(material: Material, report: Report) -> Predictions:
+    """The panel ``certificate``: both models along the references of the sentences that are asked."""
+    from ks_core.tuning.batches import encode
+
+    model, tokenizer, scan, audit = material.model, material.tokenizer, material.scan, material.audit
+    pairs = replace(material.corpus, train=material.corpus.part(material.asked.part)[: audit.sentences])
+    examples = encode(pairs, tokenizer, audit.prompt, getattr(model.config, "max_position_embeddings", 1 << 30))
+    statistic = dict(zip(scan.token_ids[scan.changed].tolist(), scan.statistic[scan.changed].tolist(), strict=True))
+    return predict(
+        model, examples, pad=tokenizer.pad_token_id, ticket=material.ticket, statistic=statistic, report=report
+    )  # fmt: skip
+
+
 def outcome(found: Predictions, reading: str) -> Outcome:
     """The condition under one reading, against the agreement that was measured."""
     margin = (np.array(found.p_first) - np.array(found.p_second)) / 2
@@ -168,6 +188,20 @@ def outcome(found: Predictions, reading: str) -> Outcome:
         reading, len(margin), int(certified.sum()), int((certified & agree).sum()), int(agree.sum()),
         tuple(np.nonzero(certified & ~agree)[0].tolist()),
     )  # fmt: skip
+
+
+def table(panel: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
+    """The panel as rows, one a reading, and their caption."""
+    rows = []
+    for reading, words in READINGS.items():
+        said = outcome(Predictions.of(panel), reading)
+        low, high = said.interval()
+        rows.append({
+            "Rows left out": words, "Tokens": said.tokens, "Certified": said.certified,
+            "Certified and agreeing": said.agreeing_certified, "Clopper-Pearson, 95%": f"{low:.1%} to {high:.1%}",
+            "Agreeing, all": said.agreeing,
+        })  # fmt: skip
+    return rows, "The margin condition, under two readings, against what was measured"
 
 
 def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_core.audit import verdict
-from ks_core.audit.inquiry import PANELS, Audit, ranking, second_seed, stability
+from ks_core.audit.gains import Gain, gains
+from ks_core.audit.inquiry import Audit, ranking, second_seed, stability
+from ks_core.audit.panels import PANELS
 from ks_core.tickets import calibration
 
 if TYPE_CHECKING:
-    from ks_core.jobs.queue import Job
+    from ks_core.jobs.handle import Job
     from ks_core.study.scan import Scan
     from ks_core.tickets.ranking import Ranking
     from ks_core.tickets.stability import Stability
@@ -30,7 +32,7 @@ class Evidence:
     scan: Scan
     ticket: np.ndarray
     run: Job | None
-    gains: list[verdict.Gain] | None
+    gains: list[Gain] | None
     panels: dict[str, dict[str, Any] | None]
     calibration: calibration.Calibration | None
     stability: Stability | None
@@ -43,7 +45,7 @@ class Evidence:
 
     @cached_property
     def missing(self) -> list[str]:
-        """Names from ``verdict.NEEDS`` of what has not been run."""
+        """Names from ``verdict.needs()`` of what has not been run."""
         return self._verdict[1]
 
     @cached_property
@@ -65,6 +67,6 @@ def gather(audit: Audit, scan: Scan) -> Evidence:
     ticket, run = audit.positions(scan), audit.run()
     settings = calibration.Settings(alpha=audit.alpha)
     return Evidence(
-        audit, scan, ticket, run, verdict.gains(run) if run else None, {name: audit.panel(name) for name in PANELS},
+        audit, scan, ticket, run, gains(run) if run else None, {name: audit.panel(name) for name in PANELS},
         calibration.cached(audit.study, settings, second_seed(audit)), stability(audit, scan), ranking(audit, scan),
     )  # fmt: skip

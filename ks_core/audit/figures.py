@@ -7,8 +7,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from ks_core.audit.certificate import Predictions, by_margin, clopper_pearson
 from ks_core.drawing import BASE, CONTROL, MUTED, TUNED, WINNING, labelled, sheet
-from ks_core.translation.generation import template_title
+from ks_core.translation.prompts import template_title
 
 
 def recovery_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "first_line") -> go.Figure:
@@ -96,7 +97,7 @@ def strength_curves(panel: Mapping[str, Any], rule: str = "first_line") -> go.Fi
 def gain_points(rows: Sequence[Any], metric: str = "chrf") -> go.Figure:
     """Controls: each arm's gain under the first-line rule, with its interval; one point an arm, so every seed is seen.
 
-    ``rows`` are ``verdict.Gain``.
+    ``rows`` are ``gains.Gain``.
     """
     figure = sheet(
         "", f"Gain in {'chrF' if metric == 'chrf' else 'BLEU'} over the base (first line)", height=90 + 34 * len(rows)
@@ -117,15 +118,13 @@ def gain_points(rows: Sequence[Any], metric: str = "chrf") -> go.Figure:
     return labelled(figure, "What other rows give", f"Gain over the base under the first-line rule: {said}.")
 
 
-def agreement_curve(bins: Sequence[tuple[float, float, int, int]], left_out: float) -> go.Figure:
-    """Certificate: agreement of ticket and embed-tuned model against the margin, with the distance that it must exceed.
-
-    ``bins`` are ``certificate.by_margin``'s; ``left_out`` is the largest D outside the ticket.
-    """
-    from ks_core.audit.certificate import clopper_pearson
-
+def agreement_curve(panel: Mapping[str, Any]) -> go.Figure:
+    """The certificate as plain values: agreement of ticket and embed-tuned model against the margin, with the distance that
+    it must exceed, the largest D outside the ticket."""
+    found = Predictions.of(panel)
+    left_out = found.left_out
     figure = sheet("Tokens on which both models agree", "Margin (p_A - p_B) / 2", height=400)
-    shown = [(low, high, n, k) for low, high, n, k in bins if n]
+    shown = [(low, high, n, k) for low, high, n, k in by_margin(found) if n]
     x = [(low + high) / 2 for low, high, _, _ in shown]
     y = [k / n for _, _, n, k in shown]
     bounds = [clopper_pearson(k, n) for _, _, n, k in shown]

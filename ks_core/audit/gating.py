@@ -22,20 +22,25 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from ks_core.audit.strength import Report, acting, gated, rows_of, silent
+from ks_core.audit.delta import acting, gated, rows_of
+from ks_core.audit.material import Material
+from ks_core.audit.trials import Report, run_trials, settings, silent
 from ks_core.errors import ModelError, SettingsError
-from ks_core.jobs import sharding, world
-from ks_core.translation.generation import Generation, batches_of, write
-from ks_core.translation.generation import template as template_text
-from ks_core.translation.scores import RESAMPLES, Evaluation, evaluate
-from ks_core.translation.shares import Bootstrap, Share, shares
+from ks_core.jobs import world
+from ks_core.translation.bootstrap import RESAMPLES
+from ks_core.translation.evaluation import HeldOut
+from ks_core.translation.generation import Generation
+from ks_core.translation.prompts import template as template_text
+from ks_core.translation.scores import Evaluation
+from ks_core.translation.shares import Share, shares
 
 SPANS = ("instruction_head", "instruction_tail", "source", "prefill", "target")
 HEAD, TAIL, SOURCE, PREFILL, TARGET = range(5)
@@ -105,72 +110,54 @@ def token_spans(tokenizer: Any, prompt: str, characters: np.ndarray) -> tuple[li
     return encoded["input_ids"], codes
 
 
-def gated_generate(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[str],
-    tokens: Sequence[tuple[list[int], np.ndarray]],
-    spans: Sequence[str],
-    *,
-    max_new_tokens: int = 48,
-    beams: int = 1,
-    batch_size: int = 32,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[list[Generation], np.ndarray]:
-    """``translation.generate`` with the laid-over rows acting in ``spans`` only.
+class GatedRows:
+    """A model's rows while each gate lets them act in its spans only, and how often they had a chance to.
 
-    ``tokens`` are ``token_spans`` of each prompt. Returns the answers, and how often an acting row's token
-    occurs in each span of each sentence, float64 (n, 5); those of the target are counted among the tokens that the
-    model read again (the last one of an answer cut off is not), under beam search as a mean over the beams.
+    ``tokens`` are ``token_spans`` of each prompt; ``gates`` maps names to spans.
     """
-    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "beams": beams, "batch_size": batch_size}
-    return gated_runs(
-        model, tokenizer, prompts, tokens, {"": spans}, **options,
-        progress=lambda done, total, _: progress(done, total),
-    )[""]  # fmt: skip
 
+    def __init__(
+        self, model: Any, tokens: Sequence[tuple[list[int], np.ndarray]], gates: Mapping[str, Sequence[str]]
+    ) -> None:
+        self.rows, self.tokens, self.gates = rows_of(model), tokens, gates
+        #: How often an acting row's token occurs in each span of each prompt, float64 (n, 5); none yet in the target.
+        self.counts = np.zeros((len(tokens), len(SPANS)))
+        for n, (ids, codes) in enumerate(tokens):
+            has_row = self.rows.slots[torch.tensor(ids, device=self.rows.slots.device)].cpu().numpy() >= 0
+            self.counts[n] = np.bincount(codes[has_row], minlength=len(SPANS))
+        #: By gate and prompt: whether each token that was read after the prompt has an acting row, bool (beams, tokens).
+        self._read: dict[tuple[str, int], np.ndarray] = {}
 
-def gated_runs(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[str],
-    tokens: Sequence[tuple[list[int], np.ndarray]],
-    gates: Mapping[str, Sequence[str]],
-    *,
-    max_new_tokens: int = 48,
-    beams: int = 1,
-    batch_size: int = 32,
-    progress: Callable[[int, int, str], None] = lambda done, total, gate: None,
-) -> dict[str, tuple[list[Generation], np.ndarray]]:
-    """``gated_generate`` for several gates; processes that work together share the batches of all."""
-    rows = rows_of(model)
-    items = [(gate, batch) for gate in gates for batch in batches_of(prompts, batch_size)]
-    total, done = len(gates) * len(prompts), 0
-    found: dict[tuple[str, int], tuple[Generation, np.ndarray]] = {}
-    for (gate, batch), own, taken in world.deal(items, sharding.is_spread(model)):
-        progress(done, total, gate)
-        on = torch.tensor([name in gates[gate] for name in SPANS], device=rows.slots.device)
-        width = max(len(tokens[i][0]) for i in batch)
-        codes, counts = np.full((len(batch), width), HEAD), np.zeros((len(batch), len(SPANS)))
+    @contextmanager
+    def acting(self, gate: str, batch: list[int]) -> Iterator[None]:
+        """Inside, the prompts of a batch can be generated at once with the rows acting in the spans of a gate."""
+        device = self.rows.slots.device
+        on = torch.tensor([span in self.gates[gate] for span in SPANS], device=device)
+        width = max(len(self.tokens[i][0]) for i in batch)
+        codes = np.full((len(batch), width), HEAD)
         for n, i in enumerate(batch):
-            codes[n, width - len(tokens[i][1]) :] = tokens[i][1]
-            has_row = rows.slots[torch.tensor(tokens[i][0], device=on.device)].cpu().numpy() >= 0
-            counts[n] = np.bincount(tokens[i][1][has_row], minlength=len(SPANS))
+            codes[n, width - len(self.tokens[i][1]) :] = self.tokens[i][1]
         fed: list[torch.Tensor] = []
-        with gated(rows, torch.from_numpy(codes).to(on.device), on, fed):
-            asked = [prompts[i] for i in batch]
-            written = write(model, tokenizer, asked, max_new_tokens=max_new_tokens, beams=beams)
+        with gated(self.rows, torch.from_numpy(codes).to(device), on, fed):
+            yield
         if fed:
-            read = torch.stack(fed, dim=1).view(len(batch), beams, -1).double().cpu().numpy()
-            counts[:, TARGET] = [read[n, :, : a.tokens].sum(axis=1).mean() for n, a in enumerate(written)]
-        if own:
-            found |= {(gate, i): pair for i, *pair in zip(batch, written, counts, strict=True)}  # type: ignore[misc]
-        done = sum(len(b) for _, b in items[:taken])
-    if items:
-        progress(total, total, items[-1][0])
-    found = dict(world.gather(list(found.items())))
-    every = range(len(prompts))
-    return {g: ([found[g, i][0] for i in every], np.array([found[g, i][1] for i in every])) for g in gates}
+            read = torch.stack(fed, dim=1).view(len(batch), -1, len(fed)).cpu().numpy()
+            self._read |= {(gate, i): read[n] for n, i in enumerate(batch)}
+
+    def occurrences(self, written: Mapping[str, Sequence[Generation]]) -> dict[str, np.ndarray]:
+        """How often an acting row's token occurs in each span of each sentence, float64 (n, 5), by gate.
+
+        Those of the target are counted among the tokens that the model read again (the last one of an answer cut off is
+        not), under beam search as a mean over the beams. Processes that work together wait for each other here.
+        """
+        read = dict(world.gather(list(self._read.items())))
+        found = {}
+        for gate, answers in written.items():
+            found[gate] = self.counts.copy()
+            for i, answer in enumerate(answers):
+                if (gate, i) in read:
+                    found[gate][i, TARGET] = read[gate, i][:, : answer.tokens].sum(axis=1).mean()
+        return found
 
 
 @dataclass(frozen=True)
@@ -208,63 +195,56 @@ class Gating:
 def position_gating(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[str],
-    sources: Sequence[str],
-    references: Sequence[str],
+    asked: HeldOut,
     *,
-    template: str,
-    target_language: str,
     ids: Sequence[int] | None = None,
     gates: Mapping[str, Sequence[str]] = GATES,
-    max_new_tokens: int = 48,
-    beams: int = 1,
-    batch_size: int = 32,
     resamples: int = RESAMPLES,
     seed: int = 0,
     report: Report = silent,
 ) -> Gating:
     """Generate and score under each gate; ``none`` and ``all`` are always among them.
 
-    ``ids`` are the rows that act (``None``: every changed row), ``prompts`` were made from ``template`` (name or
-    text) and ``sources``. ``report(done, total, message)`` counts sentences over all gates. Raises ``ModelError``
-    without laid-over rows or a fast tokenizer, ``SettingsError`` for spans or prompts that do not fit.
+    ``ids`` are the rows that act (``None``: every changed row). ``report(done, total, message)`` counts sentences over all
+    gates. Raises ``ModelError`` without laid-over rows or a fast tokenizer, ``SettingsError`` for spans that there are not,
+    or prompts that were not made from their template and sources.
     """
     chosen: dict[str, tuple[str, ...]] = {"none": ()} | {name: tuple(spans) for name, spans in gates.items()}
     chosen |= {"none": (), "all": SPANS}
     unknown = {span for spans in chosen.values() for span in spans} - set(SPANS)
-    if unknown or not prompts:
+    if unknown or not asked.prompts:
         raise SettingsError(
-            f"{len(prompts)} prompts, unknown spans: {', '.join(sorted(unknown)) or 'none'}. "
+            f"{len(asked)} prompts, unknown spans: {', '.join(sorted(unknown)) or 'none'}. "
             f"Expected at least one prompt, and spans out of: {', '.join(SPANS)}."
         )
     tokens = [
-        token_spans(tokenizer, p, character_spans(p, template, s, target_language))
-        for p, s in zip(prompts, sources, strict=True)
+        token_spans(tokenizer, p, character_spans(p, asked.template, s, asked.target_language))
+        for p, s in zip(asked.prompts, asked.sources, strict=True)
     ]
-    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "beams": beams, "batch_size": batch_size}
-    with acting(model, ids) as rows:
-        acting_rows = int((rows.slots >= 0).sum())
-        written = gated_runs(
-            model, tokenizer, prompts, tokens, chosen, **options,
-            progress=lambda done, total, gate: report(done, total, f"translating with the rows acting in: {gate}"),
+    with acting(model, ids) as laid:
+        rows = int((laid.slots >= 0).sum())
+        held = GatedRows(model, tokens, chosen)
+        trials = run_trials(
+            model, tokenizer, dict.fromkeys(chosen, asked), held.acting, resamples=resamples, seed=seed,
+            report=lambda done, total, gate: report(done, total, f"translating with the rows acting in: {gate}"),
         )  # fmt: skip
-    bootstrap = Bootstrap(references, target_language, resamples, seed)
-    scores = {name: bootstrap.all_scores(answers) for name, (answers, _) in written.items()}
+    occurrences = held.occurrences({name: trial.answers for name, trial in trials.items()})
     runs = []
     for name, spans in chosen.items():
-        answers, counts = written[name]
+        trial, counts = trials[name], occurrences[name]
         acted = counts[:, [span in spans for span in SPANS]].sum(axis=1)
         runs.append(GateRun(
-            name, spans,
-            evaluate(answers, references, target_language, resamples=resamples),
+            name, spans, trial.evaluation,
             dict(zip(SPANS, counts.mean(axis=0).tolist(), strict=True)),
             acting=float(acted.mean()),
             touched=float((acted > 0).mean()),
-            recovery=shares(scores[name], scores["none"], scores["all"]),
-            texts=tuple(a.text for a in answers),
+            recovery=shares(trial.scores, trials["none"].scores, trials["all"].scores),
+            texts=trial.texts,
         ))  # fmt: skip
-    settings = {
-        "template": template_text(template), "sentences": len(prompts), "target_language": target_language,
-        **options, "resamples": resamples, "seed": seed,
-    }  # fmt: skip
-    return Gating(tuple(runs), acting_rows, settings)
+    decided = {"template": template_text(asked.template), **settings(asked, resamples), "seed": seed}
+    return Gating(tuple(runs), rows, decided)
+
+
+def panel(material: Material, report: Report) -> Gating:
+    """The panel ``gating``: the ticket in each part of the sequence."""
+    return position_gating(material.model, material.tokenizer, material.asked, ids=material.ticket, report=report)

@@ -1,7 +1,7 @@
 """The audit: is the ticket real? What is asked, and what has been answered.
 
-Each panel is a question. Those of ``PANELS`` need the model and are made by the job ``audit`` (``panels``), one after the
-other, each kept when it is finished. ``controls`` is a run of the page Fine-tune with the arms that doubt the ticket.
+Each panel is a question. Those of ``panels.PANELS`` need the model and are made by the job ``audit``, one after the other,
+each kept when it is finished. ``controls`` is a run of the page Fine-tune with the arms that doubt the ticket.
 ``calibration`` is a job of its own; ``stability`` and ``ranking`` are there at once.
 
     workspace/audits/<pair, ticket, text and prompt>/gating.json ...
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_core import values
 from ks_core.checkpoints import demo
 from ks_core.errors import KSLotteryError, SettingsError, TicketError
 from ks_core.jobs.resources import Resources
@@ -27,11 +25,11 @@ from ks_core.ks.statistic import exact_pvalue
 from ks_core.signature import Signature, versions
 from ks_core.store import workspace
 from ks_core.study.scan import Scan, Study, readable
+from ks_core.tickets.selection import select
 from ks_core.tickets.stability import Run, compare, is_llama, published_runs
-from ks_core.tickets.ticket import select
 from ks_core.tuning import trainings
 from ks_core.tuning.arms import Arm
-from ks_core.tuning.plans import CorpusChoice, Plan
+from ks_core.tuning.plans import Plan, Subject
 from ks_core.tuning.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -39,13 +37,6 @@ if TYPE_CHECKING:
     from ks_core.tickets.ranking import Ranking
     from ks_core.tickets.stability import Stability
 
-#: What the job makes, in this order, and what each answers.
-PANELS = {
-    "gating": "Where in the prompt does the ticket act?",
-    "transfer": "Does it work under another prompt?",
-    "strength": "How does the effect grow with the size of the change?",
-    "certificate": "Does the ticket model predict what the embed-tuned one does?",
-}
 #: How much is spent: held-out sentences, training steps of a control, seeds of the random ones.
 BUDGETS = {"small": (24, 40, 1), "standard": (64, 80, 2), "large": (200, 150, 3)}
 #: Raised when a panel could come out differently than before.
@@ -53,19 +44,12 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Subject):
     """What is audited: a pair, its ticket, and the text and prompt that it is asked about.
 
-    ``budget`` is one of ``BUDGETS``. Raises what ``Plan`` raises for settings that cannot be.
+    ``budget`` is one of ``BUDGETS``. Raises ``SettingsError`` for what cannot be.
     """
 
-    base: str = demo.BASE
-    tuned: str = demo.TUNED
-    rule: str = "alpha"
-    alpha: float = 0.05
-    k: int = 18
-    corpus: CorpusChoice = field(default_factory=CorpusChoice)
-    prompt: str = "short"
     budget: str = "standard"
     max_new_tokens: int = 48
     device: str = "auto"
@@ -74,23 +58,7 @@ class Audit:
     def __post_init__(self) -> None:
         if self.budget not in tuple(BUDGETS):
             raise SettingsError(f"{str(self.budget)[:80]!r} is no budget. Expected one of: {', '.join(BUDGETS)}.")
-        # A plan checks what it shares with an audit.
-        Plan(
-            base=self.base, tuned=self.tuned, rule=self.rule, alpha=self.alpha, k=self.k, prompt=self.prompt,
-            arms=(Arm("base"),), max_new_tokens=self.max_new_tokens, device=self.device,
-            resources=self.resources,
-        )  # fmt: skip
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: ``from_dict`` takes them back."""
-        return json.loads(json.dumps(asdict(self)))
-
-    @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Audit:
-        """From what ``as_dict`` gave. Raises ``SettingsError`` for a field or a value that cannot be."""
-        known = values.of_fields(cls, given)
-        known["resources"] = Resources.from_dict(known.get("resources", {}))
-        return cls(**{**known, "corpus": CorpusChoice.from_dict(known.get("corpus", {}))})
+        super().__post_init__()
 
     @classmethod
     def of(cls, study: Study, **choices: Any) -> Audit:
@@ -181,7 +149,7 @@ class Audit:
         """From what the panels of the job come."""
         return self.study.signature.with_fields(
             rule=self.rule, alpha=self.alpha if self.rule != "count" else "-", k=self.k if self.rule == "count" else "-",
-            corpus=self.corpus.name, prompt=self.prompt, sentences=self.sentences, max_new_tokens=self.max_new_tokens,
+            corpus=self.corpus.name, part="test", prompt=self.prompt, sentences=self.sentences, max_new_tokens=self.max_new_tokens,
             **Resources(precision=self.resources.precision).facts(), **versions("torch", "transformers", "sacrebleu"),
         )  # fmt: skip
 
@@ -199,7 +167,7 @@ def stability(audit: Audit, scan: Scan) -> Stability | None:
         for one in sorted([training, *siblings], key=lambda t: t.name):
             other = scan if one is training else Study(audit.base, one.source).scan()
             positions = select(other, rule=audit.rule, alpha=audit.alpha, k=audit.k)
-            runs.append(Run.from_scan(one.name, other, positions, one.facets))
+            runs.append(Run.from_scan(one.name, other, positions, one.facets, *trainings.how_often(one.source)))
         if audit.base == demo.BASE and training.source.startswith("demo:"):
             runs += [_kept(audit, name, test) for name, test in demo.kept_tests().items()]
         return compare(runs)
@@ -216,9 +184,11 @@ def _kept(audit: Audit, name: str, test: demo.KeptTest) -> Run:
     if audit.rule != "count":
         size = int((exact_pvalue(test.statistic, test.dim) < audit.alpha).sum())
     base = f"{audit.study.base.label}@{audit.study.base.content_hash[:12]}"
+    trained, measure = trainings.how_often(f"demo:{name}")
     return Run(
         name, tuple(test.token_ids[order[:size]].tolist()), test.token_ids, test.statistic, test.l2,
         np.ones(len(order), bool), trainings.of(f"demo:{name}").facets, base,  # type: ignore[union-attr]
+        trained=trained, measure=measure,
     )  # fmt: skip
 
 
@@ -234,8 +204,10 @@ def optimizer_sentence(audit: Audit, scan: Scan) -> str:
     """What dense Adam does to the list, on the demo's own pair of runs; empty for any other pair."""
     from ks_core.tickets.ranking import spearman
 
-    counts, test = trainings.counts(demo.TUNED), demo.kept_tests().get("en-fr-adam")
-    if (audit.base, audit.tuned) != (demo.BASE, demo.TUNED) or counts is None or test is None:
+    if (audit.base, audit.tuned) != (demo.BASE, demo.TUNED):
+        return ""
+    steps, test = trainings.steps(demo.TUNED), demo.kept_tests().get("en-fr-adam")
+    if steps is None or test is None:
         return ""
     said = []
     changed = np.nonzero(scan.changed)[0]
@@ -243,26 +215,30 @@ def optimizer_sentence(audit: Audit, scan: Scan) -> str:
         ("row-wise Adam", scan.token_ids[changed], scan.statistic[changed], scan.l2[changed]),
         ("dense Adam", test.token_ids, test.statistic, test.l2),
     ):
-        often = np.array([counts.get(int(i), 0) for i in ids])
+        often = np.array([steps.get(int(i), 0) for i in ids])
         top = np.lexsort((ids, -shift, -statistic))[:18]
         rho, _ = spearman(statistic, often)
-        said.append(f"with {name} rank correlation {rho:.2f}, median count {np.median(often[top]):.0f}")
+        said.append(f"with {name} rank correlation {rho:.2f}, median {np.median(often[top]):.0f} steps")
     return (
-        f"The same training with another optimizer, D against training count and how often the 18 rows of largest D were "
-        f"trained: {'; '.join(said)}. Dense Adam goes on moving rows that were seen a few times, and they fill the top."
+        f"The same training with another optimizer, D against the steps that touched a row, and how many touched the 18 rows of "
+        f"largest D: {'; '.join(said)}. Dense Adam goes on moving rows after the few steps that touched them."
     )
 
 
 def ranking(audit: Audit, scan: Scan) -> Ranking | None:
     """What explains D, where it is known how the checkpoint was trained (``trainings.of``); ``None`` elsewhere, and where
     fewer rows changed than a regression needs."""
-    from ks_core.tickets.ranking import FEWEST, explain
+    from ks_core.tickets.ranking import explain
+    from ks_core.tickets.regression import FEWEST
 
     training = _training(audit)
     met = trainings.seen(training) if training else None
     if met is None or int(scan.changed.sum()) < FEWEST:
         return None
-    return explain(audit.study, scan, met.counts, prompt_ids=met.prompt_ids, first_step=met.first, last_step=met.last)
+    return explain(
+        audit.study, scan, met.steps, draws=met.draws, counts=met.counts, prompt_ids=met.prompt_ids, first_step=met.first,
+        last_step=met.last,
+    )  # fmt: skip
 
 
 def second_seed(audit: Audit) -> Study | None:

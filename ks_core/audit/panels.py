@@ -1,22 +1,109 @@
-"""The audit's panels that need the model, and the job ``audit``, which makes them: one after the other, each kept."""
+"""What the audit asks, question by question; and the job ``audit``, which answers those that need the model.
+
+``PANELS`` is the list that people add to: a panel is a function ``panel(material, report)`` in a file of its own, a sentence
+for the verdict, a figure, and a line here. The job makes the panels one after the other and keeps each; verdict, page and
+report read what was kept, as plain values.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ks_core.audit.inquiry import PANELS, Audit
+from ks_core.audit import material, sentences
+from ks_core.audit.inquiry import Audit
+from ks_core.audit.trials import Report
 from ks_core.checkpoints import demo
-from ks_core.checkpoints.matrices import take, to_floats
 from ks_core.jobs import world
-from ks_core.jobs.resources import Resources
+from ks_core.registry import Entry, Registry, named
 from ks_core.store import workspace
 from ks_core.study.scan import Scan
+from ks_core.translation.prompts import REPLICATION
+from ks_core.tuning.arms import PAPER
 
 if TYPE_CHECKING:
     from ks_core.jobs.running import Running
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question(Entry):
+    """A question of the audit: ``about`` asks it. ``needs`` says what is missing while nothing answers it (empty: what
+    another question needs)."""
+
+    needs: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel(Question):
+    """A question that the job ``audit`` answers with the model at hand.
+
+    What loads torch or plotly is named as ``module:function``: ``function(material, report)`` makes the panel, an object
+    with ``as_dict()``, of which the plain values are kept; ``figure(panel)`` draws them; ``table(panel)`` gives rows and
+    their caption, for the report (empty: it has none). ``sentence(panel)`` is what the verdict says of them, ``note`` how the
+    figure is read.
+    """
+
+    function: str
+    sentence: Callable[[Mapping[str, Any]], str]
+    figure: str
+    table: str = ""
+    note: str = ""
+
+
+PANELS = Registry("panel", [
+    Panel(
+        "gating", "Gating", "Where in the sequence does the ticket act?", REPLICATION, needs="position gating",
+        function="ks_core.audit.gating:panel", sentence=sentences.gating, figure="ks_core.audit.figures:recovery_bars",
+        note="One trained change, nothing trained anew: the ticket's rows act only at the tokens of one part of the sequence. "
+        "The diamonds say how many tokens there have an acting row: where none has, no effect is no opportunity.",
+    ),
+    Panel(
+        "transfer", "Prompts", "Does it survive another prompt?", needs="prompt transfer",
+        function="ks_core.audit.prompt_transfer:panel", sentence=sentences.transfer,
+        figure="ks_core.audit.figures:transfer_bars",
+        note="The ticket's rows copied into the base, under prompts that it was not trained with, with the base beside it.",
+    ),
+    Panel(
+        "strength", "Strength", "How much of its change does it need?", needs="the sweep over strength",
+        function="ks_core.audit.strength:panel", sentence=sentences.strength, figure="ks_core.audit.figures:strength_curves",
+        note="base + a × change: 0 is the base, 1 the ticket as trained, bit for bit.",
+    ),
+    Panel(
+        "certificate", "Certificate", "Does the ticket model predict what the tuned one does?",
+        f"{PAPER}, Theorem 2 as this program reads it", needs="the certificate",
+        function="ks_core.audit.certificate:panel", sentence=sentences.certificate,
+        figure="ks_core.audit.figures:agreement_curve", table="ks_core.audit.certificate:table",
+    ),
+])  # fmt: skip
+
+#: What is asked before the panels, of a run of Fine-tune, and after them, of what needs no model.
+BEFORE = (
+    Question("termination", "Termination", "How much of the gain is the model learning to stop?", REPLICATION),
+    Question(
+        "controls", "Controls", "Would other rows have done as well?", REPLICATION,
+        needs="the controls (trained rows beside the ticket)",
+    ),
+)  # fmt: skip
+AFTER = (
+    Question(
+        "calibration", "Calibration", "What does p mean for rows that started as one another?",
+        needs="the calibration of p",
+    ),
+    Question(
+        "stability", "Stability", "Is it the same ticket in another run?",
+        needs="other runs of the same training to compare with",
+    ),
+    Question(
+        "ranking", "Ranking", "Does D say more than how often a token was trained?",
+        needs="how often each token was trained",
+    ),
+)  # fmt: skip
+
+
+def questions() -> list[Question]:
+    """Every question, in the order in which verdict, page and report go through them."""
+    return [*BEFORE, *PANELS.values(), *AFTER]
 
 
 def run_audit(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
@@ -34,80 +121,20 @@ def run_audit(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     return {"panels": list(PANELS), "signature": str(audit.signature)}
 
 
-def delta_model(audit: Audit, scan: Scan) -> tuple[Any, Any]:
-    """The base with every changed row laid over it (``ks_core.tuning.rows``), and its tokenizer.
-
-    The rows come through the pair's own matching, so that an adapter and a whole model go one way; what else a
-    tuned model changed is not in it, and is not the ticket's.
-    """
-    from ks_core.jobs import devices
-    from ks_core.tuning.models import load_model, put_rows
-    from ks_core.tuning.rows import lay_over
-
-    # The slider of the page is moved in one process, whatever the job takes.
-    resources = audit.resources if world.size() > 1 else Resources(precision=audit.resources.precision)
-    device = world.device(devices.select(audit.device).removeprefix("torch:"))
-    model, tokenizer = load_model(audit.base, device, resources)
-    changed = np.nonzero(scan.changed)[0]
-    order = np.argsort(scan.token_ids[changed])
-    after = audit.study.pair.after
-    rows = lay_over(model, scan.token_ids[changed].tolist())
-    put_rows(rows, to_floats(take(after, changed[order]), after.dtype))
-    return model, tokenizer
-
-
 def make_panels(audit: Audit, scan: Scan, names: list[str], running: Running) -> None:
     """Make some panels and keep each. ``running.progress`` may raise ``Cancelled``; what was kept stays."""
-    from ks_core.audit.certificate import predict
-    from ks_core.audit.gating import position_gating
-    from ks_core.audit.prompt_transfer import prompt_transfer
-    from ks_core.audit.strength import sweep
-    from ks_core.translation.evaluation import check_length, held_out
-    from ks_core.tuning.batches import encode
-
-    corpus = audit.corpus.load()
-    asked = held_out(corpus, audit.prompt, audit.sentences, max_new_tokens=audit.max_new_tokens)
-    running.progress(0, 1, "loading the model", stage="load")
-    model, tokenizer = delta_model(audit, scan)
-    check_length(model, tokenizer, asked)
-    ticket = scan.token_ids[audit.positions(scan)].tolist()
-    options: dict[str, Any] = {"max_new_tokens": audit.max_new_tokens}
-
-    def made(name: str, found: Any) -> None:
+    found = material.prepare(audit, scan, running)
+    audit.folder().mkdir(parents=True, exist_ok=True)
+    for place, name in enumerate(names, 1):
+        made = named(PANELS[name].function)(found, _report(running, name, f"{place} of {len(names)}"))
         if world.is_main():
-            kept = {**found.as_dict(), "signature": str(audit.signature)}
+            kept = {**made.as_dict(), "signature": str(audit.signature)}
             workspace.write_json(audit.folder() / f"{name}.json", kept)
         running.event(panel=name)
 
-    def report(name: str) -> Any:
-        return lambda done, total, message: running.progress(
-            done, total, f"{names.index(name) + 1} of {len(names)}: {message}", unit="sentences", stage=name
-        )
 
-    audit.folder().mkdir(parents=True, exist_ok=True)
-    if "gating" in names:
-        made("gating", position_gating(
-            model, tokenizer, asked.prompts, asked.sources, asked.references, template=asked.template,
-            target_language=asked.target_language, ids=ticket, report=report("gating"), **options,
-        ))  # fmt: skip
-    if "transfer" in names:
-        made("transfer", prompt_transfer(
-            model, tokenizer, asked.sources, asked.references, trained=asked.template, ids=ticket,
-            source_language=corpus.source_language, target_language=corpus.target_language, report=report("transfer"),
-            **options,
-        ))  # fmt: skip
-    if "strength" in names:
-        made("strength", sweep(
-            model, tokenizer, asked.prompts, asked.references, target_language=asked.target_language,
-            rows={"ticket": ticket, "all changed rows": None}, report=report("strength"), **options,
-        ))  # fmt: skip
-    if "certificate" in names:
-        asked_pairs = replace(corpus, train=corpus.held_out[: audit.sentences])
-        examples = encode(
-            asked_pairs, tokenizer, audit.prompt, getattr(model.config, "max_position_embeddings", 1 << 30)
-        )
-        changed = scan.changed
-        statistic = dict(zip(scan.token_ids[changed].tolist(), scan.statistic[changed].tolist(), strict=True))
-        made("certificate", predict(
-            model, examples, pad=tokenizer.pad_token_id, ticket=ticket, statistic=statistic, report=report("certificate"),
-        ))  # fmt: skip
+def _report(running: Running, stage: str, place: str) -> Report:
+    """What a panel tells how far it is: the job, with its place among the panels."""
+    return lambda done, total, message: running.progress(
+        done, total, f"{place}: {message}", unit="sentences", stage=stage
+    )

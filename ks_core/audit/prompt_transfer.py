@@ -8,15 +8,19 @@ it: a tuned score alone would mix up what the delta brings with what the templat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ks_core.audit.strength import Report, acting, silent
+from ks_core.audit.delta import acting
+from ks_core.audit.material import Material
+from ks_core.audit.trials import Report, run_trials, settings, silent
 from ks_core.errors import SettingsError
-from ks_core.translation.generation import TEMPLATES, format_prompt, generate_each
-from ks_core.translation.generation import template as template_text
-from ks_core.translation.scores import RESAMPLES, Evaluation, evaluate
-from ks_core.translation.shares import Bootstrap, Share, shares
+from ks_core.translation.bootstrap import RESAMPLES
+from ks_core.translation.evaluation import HeldOut
+from ks_core.translation.extraction import SOURCE
+from ks_core.translation.prompts import format_prompt, template as template_text, texts
+from ks_core.translation.scores import Evaluation
+from ks_core.translation.shares import Share, shares
 
 
 @dataclass(frozen=True)
@@ -53,63 +57,65 @@ class PromptTransfer:
 def prompt_transfer(
     model: Any,
     tokenizer: Any,
-    sources: Sequence[str],
-    references: Sequence[str],
+    asked: HeldOut,
     *,
-    trained: str,
     source_language: str,
-    target_language: str,
-    templates: Mapping[str, str] = TEMPLATES,
+    templates: Mapping[str, str] | None = None,
     ids: Sequence[int] | None = None,
-    max_new_tokens: int = 48,
-    beams: int = 1,
-    batch_size: int = 32,
     resamples: int = RESAMPLES,
     seed: int = 0,
     report: Report = silent,
 ) -> PromptTransfer:
     """Translate under each template, with the delta and without, and score both.
 
-    ``trained`` is the template of the training, by name or as text; it comes first, the others follow in their order.
-    ``ids`` are the rows that act (``None``: every changed row). ``report(done, total, message)`` counts sentences.
+    ``asked`` is in the template of the training, which comes first; the others follow in their order (``None``: the named
+    ones). ``ids`` are the rows that act (``None``: every changed row). ``report(done, total, message)`` counts sentences.
     Raises ``ModelError`` without laid-over rows, ``SettingsError`` for a template that cannot be.
     """
-    own = template_text(trained)
-    named = {name: template_text(text) for name, text in templates.items()}
+    own = template_text(asked.template)
+    named = {name: template_text(text) for name, text in (templates or texts()).items()}
     first = next((name for name, text in named.items() if text == own), "trained")
     named = {first: own} | {name: text for name, text in named.items() if text != own}
-    if not sources:
+    if not asked.sources:
         raise SettingsError("There are no source sentences. Expected at least one.")
-    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "beams": beams, "batch_size": batch_size}
     keys = {
-        f"{'the tuned rows' if t else 'the base'} under the prompt {n}": (n, t) for n in named for t in (False, True)
+        (name, tuned): f"{'the tuned rows' if tuned else 'the base'} under the prompt {name}"
+        for name in named
+        for tuned in (False, True)
     }
-    prompts = {
-        key: [format_prompt(named[name], s, source_language, target_language) for s in sources]
-        for key, (name, _) in keys.items()
-    }
+    strength = {key: float(tuned) for (_, tuned), key in keys.items()}
+    questions = {key: _under(named[name], asked, source_language) for (name, _), key in keys.items()}
     with acting(model, ids) as laid:
         rows = int((laid.slots >= 0).sum())
-    written = generate_each(
-        model, tokenizer, prompts, lambda key: acting(model, ids, 1.0 if keys[key][1] else 0.0), **options,
-        progress=lambda done, total, key: report(done, total, f"translating with {key}"),
+    trials = run_trials(
+        model, tokenizer, questions, lambda key, _: acting(model, ids, strength[key]), resamples=resamples, seed=seed,
+        report=lambda done, total, key: report(done, total, f"translating with {key}"),
     )  # fmt: skip
-    answers = {keys[key]: found for key, found in written.items()}
-    bootstrap = Bootstrap(references, target_language, resamples, seed)
-    scores = {key: bootstrap.all_scores(found) for key, found in answers.items()}
+    found = {key: trials[run] for key, run in keys.items()}
     runs = tuple(
         Transfer(
-            name, text, trained=text == own,
-            base=evaluate(answers[name, False], references, target_language, resamples=resamples),
-            tuned=evaluate(answers[name, True], references, target_language, resamples=resamples),
-            kept=shares(scores[name, True], scores[name, False], scores[first, True], scores[first, False]),
-            base_texts=tuple(a.text for a in answers[name, False]),
-            tuned_texts=tuple(a.text for a in answers[name, True]),
+            name, text, trained=text == own, base=found[name, False].evaluation, tuned=found[name, True].evaluation,
+            kept=shares(
+                found[name, True].scores, found[name, False].scores, found[first, True].scores, found[first, False].scores
+            ),
+            base_texts=found[name, False].texts, tuned_texts=found[name, True].texts,
         )
         for name, text in named.items()
     )  # fmt: skip
-    settings = {
-        "sentences": len(sources), "source_language": source_language, "target_language": target_language, **options,
-        "resamples": resamples, "seed": seed,
-    }  # fmt: skip
-    return PromptTransfer(runs, rows, settings)
+    own_settings = {"sentences": len(asked), "source_language": source_language}  # the order of the file that is kept
+    return PromptTransfer(runs, rows, {**own_settings, **settings(asked, resamples), "seed": seed})
+
+
+def _under(text: str, asked: HeldOut, source_language: str) -> HeldOut:
+    """The same sentences under another template."""
+    languages = (source_language, asked.target_language)
+    prompts = tuple(format_prompt(text, source, *languages) for source in asked.sources)
+    return replace(asked, template=text, prompts=prompts, frame=format_prompt(text, SOURCE, *languages))
+
+
+def panel(material: Material, report: Report) -> PromptTransfer:
+    """The panel ``transfer``: the ticket under every named prompt."""
+    return prompt_transfer(
+        material.model, material.tokenizer, material.asked, source_language=material.corpus.source_language,
+        ids=material.ticket, report=report,
+    )  # fmt: skip

@@ -1,120 +1,25 @@
-"""How a trained delta acts: which of its rows, how strongly, at which positions. Nothing is trained anew.
+"""Strength: how the effect of a trained delta grows while its rows go from the base's to the tuned ones, and beyond.
 
-A delta is rows laid over a base (``ks_core.tuning.rows``). ``acting`` restricts it to some rows and scales it: the model
-reads base + a * (rows - base), which is the base at a = 0 and the tuned model at a = 1, bit for bit. In between
-and beyond lies a straight line through embedding space, along which a score need not be straight. Restricted
-to the ticket's rows, a = 1 is Partial Transfer. ``gated`` restricts it to positions (see ``ks_core.audit.gating``).
-
-    >>> swept = sweep(model, tokenizer, prompts, references, target_language="French", rows={"ticket": ids})
-    >>> [(p.strength, p.evaluation.scores["raw"]["chrf"].value) for p in swept.points]
+>>> swept = sweep(model, tokenizer, asked, rows={"ticket": ids})
+>>> [(p.strength, p.evaluation.scores["raw"]["chrf"].value) for p in swept.points]
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from threading import RLock
 from typing import Any
 
-import torch
-
-from ks_core.errors import ModelError, SettingsError, TicketError
-from ks_core.translation.generation import Generation, generate, generate_each
-from ks_core.translation.scores import RESAMPLES, Evaluation, evaluate
-from ks_core.tuning.rows import RowEmbedding
+from ks_core.audit.delta import acting, rows_of
+from ks_core.audit.material import Material
+from ks_core.audit.trials import Report, run_trials, settings, silent
+from ks_core.errors import SettingsError, TicketError
+from ks_core.translation.bootstrap import RESAMPLES
+from ks_core.translation.evaluation import HeldOut
+from ks_core.translation.generation import Generation, generate
+from ks_core.translation.scores import Evaluation
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-
-#: ``report(done, total, message)``, in sentences; what it raises (``Cancelled``) ends the work.
-Report = Callable[[int, int, str], None]
-
-#: A delta is turned on the model itself, so one thread at a time may do so (pages share a loaded model).
-_one_at_a_time = RLock()
-
-
-def silent(done: int, total: int, message: str) -> None:
-    """A report that nobody reads."""
-
-
-def rows_of(model: Any) -> RowEmbedding:
-    """The rows laid over a model. Raises ``ModelError`` when there are none, as on a base."""
-    rows = model.get_input_embeddings()
-    if not isinstance(rows, RowEmbedding):
-        raise ModelError(
-            "The model has no trained rows laid over it. Expected one loaded from an adapter or a ticket, "
-            "such as demo:en-fr; a base or a fully saved model has no delta that could be turned."
-        )
-    return rows
-
-
-@contextmanager
-def acting(model: Any, ids: Sequence[int] | None = None, strength: float = 1.0) -> Iterator[RowEmbedding]:
-    """Inside, only the rows ``ids`` act (``None``: every row; empty: none), at ``strength``; then all is as before.
-
-    Raises ``TicketError`` when the delta has no such row, ``SettingsError`` for a strength that is no number.
-    """
-    if not math.isfinite(strength):
-        raise SettingsError(f"The strength is {strength}. Expected a number: 0 is the base, 1 the tuned model.")
-    rows = rows_of(model)
-    with _one_at_a_time:
-        slots, gate, before = rows.slots, rows.gate, rows.strength
-        try:
-            if ids is not None:
-                rows.slots = _only(rows, ids)
-            rows.strength, rows.gate = float(strength), None
-            if strength == 0:  # not computed at all: start + 0 * shift would lose the sign of a -0.0
-                rows.gate = torch.zeros((), dtype=torch.bool, device=slots.device)
-            yield rows
-        finally:
-            rows.slots, rows.gate, rows.strength = slots, gate, before
-
-
-def _only(rows: RowEmbedding, ids: Sequence[int]) -> torch.Tensor:
-    """The rows' slots (V,) int64 with every row but ``ids`` out of action."""
-    chosen = torch.tensor(sorted({int(i) for i in ids}), dtype=torch.long, device=rows.slots.device)
-    missing = set(chosen.tolist()) - set(rows.ids.tolist())
-    if missing:
-        raise TicketError(
-            f"{len(missing)} of {len(chosen)} chosen rows were not changed by this tuning (the first: token {min(missing)}). "
-            "Expected rows of the tuned model: was the ticket made from another run?"
-        )
-    slots = torch.full_like(rows.slots, -1)
-    slots[chosen] = rows.slots[chosen]
-    return slots
-
-
-@contextmanager
-def gated(rows: RowEmbedding, codes: torch.Tensor, on: torch.Tensor, fed: list[torch.Tensor]) -> Iterator[None]:
-    """Inside, one batch can be generated with the rows acting at chosen positions only.
-
-    ``codes`` (B, W) int64 are the spans of the left-padded prompts; ``on`` bool says which spans act, the last of
-    them being what the model writes. For each token that the model reads after the prompt, ``fed`` is given whether
-    it has an acting row: bool (B * beams,).
-    """
-    seen = 0
-
-    def set_gate(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-        # With a cache: the prompt (whole or in pieces), then token by token. Without: all again, one longer.
-        nonlocal seen
-        ids = arguments[0]
-        start = 0 if seen and ids.shape[1] == seen + 1 else seen
-        stop = start + ids.shape[1]
-        own = codes[:, start:stop].repeat_interleave(ids.shape[0] // codes.shape[0], dim=0)
-        written = own.new_full((ids.shape[0], ids.shape[1] - own.shape[1]), len(on) - 1)
-        rows.gate = on[torch.cat([own, written], dim=1)]
-        if stop > codes.shape[1]:
-            fed.append(rows.slots[ids[:, -1]] >= 0)
-        seen = stop
-
-    before = rows.gate
-    hook = rows.register_forward_pre_hook(set_gate)
-    try:
-        yield
-    finally:
-        hook.remove()
-        rows.gate = before
 
 
 @dataclass(frozen=True)
@@ -144,15 +49,10 @@ class StrengthSweep:
 def sweep(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[str],
-    references: Sequence[str],
+    asked: HeldOut,
     *,
-    target_language: str,
     strengths: Sequence[float] = STRENGTHS,
     rows: Mapping[str, Sequence[int] | None] | None = None,
-    max_new_tokens: int = 48,
-    beams: int = 1,
-    batch_size: int = 32,
     resamples: int = RESAMPLES,
     report: Report = silent,
 ) -> StrengthSweep:
@@ -173,22 +73,27 @@ def sweep(
         for strength in strengths:
             with acting(model, ids, strength):
                 pass
-    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "beams": beams, "batch_size": batch_size}
     # Strength 0 is the base whatever the rows, so all sets share it.
     keys = {(name, a): "the base" if a == 0 else f"strength {a:.10g}, rows: {name}" for name in sets for a in strengths}
     how = {key: (sets[name], a) for (name, a), key in keys.items()}
-    answers = generate_each(
-        model, tokenizer, dict.fromkeys(how, prompts), lambda key: acting(model, *how[key]), **options, progress=report
+    trials = run_trials(
+        model, tokenizer, dict.fromkeys(how, asked), lambda key, _: acting(model, *how[key]), resamples=resamples,
+        report=report,
     )  # fmt: skip
-    scored = {key: evaluate(found, references, target_language, resamples=resamples) for key, found in answers.items()}
     points = []
     for (name, strength), key in keys.items():
-        ids = sets[name]
+        ids, found = sets[name], trials[key]
         count = len(rows_of(model).ids) if ids is None else len({int(i) for i in ids})
-        texts = tuple(a.text for a in answers[key])
-        points.append(StrengthPoint(name, count, float(strength), scored[key], texts))
-    settings = {"sentences": len(prompts), "target_language": target_language, **options, "resamples": resamples}
-    return StrengthSweep(tuple(points), settings)
+        points.append(StrengthPoint(name, count, float(strength), found.evaluation, found.texts))
+    return StrengthSweep(tuple(points), settings(asked, resamples))
+
+
+def panel(material: Material, report: Report) -> StrengthSweep:
+    """The panel ``strength``: the ticket's rows beside all changed ones."""
+    return sweep(
+        material.model, material.tokenizer, material.asked, rows={"ticket": material.ticket, "all changed rows": None},
+        report=report,
+    )  # fmt: skip
 
 
 def translate_at(

@@ -22,11 +22,11 @@ EMBEDDING_NAMES = (
 )  # fmt: skip
 #: Parts of a multimodal model that have embeddings too; the language model's are meant.
 OTHER_TOWERS = ("vision", "visual", "audio")
-#: A file of weights, and the index that stands in its place when there are several.
-INDEXES = (
-    ("model.safetensors", "model.safetensors.index.json"),
-    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
-)
+#: How transformers calls a file of weights, and the index that stands in its place when there are several.
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+PYTORCH = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+#: The same in the order in which they are looked for.
+INDEXES = (SAFETENSORS, PYTORCH)
 #: Bytes of the largest vocabulary that is read, and of the largest other JSON file. In memory JSON can take
 #: twenty times its size. The largest tokenizers in use have about 35 MB, the largest indexes 10.
 LARGEST_VOCABULARY, LARGEST_JSON = 100 << 20, 32 << 20
@@ -85,6 +85,18 @@ def shards(folder: Path, index: str) -> dict[str, Path]:
             )
         files[file] = inside(folder, folder / file)
     return {tensor: files[file] for tensor, file in names.items()}
+
+
+def lost_link(folder: Path) -> Path | None:
+    """A link that stands where transformers puts weights and leads to no file; ``None`` when there is none."""
+    places = [folder / name for pair in INDEXES for name in pair]
+    return next((place for place in places if place.is_symlink() and not place.is_file()), None)
+
+
+def refuse_empty(file: Path) -> None:
+    """Raises ``CheckpointError`` for a file of no bytes, which is what a download that failed leaves behind."""
+    if file.stat().st_size == 0:
+        raise CheckpointError(f"{file} is empty (0 bytes). Download or save it again.")
 
 
 def present(folder: Path, files: dict[str, Path]) -> None:

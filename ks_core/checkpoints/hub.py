@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from ks_core.checkpoints import folders
 from ks_core.errors import CheckpointError
 
+ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 SMALL = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
     "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "special_tokens_map.json",
@@ -23,6 +25,11 @@ REASONS = {
     "Offline": "there is no network, or the hub does not answer",
     "Connect": "there is no network, or the hub does not answer",
 }
+
+
+def is_id(source: str) -> bool:
+    """Whether a source reads as ``org/name`` or ``org/name@revision``, and nothing here has that path."""
+    return bool(ID.fullmatch(source)) and not Path(source).exists()
 
 
 def download(source: str) -> Path:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ks_core.checkpoints.checkpoint import Checkpoint
 from ks_core.checkpoints.matrices import GatheredMatrix, Matrix
-from ks_core.checkpoints.opening import Checkpoint
 from ks_core.errors import CheckpointError, PairError
 
 

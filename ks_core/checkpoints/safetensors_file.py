@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ks_core.checkpoints.folders import listed
-from ks_core.checkpoints.matrices import ArrayMatrix, MappedMatrix
+from ks_core.checkpoints.folders import embedding_name, listed
+from ks_core.checkpoints.matrices import ArrayMatrix, MappedMatrix, Matrix
 from ks_core.errors import CheckpointError
 
 #: The format's own bound on a header.
@@ -100,6 +100,18 @@ def matrix(path: Path, tensor: Tensor) -> ArrayMatrix:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. It may have changed meanwhile; try again.") from None
     return MappedMatrix(mapped, dtype, path)
+
+
+def embedding(path: Path, name: str = "") -> tuple[str, Matrix, str, list[str]]:
+    """Name, matrix and stored format of the file's embedding, and the names of all its tensors.
+
+    ``name`` is the tensor's name where an index says it. Raises ``CheckpointError``.
+    """
+    found = tensors(path)
+    name = name or embedding_name(path, list(found))
+    if name not in found:
+        raise CheckpointError(f"{path} lacks {name}, which the index places there. Download it again.")
+    return name, matrix(path, found[name]), found[name].stored, list(found)
 
 
 def _checked(path: Path, name: str, entry: object, data: int, size: int) -> Tensor:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ks_core.checkpoints import adapters, hashes, opening, safetensors_file
+from ks_core.checkpoints.checkpoint import Checkpoint
 from ks_core.checkpoints.matrices import ArrayMatrix, Matrix
-from ks_core.checkpoints.opening import Checkpoint
 from ks_core.checkpoints.safetensors_file import Tensor
 from ks_core.errors import CheckpointError, PairError
 

@@ -14,20 +14,23 @@ from typing import Any
 import numpy as np
 
 from ks_core.checkpoints.folders import embedding_name
-from ks_core.checkpoints.matrices import MappedMatrix
+from ks_core.checkpoints.matrices import MappedMatrix, Matrix
+from ks_core.checkpoints.safetensors_file import DTYPES
 from ks_core.errors import CheckpointError
 
 #: The format before 2020 cannot be memory-mapped; a larger one is not read into memory.
 LARGEST_OLD_FILE = 4 << 30
 #: Where training scripts put the state dict inside another table.
 WRAPPERS = ("state_dict", "model", "module")
+#: How safetensors calls the formats of values that are read.
+FORMATS = {dtype: stored for stored, dtype in DTYPES.items()}
 
 
-def matrix(path: Path, name: str = "") -> tuple[str, MappedMatrix, list[str]]:
-    """The embedding's name, its matrix over a memory map, and the names of the other tensors in the file.
+def embedding(path: Path, name: str = "") -> tuple[str, Matrix, str, list[str]]:
+    """Name, matrix and stored format of the file's embedding, and the names of the tensors in the file.
 
-    An output layer that is the embedding itself under a second name is left out: it is the same tensor.
-    ``name`` is the tensor's name where an index says it. Raises ``CheckpointError``.
+    The format is named as safetensors does. An output layer that is the embedding itself under a second name is left
+    out: it is the same tensor. ``name`` is the tensor's name where an index says it. Raises ``CheckpointError``.
     """
     import torch
 
@@ -49,7 +52,7 @@ def matrix(path: Path, name: str = "") -> tuple[str, MappedMatrix, list[str]]:
             f"{name} in {path} has the shape {list(tensor.shape)}. An embedding has two dimensions, (tokens, values)."
         )
     stored = str(tensor.dtype).removeprefix("torch.")
-    if stored not in ("bfloat16", "float16", "float32", "float64"):
+    if stored not in FORMATS:
         raise CheckpointError(
             f"{name} in {path} is stored as {stored}. Expected bfloat16, float16, float32 or float64: "
             "convert the checkpoint first."
@@ -63,8 +66,9 @@ def matrix(path: Path, name: str = "") -> tuple[str, MappedMatrix, list[str]]:
     names = [n for n in names if n == name or state[n].device.type != "cpu" or _address(state[n]) != shared]
     tensor = tensor.detach().resolve_neg().contiguous()
     if stored == "bfloat16":
-        return name, MappedMatrix(tensor.view(torch.int16).numpy().view(np.uint16), "bfloat16", path), names
-    return name, MappedMatrix(tensor.numpy(), "", path), names
+        bits = tensor.view(torch.int16).numpy().view(np.uint16)
+        return name, MappedMatrix(bits, "bfloat16", path), FORMATS[stored], names
+    return name, MappedMatrix(tensor.numpy(), "", path), FORMATS[stored], names
 
 
 def _address(tensor: Any) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ks_core.checkpoints import hub
 from ks_core.checkpoints.adapters import changes_more
-from ks_core.checkpoints.opening import HUB_ID, Checkpoint, open_checkpoint
+from ks_core.checkpoints.checkpoint import Checkpoint
+from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.errors import ModelError
 
 #: Files of which one holds a tokenizer's vocabulary.
@@ -60,4 +62,4 @@ def is_rows_over(checkpoint: Checkpoint, base: Checkpoint) -> bool:
 
 def is_on_hub(checkpoint: Checkpoint) -> bool:
     """Whether it came from the hub by its id; then only the embedding's shard is sure to be here."""
-    return bool(HUB_ID.fullmatch(checkpoint.source)) and not Path(checkpoint.source).exists()
+    return hub.is_id(checkpoint.source)

@@ -189,7 +189,7 @@ def run(steps: int, rounds: int, machine: Sequence[str]) -> int:
     """Measure on the demo's base and ticket, and print Markdown, first what it is run on. Returns 1 when the losses are
     not equal."""
     from ks_core.study.scan import Study
-    from ks_core.tickets.ticket import select
+    from ks_core.tickets.selection import select
     from ks_core.translation import corpora
     from ks_core.tuning.models import load_model
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from ks_core.commands import resource_options
 from ks_core.errors import SettingsError
+from ks_core.translation.parallel_text import CORPUS_READERS
+from ks_core.translation.prompts import TEMPLATES
 
 if TYPE_CHECKING:
     from ks_core.tuning.plans import CorpusChoice
@@ -14,15 +16,15 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser, *, scoring: bool = True) -> None:
     """What is translated, under which prompt; with ``scoring`` how many sentences and how they are searched."""
-    parser.add_argument("--corpus", default="pack:fr-FR", help="pack:fr-FR, file:pairs.tsv, file:pairs.jsonl, "
-                        "flores:folder#eng,cat or hub:org/name#source,target (default pack:fr-FR)")  # fmt: skip
+    parser.add_argument("--corpus", default="pack:fr-FR", help=f"{', '.join(r.example for r in CORPUS_READERS.values())} "
+                        "(default pack:fr-FR)")  # fmt: skip
     parser.add_argument("--fields", default="source,target", help="names of the two fields of a JSONL corpus")
     parser.add_argument("--languages", default="", help="names of the two languages where the corpus does not say, "
                         "such as English,French")  # fmt: skip
     parser.add_argument("--shortest", type=int, default=3, help="fewest words of a source sentence (default 3)")
     parser.add_argument("--longest", type=int, default=16, help="most words of a source sentence (default 16)")
-    parser.add_argument("--prompt", default="short", help="a template's name (short, paper, source_target, "
-                        "input_output) or its text with {source}")  # fmt: skip
+    parser.add_argument("--prompt", default="short", help=f"a template's name ({', '.join(TEMPLATES)}) or its "
+                        "text with {source}")  # fmt: skip
     if scoring:
         parser.add_argument(
             "--sentences", type=int, default=64, help="held-out sentences to score, 0 for all (default 64)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shutil
@@ -219,7 +220,11 @@ def _size(number: int) -> str:
     return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.0f} MB"
 
 
-def run(show: Callable[[str], None] = print) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``doctor`` has no options."""
+
+
+def run(options: argparse.Namespace | None = None, show: Callable[[str], None] = print) -> int:
     """Print every check; 1 when one is bad, 0 otherwise."""
     worst = 0
     for check in examine():

@@ -6,6 +6,7 @@ import argparse
 import time
 
 from ks_core.jobs import queue
+from ks_core.jobs.handle import FINAL, queue_words
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +24,7 @@ def run(options: argparse.Namespace) -> int:
         job = queue.find(options.cancel)
         job.cancel()
         print(
-            f"{job.id}: {job.state}; it stops at its next step"
-            if job.state not in queue.FINAL
-            else f"{job.id}: {job.state}"
+            f"{job.id}: {job.state}; it stops at its next step" if job.state not in FINAL else f"{job.id}: {job.state}"
         )
         return 0
     if options.requeue:
@@ -40,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     shown = every if options.all else every[:20]
     for job in shown:
         state, progress = job.state, job.progress
-        where = queue.queue_words(job) or "this machine"
+        where = queue_words(job) or "this machine"
         far = f", {progress.share:.0%} {progress.message}" if state == "running" else ""
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(job.request.get("created") or 0)))
         print(f"{job.id}  {made}  {state}{far}  [{where}]  {job.request.get('label', '')}")

@@ -1,4 +1,4 @@
-"""The commands ``scan`` and ``ticket``: the test of a pair, and its winners as an adapter."""
+"""The command ``scan``: the test of every row of a pair, or of every tensor, as a summary and a table."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 TABLE_FORMATS = (".csv", ".parquet", ".json")
 
 
-def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
-    """What ``scan`` takes."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``scan``."""
     parser.add_argument("base", help="checkpoint before tuning: folder, file, hub id, or demo:base")
     parser.add_argument("tuned", help="checkpoint after tuning, or an adapter: folder, file, hub id, or demo:en-fr")
     parser.add_argument("--alpha", type=float, default=0.05, help="a row wins when its p-value is below (default 0.05)")
@@ -28,19 +28,8 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
                         "a GPU each where there are (default 1)")  # fmt: skip
 
 
-def add_ticket_arguments(parser: argparse.ArgumentParser) -> None:
-    """What ``ticket`` takes."""
-    parser.add_argument("base")
-    parser.add_argument("tuned")
-    parser.add_argument("folder", help="folder to write; it must not exist or be empty")
-    parser.add_argument("--rule", default="alpha", help="alpha, bonferroni, benjamini-hochberg or count")
-    parser.add_argument("--alpha", type=float, default=0.05)
-    parser.add_argument("--k", type=int, default=18, help="how many rows, with --rule count (default 18)")
-    parser.add_argument("--device", default="auto")
-
-
-def scan(options: argparse.Namespace) -> int:
-    """``scan``: a summary, and with ``--output`` a table of all rows."""
+def run(options: argparse.Namespace) -> int:
+    """Print a summary, and with ``--output`` write a table of all rows."""
     from ks_core.study.scan import Study, check_alpha
 
     alpha = check_alpha(options.alpha)
@@ -116,23 +105,6 @@ def _scan_layers(options: argparse.Namespace, alpha: float, output: Path | None)
     if output:
         write_table(frame, output, str(signature))
         print(f"wrote {output} ({len(frame):,} tensors)")
-    return 0
-
-
-def ticket(options: argparse.Namespace) -> int:
-    """``ticket``: choose rows by a rule and write them as an adapter."""
-    from ks_core.study.scan import Study
-    from ks_core.tickets.ticket import select, ticket_of
-
-    folder = Path(options.folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SettingsError(f"{folder} exists already and is not an empty folder. Name a new one.")
-    study = Study(options.base, options.tuned, options.device)
-    scan = study.scan()
-    positions = select(scan, rule=options.rule, alpha=options.alpha, k=options.k)
-    ticket = ticket_of(study, scan, positions, rule=options.rule, alpha=options.alpha)
-    ticket.save(folder)
-    print(f'wrote {folder}: {len(ticket)} rows. Load it with peft:\n  PeftModel.from_pretrained(model, "{folder}")')
     return 0
 
 

@@ -1,46 +1,42 @@
-"""The commands ``tune`` and ``evaluate``: what the page Fine-tune does, without a browser.
+"""The command ``tune``: what the page Fine-tune does, without a browser.
 
-``tune`` starts the same job as the page and follows it, so that a run begun here is seen there.
+It starts the same job as the page and follows it, so that a run begun here is seen there.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_core.checkpoints import demo, whole
 from ks_core.commands import corpus_options, resource_options
 from ks_core.commands.progress_line import finish, follow
+from ks_core.commands.ticket import RULE_HELP
 from ks_core.errors import JobError, SettingsError, TicketError
 from ks_core.jobs import queue
 from ks_core.jobs.handle import duration
 from ks_core.store import workspace
+from ks_core.tuning.arms import ARMS, parse_arm
 
 if TYPE_CHECKING:
     from ks_core.jobs.cluster import Allocation
     from ks_core.tuning.plans import Plan
 
-#: Imported late elsewhere; here only for its names in the help.
-ARM_HELP = (
-    "arms by comma: base, tuned, embed, partial, transfer, rows, frequent, matched, random, prompt, noise, lora, full; "
-    "settings after colons, as in matched:seed=1:steps=40"
-)
+ARM_HELP = f"arms by comma: {', '.join(ARMS)}; settings after colons, as in partners:seed=1:steps=40"
 
 
-def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``tune``."""
     parser.add_argument("base", nargs="?", default=demo.BASE, help="checkpoint before tuning (default demo:base)")
     parser.add_argument("tuned", nargs="?", default="", help="tuned checkpoint whose ticket is used; left out: the "
                         "ticket comes from this run's arm embed")  # fmt: skip
-    parser.add_argument("--arms", default="base,tuned,transfer,partial,matched", help=ARM_HELP)
+    parser.add_argument("--arms", default="base,tuned,transfer,partial,paired,partners", help=ARM_HELP)
     parser.add_argument("--rows", action="append", default=[], metavar="TOKEN", help="a token (its text or id) for "
                         "the arm rows; give the option once per token")  # fmt: skip
-    parser.add_argument("--rule", default="alpha", help="alpha, bonferroni, benjamini-hochberg or count")
+    parser.add_argument("--rule", default="alpha", help=RULE_HELP)
     parser.add_argument("--alpha", type=float, default=0.05)
     parser.add_argument("--k", type=int, default=18, help="rows of the ticket, with --rule count (default 18)")
     parser.add_argument("--steps", type=int, help="training steps of every arm that does not say its own")
@@ -57,16 +53,8 @@ def add_tune_arguments(parser: argparse.ArgumentParser) -> None:
     corpus_options.add_arguments(parser)
 
 
-def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``evaluate``."""
-    parser.add_argument("checkpoints", nargs="+", help="what to score; the first is what the others are compared with")
-    parser.add_argument("--output", metavar="FILE", help="write scores and translations to a .json file")
-    corpus_options.add_arguments(parser)
-
-
 def plan_of(options: argparse.Namespace) -> Any:
     """The ``Plan`` that the options describe."""
-    from ks_core.tuning.arms import parse_arm
     from ks_core.tuning.plans import Plan
 
     recipe = {
@@ -111,7 +99,7 @@ def rows_of(base: str, words: Sequence[str]) -> list[int]:
     return ids
 
 
-def tune(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Start a run (or resume one), follow it, print its table."""
     if options.resume:
         job = queue.resume(queue.find(options.resume))
@@ -197,7 +185,10 @@ def table_lines(summary: dict[str, Any]) -> list[str]:
     for baseline, rules in summary["significance"].items():
         for name, found in rules["first_line"].items():
             b = found["bleu"]
-            lines.append(f"first line, {name} against {baseline}: BLEU {b['difference']:+.2f}, p = {b['pvalue']:.3g}")
+            lines.append(
+                f"first line, {name} against {baseline}: BLEU {b['difference']:+.2f}, p = {b['pvalue']:.3g}"
+                + (f" ({b['holm']:.3g} by Holm)" if "holm" in b else "")
+            )
     for point in summary["sweep"]:
         e = point["evaluation"]["scores"]
         lines.append(
@@ -206,32 +197,3 @@ def table_lines(summary: dict[str, Any]) -> list[str]:
         )
     lines += [f"note: {note}" for note in summary["notes"]]
     return [*lines, f"signature  {summary['signature']}"]
-
-
-def evaluate(options: argparse.Namespace) -> int:
-    """Score checkpoints as they are: the job ``evaluate``, followed to its table."""
-    from ks_core.tuning.exam import Exam
-
-    if options.output and Path(options.output).suffix != ".json":
-        raise SettingsError(f"{options.output} does not end in .json. Name a .json file.")
-    exam = Exam(
-        tuple(options.checkpoints), corpus_options.corpus_of(options), options.prompt.replace("\\n", "\n"), options.sentences,
-        options.max_new_tokens, options.beams, options.device, resource_options.resources_of(options),
-    )  # fmt: skip
-    exam.corpus.load()  # what is wrong with the text is said before anything starts
-    have(*exam.sources)
-    allocation = resource_options.allocation_of(options)
-    resource_options.say_what_it_takes(exam.as_plan(), allocation)
-    job = queue.submit(
-        "evaluate", exam.as_dict(), label=f"{len(exam.sources)} checkpoints on {exam.corpus.name}",
-        device=resource_options.device_of(options), allocation=allocation,
-    )  # fmt: skip
-    finish(job)
-    print("\n".join(table_lines(job.result)))
-    if options.output:
-        try:
-            Path(options.output).write_text(json.dumps(job.result, ensure_ascii=False, indent=1), encoding="utf-8")
-        except OSError as error:
-            raise SettingsError(f"{options.output} cannot be written: {error.strerror}. Name another file.") from None
-        print(f"wrote {options.output}")
-    return 0

@@ -20,7 +20,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -145,11 +144,12 @@ class Task:
         self._process: subprocess.Popen | None = None
 
     def __call__(self) -> int:
-        environment = {**os.environ, "KS_LOTTERY_HOME": str(self.home), "PYTHONUNBUFFERED": "1"}
+        command, environment = processes.worker(self.folder, self.home)
+        cwd = str((workspace.read_json(self.folder / "request.json") or {}).get("cwd", ""))
         with (self.folder / "log.txt").open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ks_core.jobs.worker", str(self.folder)],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=str(ROOT),
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **environment},
+                cwd=cwd if os.path.isdir(cwd) else ROOT,
             )  # fmt: skip
         code = self._process.wait()
         with contextlib.suppress(OSError):

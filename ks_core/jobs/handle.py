@@ -1,6 +1,6 @@
 """A job as seen from outside: state, progress, place in the queue; read from its folder each time it is asked for.
 
-``jobs`` says what is in the folder, and starts one.
+``queue`` says what is in the folder, and starts one.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def duration(seconds: float) -> str:
     """A duration for people.
 
     >>> duration(8), duration(75), duration(4000)
-    ('8 s', '1 min 15 s', '1 h 7 min')
+    ('8 s', '1 min 15 s', '1 h 6 min')
     """
     whole = round(seconds)
     if whole < 60:

@@ -45,15 +45,29 @@ def is_running(pid: object, known: object) -> bool:
     return isinstance(pid, int) and pid > 0 and isinstance(known, str) and identity(pid) == known
 
 
-def start(command: Sequence[str], output: BinaryIO, environment: Mapping[str, str]) -> int:
-    """Start a process in a session of its own, with nothing inherited but its output. Returns its pid."""
+def worker(folder: Path, home: Path) -> tuple[list[str], dict[str, str]]:
+    """The command that does the work of a job's folder, and what it needs in its environment beside what is there.
+
+    It is run where the job was asked for, so that relative paths mean the same; the package is found through
+    ``PYTHONPATH``, and nothing else that lies in that folder is imported (``-P``).
+    """
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-P", "-m", "ks_core.jobs.worker", str(folder.resolve())]
+    return command, {"KS_LOTTERY_HOME": str(home), "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
+
+
+def start(command: Sequence[str], environment: Mapping[str, str], output: BinaryIO, cwd: str = "") -> int:
+    """Start a process in a session of its own, with nothing inherited but its output. Returns its pid.
+
+    It runs in ``cwd``, or beside the package where that folder is gone.
+    """
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
         start_new_session=True,
-        cwd=ROOT,
+        cwd=cwd if os.path.isdir(cwd) else ROOT,
         close_fds=True,
         env={**os.environ, **environment},
     )

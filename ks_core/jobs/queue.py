@@ -14,15 +14,15 @@ can follow it, and none has to stay alive for it:
 
 States: ``queued``, ``running``, ``done``, ``failed``, ``cancelled``. A job whose process is gone without a final
 state has failed, whatever its last status said; unless its result is there, which is written last.
-``job_process`` is the other side: what runs in the process.
+``worker`` is the other side: what runs in the process, and ``handle`` how it is seen from here.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -32,30 +32,15 @@ from typing import Any
 from ks_core.errors import AccessError, JobError
 from ks_core.jobs import cluster, processes
 from ks_core.jobs.cluster import Allocation
-from ks_core.jobs.handle import FINAL, Job, number, queue_words, read, update  # noqa: F401  # callers have them from here
+from ks_core.jobs.handle import Job, number, queue_words, read
+from ks_core.jobs.kinds import KINDS
+from ks_core.registry import named
 from ks_core.store import access, workspace
 
 logger = logging.getLogger(__name__)
 
-#: Which function does the work of a kind: ``run(parameters, running) -> result``.
-KINDS = {
-    "scan": "ks_core.study.scan:run_scan",
-    "drift": "ks_core.study.drift:run_drift",
-    "layers": "ks_core.study.layers:run_layers",
-    "demo": "ks_core.tuning.demo_runs:run_prepare",
-    "tune": "ks_core.tuning.jobs:run_tune",
-    "arm": "ks_core.tuning.jobs:run_one_arm",
-    "evaluate": "ks_core.tuning.exam:run_evaluate",
-    "estimate": "ks_core.tuning.estimates:run_estimate",
-    "audit": "ks_core.audit.panels:run_audit",
-    "calibration": "ks_core.tickets.calibration:run_calibration",
-}
-
-#: Kinds that take seconds: they do not wait behind a training. Each lane runs one job at a time.
-SHORT, SHORT_LANE = ("scan", "drift", "layers", "demo", "calibration"), "short"
-
-#: Kinds that several processes can share, as their parameters' resources say.
-SHARED = ("tune", "arm", "evaluate", "estimate", "audit")
+#: The lane of short kinds. Each lane runs one job at a time.
+SHORT_LANE = "short"
 
 
 def submit(
@@ -69,11 +54,11 @@ def submit(
     """Start a job, or find the one that already does exactly this, there.
 
     ``parameters`` are plain JSON values. Jobs of one ``device`` run one after the other, in the order
-    in which they were submitted; those of ``SHORT`` kinds have a lane of their own beside them. With an
-    ``allocation`` the job goes to Slurm instead, which has its own order. Raises ``JobError`` for an unknown kind or a folder that cannot be written.
+    in which they were submitted; those of short kinds have a lane of their own beside them. With an
+    ``allocation`` the job goes to Slurm instead, which has its own order. Raises ``JobError`` for an unknown kind or
+    a folder that cannot be written.
     """
-    if kind not in KINDS:
-        raise JobError(f"{kind!r} is no kind of job. Expected one of: {', '.join(KINDS)}.")
+    short = KINDS.find(kind).short
     if access.read_only():
         raise AccessError(access.NOTHING_STARTS)
     try:
@@ -93,9 +78,10 @@ def submit(
                     "kind": kind,
                     "parameters": dict(parameters),
                     "label": label or kind,
-                    "device": "slurm" if allocation else SHORT_LANE if kind in SHORT else device,
+                    "device": "slurm" if allocation else SHORT_LANE if short else device,
                     "allocation": asked,
                     "number": _next_number(),
+                    "cwd": os.getcwd(),
                     "created": time.time(),
                 },
             )
@@ -154,28 +140,27 @@ def _start(folder: Path) -> None:
     request = read(folder / "request.json")
     if request.get("allocation"):
         allocation = Allocation.from_dict(request["allocation"])
-        parts = _parts(folder, request) if request["kind"] == "tune" and allocation.array else []
+        parts = _parts(folder, request) if allocation.array else []
         return cluster.submit(folder, allocation, request["kind"], parts)
-    home = {"KS_LOTTERY_HOME": str(workspace.home().resolve()), "PYTHONUNBUFFERED": "1"}
     with (folder / "log.txt").open("ab") as output:
-        pid = processes.start([sys.executable, "-m", "ks_core.jobs.worker", str(folder)], output, home)
+        pid = processes.start(
+            *processes.worker(folder, workspace.home().resolve()), output, str(request.get("cwd", ""))
+        )
     note_process(folder, pid)
 
 
 def _parts(folder: Path, request: dict[str, Any]) -> list[Path]:
-    """A folder for each arm that can be a task of its own and is not finished: the array of a run."""
-    from ks_core.tuning.plans import Plan
-
-    plan, made = Plan.from_dict(request["parameters"]), []
-    for n in plan.independent if len(plan.independent) > 1 else ():
-        part = folder / "parts" / f"{n:02d}"
+    """A folder for each part of a job that can be a task of its own and is not finished: an array of Slurm."""
+    made = []
+    cut = KINDS.find(request["kind"]).parts
+    for place, (label, kind, parameters) in (named(cut)(request["parameters"]) if cut else {}).items():
+        part = folder / "parts" / f"{place:02d}"
         if Job(part).status.get("state") == "done":
             continue
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        parameters = {**request["parameters"], "arm": n, "run": str(folder.resolve())}
         workspace.write_json(part / "request.json", {
-            "kind": "arm", "parameters": parameters, "label": plan.arms[n].name, "device": "slurm",
+            "kind": kind, "parameters": {**parameters, "run": str(folder.resolve())}, "label": label, "device": "slurm",
             "created": request["created"],
         })  # fmt: skip
         made.append(part)

@@ -1,6 +1,6 @@
 """A job as seen from inside: what the work tells of how far it is, asks about being stopped, and how its end is worded.
 
-``job`` is the view from outside; ``job_process`` runs the work.
+``handle`` is the view from outside; ``worker`` runs the work.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from typing import Any
 
 from ks_core.errors import Cancelled
 from ks_core.jobs import processes, queue, world
-from ks_core.jobs.queue import Job
+from ks_core.jobs.handle import Job, update
+from ks_core.jobs.kinds import KINDS
 from ks_core.jobs.running import Running, sentence
 from ks_core.store import log, workspace
 
@@ -34,14 +35,13 @@ def main(folder: Path) -> int:
         running = Running(folder)
         if job.request.get("device") == "slurm":
             _heed_slurm(folder)
-        queue.update(folder, state="queued")
+        update(folder, state="queued")
         with _turn(job):
-            queue.update(folder, state="running", started=time.time())
+            update(folder, state="running", started=time.time())
             request = job.request
             logger.info("job %s began", job.id)
-            result = world.carry_out(
-                queue.KINDS[request["kind"]], request["parameters"], running, shared=request["kind"] in queue.SHARED
-            )
+            kind = KINDS.find(request.get("kind"))
+            result = world.carry_out(kind.work, request["parameters"], running, shared=kind.shared)
             workspace.write_json(folder / "result.json", result)
             _last_word(folder, state="done")
             logger.info("job %s is done", job.id)
@@ -70,7 +70,7 @@ def _last_word(folder: Path, **change: Any) -> None:
         if not folder.is_dir():
             return  # it was removed meanwhile
         try:
-            return queue.update(folder, **change, finished=time.time())
+            return update(folder, **change, finished=time.time())
         except OSError as error:
             logger.error("the state of job %s could not be written (%s)", folder.name, error.strerror)
             time.sleep(PAUSE if attempt < ATTEMPTS - 1 else 0)
@@ -109,7 +109,7 @@ def _turn(job: Job) -> Iterator[None]:
         ]
         if not ahead:
             break
-        queue.update(job.folder, message=f"waiting for {len(ahead)} other job{'s' if len(ahead) > 1 else ''}")
+        update(job.folder, message=f"waiting for {len(ahead)} other job{'s' if len(ahead) > 1 else ''}")
         time.sleep(0.5)
     with processes.locked(workspace.folder("jobs") / f".{device}.lock"):
         yield

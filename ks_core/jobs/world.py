@@ -10,7 +10,6 @@ between GPUs).
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import shutil
@@ -25,6 +24,7 @@ from typing import Any, TypeVar
 from ks_core.errors import Cancelled, JobError, SettingsError
 from ks_core.jobs import devices, processes
 from ks_core.jobs.running import Running, sentence
+from ks_core.registry import named
 from ks_core.store import log, workspace
 
 logger = logging.getLogger(__name__)
@@ -177,8 +177,7 @@ def _rank(work: str, parameters: dict[str, Any], folder: str, device: str) -> No
     running = Running(Path(folder)) if number == 0 else _Silent(Path(folder))
     try:
         _join(device)
-        module, _, name = work.partition(":")
-        result = getattr(importlib.import_module(module), name)(parameters, running)
+        result = named(work)(parameters, running)
         if number == 0:
             workspace.write_json(said, {"result": result})
         agree(None)  # nobody leaves before the result is there
@@ -244,5 +243,4 @@ def carry_out(work: str, parameters: dict[str, Any], running: Running, *, shared
     if shared and isinstance(count, int) and count > 1:
         chosen = devices.select(str(parameters.get("device", "auto"))).removeprefix("torch:")
         return launch(work, parameters, running.folder, count, chosen)
-    module, _, name = work.partition(":")
-    return getattr(importlib.import_module(module), name)(parameters, running)
+    return named(work)(parameters, running)

@@ -25,8 +25,7 @@ import numpy as np
 from ks_core import values
 from ks_core.checkpoints.tensors import Tensors, open_tensors, why_apart
 from ks_core.errors import CheckpointError, JobError, PairError
-from ks_core.jobs import devices
-from ks_core.jobs import processes as parallel
+from ks_core.jobs import devices, processes as parallel
 from ks_core.jobs.resources import MOST_PROCESSES
 from ks_core.ks.statistic import ks_test, pvalue_table
 from ks_core.signature import Signature, versions

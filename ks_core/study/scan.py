@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_core.checkpoints.opening import Checkpoint, open_checkpoint
+from ks_core.checkpoints.checkpoint import Checkpoint
+from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.checkpoints.pairs import Pair, match
 from ks_core.errors import SettingsError
 from ks_core.signature import Signature, versions

@@ -16,9 +16,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ks_core.drawing import CONTROL, MUTED, SCALE, TUNED, WINNING, decades, labelled, mark, nothing, sheet, text
-from ks_core.study.critical_values import Critical
+from ks_core.study.critical import Critical
 from ks_core.tickets.calibration import Calibration
-from ks_core.tickets.ranking import Ranking
+from ks_core.tickets.ranking import COUNT, STEPS, Ranking
 from ks_core.tickets.stability import GROUPS, QUOTED, Stability
 
 #: Histograms beside each other, and the height of one row of them.
@@ -129,34 +129,38 @@ def power_curves(found: Calibration) -> go.Figure:
 
 
 def count_scatter(found: Ranking, tokens: Sequence[str]) -> go.Figure:
-    """D against training count (log scale), coloured by in the prompt or not; ``tokens`` by position in the ranking."""
-    counts = np.rint(np.exp(found.variables["log count"]))
+    """D against the optimizer steps that touched a row (log scale), coloured by in the prompt or not.
+
+    ``tokens`` by position in the ranking.
+    """
+    steps = found.trained[STEPS]
     prompt = found.variables.get("in prompt")
-    inside = np.zeros(len(counts), bool) if prompt is None else prompt > 0
-    figure = sheet("KS statistic D", "Training count (log scale)")
+    inside = np.zeros(len(steps), bool) if prompt is None else prompt > 0
+    figure = sheet("KS statistic D", "Optimizer steps that touched the row (log scale)")
     others = "not in the prompt" if prompt is not None else "tokens"
     for name, look, part in ((others, {"color": MUTED, "size": 6, "opacity": 0.6}, ~inside),
                              ("in the prompt", {"color": TUNED, "size": 9}, inside)):  # fmt: skip
         at = np.nonzero(part)[0]
         if not len(at):
             continue
-        figure.add_scattergl(x=counts[at].astype(np.float32), y=found.statistic[at].astype(np.float32), mode="markers",
+        figure.add_scattergl(x=steps[at].astype(np.float32), y=found.statistic[at].astype(np.float32), mode="markers",
                              name=name, marker=look, text=[text(tokens[int(i)]) for i in at],
                              customdata=found.adjusted_rank[at],
-                             hovertemplate="%{text}<br>D %{y:.4f}, count %{x:,}<br>adjusted rank %{customdata}"
+                             hovertemplate="%{text}<br>D %{y:.4f}, steps %{x:,}<br>adjusted rank %{customdata}"
                                            "<extra></extra>")  # fmt: skip
-    figure.update_xaxes(type="log", dtick=decades(counts))
-    rho = found.correlation("log count")
+    figure.update_xaxes(type="log", dtick=decades(steps))
+    rho = found.correlation("log steps")
     words = f"rank correlation {rho.rho:.2f}" if rho else "no rank correlation"
-    return labelled(figure, f"D against training count ({words})",
-         f"Scatter of D against training count for {len(counts):,} tokens, {int(inside.sum())} of them in the prompt: {words}.")  # fmt: skip
+    return labelled(figure, f"D against training steps ({words})",
+         f"Scatter of D against the optimizer steps that touched the row, for {len(steps):,} tokens, {int(inside.sum())} of "
+         f"them in the prompt: {words}.")  # fmt: skip
 
 
 def coefficients(found: Ranking) -> go.Figure:
-    """Standardized coefficients with their 95% intervals; grey where the interval holds 0."""
+    """Standardized coefficients with their 95% intervals (HC3); grey where the interval holds 0."""
     effects = found.effects[::-1]
-    clear = [e.low > 0 or e.high < 0 for e in effects]
-    figure = sheet("", "Standardized coefficient: standard deviations of D for one of the variable (95% interval)",
+    clear = [e.is_clear for e in effects]
+    figure = sheet("", "Standardized coefficient: standard deviations of D for one of the variable (95% interval, HC3)",
                      height=max(240, 46 * len(effects) + 150))  # fmt: skip
     for name, colour, wanted in (("interval excludes 0", TUNED, True), ("interval holds 0", MUTED, False)):
         part = [e for e, sure in zip(effects, clear, strict=True) if sure == wanted]
@@ -206,7 +210,8 @@ def overlap_heatmap(found: Stability, measure: str = "jaccard") -> go.Figure:
 def top_curves(found: Stability) -> go.Figure:
     """Share of the k rows of largest D that two runs have in common, against k, by what the runs differ in.
 
-    The seed's curve, with the range of its pairs, is the ceiling; the dotted line is chance.
+    Where a group has several pairs, their range is shaded. Below: what a list by training steps alone would share, and
+    what a uniform draw would.
     """
     figure = sheet("Shared rows, of the k of largest D", "k")
     said = []
@@ -215,27 +220,36 @@ def top_curves(found: Stability) -> go.Figure:
         if group.name not in GROUPS or not known.any():
             continue
         k, (colour, dash) = np.nonzero(known)[0] + 1, LINES[group.name]
-        label = f"{group.name} ({group.pairs} {'pair' if group.pairs == 1 else 'pairs'})"
-        if group.name == "seed":
+        label = f"{group.name} ({'one pair' if group.pairs == 1 else f'{group.pairs} pairs'})"
+        if group.name == "seed" and found.has_ceiling:
             label += ", the ceiling"
+        if group.pairs > 1:
             figure.add_scatter(x=np.concatenate([k, k[::-1]]),
                                y=np.concatenate([group.highest[known], group.lowest[known][::-1]]),
-                               fill="toself", fillcolor=CONTROL, opacity=0.15, line={"width": 0}, mode="lines",
+                               fill="toself", fillcolor=colour, opacity=0.15, line={"width": 0}, mode="lines",
                                hoverinfo="skip", showlegend=False)  # fmt: skip
         figure.add_scatter(x=k, y=group.curve[known], mode="lines", name=label,
                            line={"color": colour, "dash": dash, "width": 3 if group.name == "seed" else 2},
                            hovertemplate=f"{group.name}, k = %{{x}}: %{{y:.1%}}<extra></extra>")  # fmt: skip
         at = min(QUOTED, int(k[-1]))
-        said.append(f"{label}: {group.curve[at - 1]:.0%} at k = {at}")
+        range_at = f" ({group.lowest[at - 1]:.0%} to {group.highest[at - 1]:.0%})" if group.pairs > 1 else ""
+        said.append(f"{label}: {group.curve[at - 1]:.0%}{range_at} at k = {at}")
     drawn = [g for g in found.groups if g.name in GROUPS and np.isfinite(g.chance).any()]
-    if drawn:
-        # The groups' chance levels lie close together; the highest is the one to beat.
-        chance = np.nanmax(np.where(np.isfinite([g.chance for g in drawn]), [g.chance for g in drawn], -1), axis=0)
-        known = chance >= 0
-        figure.add_scatter(x=np.nonzero(known)[0] + 1, y=chance[known], mode="lines", name="chance",
-                           line={"color": MUTED, "dash": "dot", "width": 2},
-                           hovertemplate="chance, k = %{x}: %{y:.1%}<extra></extra>")  # fmt: skip
-    else:
+    by = "training steps" if all(g.measure == STEPS for g in drawn) else COUNT
+    for name, dash, levels in (
+        (f"by {by} alone", "dash", [g.by_training for g in drawn]),
+        ("uniform draw", "dot", [g.chance for g in drawn]),
+    ):
+        # The groups' levels lie close together; the highest is the one to beat.
+        level = np.max(np.where(np.isfinite(levels), levels, -1), axis=0, initial=-1) if drawn else np.zeros(0)
+        known = level >= 0
+        if known.any():
+            figure.add_scatter(x=np.nonzero(known)[0] + 1, y=level[known], mode="lines", name=name,
+                               line={"color": MUTED, "dash": dash, "width": 2},
+                               hovertemplate=f"{name}, k = %{{x}}: %{{y:.1%}}<extra></extra>")  # fmt: skip
+            at = min(QUOTED, int(np.nonzero(known)[0][-1]) + 1)
+            said.append(f"{name}: {level[at - 1]:.0%} at k = {at}")
+    if not drawn:
         nothing(figure, "No two tested runs differ in one thing alone")
     figure.update_yaxes(range=[-0.02, 1.02], tickformat=".0%")
     return labelled(

@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from ks_core.tickets.ticket import Ticket
+
+class Described(Protocol):
+    """What a card says of a ticket (``ticket.Ticket``)."""
+
+    @property
+    def token_ids(self) -> Sequence[int]: ...
+    @property
+    def tokens(self) -> Sequence[str]: ...
+    @property
+    def statistic(self) -> Sequence[float]: ...
+    @property
+    def pvalue(self) -> Sequence[float]: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def alpha(self) -> float | None: ...
+    @property
+    def base(self) -> str: ...
+    @property
+    def signature(self) -> str: ...
+    @property
+    def about(self) -> Mapping[str, Any]: ...
+    def __len__(self) -> int: ...
+
 
 TIED = """
 The base ties its output layer to its input embedding. This ticket was trained on the input side alone, so untie
@@ -27,7 +50,7 @@ reach under the same budget.
 """
 
 
-def model_card(ticket: Ticket) -> str:
+def model_card(ticket: Described) -> str:
     """Markdown with the hub's metadata block, for ``README.md`` in a ticket's folder."""
     about = ticket.about
     name = about.get("arm", "KS-Lottery ticket")
@@ -75,7 +98,7 @@ def model_card(ticket: Ticket) -> str:
     return "\n".join([*lines, CAVEAT])
 
 
-def _base(ticket: Ticket) -> str:
+def _base(ticket: Described) -> str:
     return ticket.base.replace('"', "") if ":" not in ticket.base else "folder or hub id of the base"
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from ks_core.errors import PairError
 from ks_core.signature import Signature, versions
 from ks_core.study.scan import Study, readable
+from ks_core.tickets.selection import SELECTION_RULES, select
 from ks_core.tickets.stability import Run, Stability, compare
-from ks_core.tickets.ticket import select
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +138,7 @@ def line_up(
     signature = Signature({
         "base": f"{first.base.label}@{first.base.content_hash[:12]}",
         "tuned": " ".join(f"{s.tuned.label}@{s.tuned.content_hash[:12]}" for s in studies.values()),
-        "rule": rule, "alpha": alpha if rule != "count" else "-", "k": k if rule == "count" else "-", **versions("numpy"),
+        "rule": rule, "alpha": "-" if SELECTION_RULES[rule].by_count else alpha, "k": k if SELECTION_RULES[rule].by_count else "-", **versions("numpy"),
     })  # fmt: skip
     return Several(
         tuple(scans), tuple(groups or scans), ids, **{name: np.stack(c, axis=1) for name, c in columns.items()},

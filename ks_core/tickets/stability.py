@@ -1,9 +1,12 @@
 """Stability: how much of a ticket stays when the training is done again, with one thing changed.
 
-Every pair of runs is compared: rows that both tickets hold, rank correlation of D over the rows that both runs
-changed, and the overlap of their k rows of largest D for every k. Pairs that differ in one thing only form its
-group: seed, prompt, language or optimizer. The seed's overlap is the ceiling, since no more can be expected of
-runs that differ in something that matters; below lies what two random choices would share.
+Every pair of runs is compared (``overlaps``): rows that both tickets hold, rank correlation of D over the rows that both
+runs changed, and the overlap of their k rows of largest D for every k. Pairs that differ in one thing only form its
+group: seed, prompt, language or optimizer. Beside each overlap stands what a list would share that knows how often the
+rows were trained and no D, and what a uniform draw would.
+
+What differs with the seed alone bounds what can be expected of runs that differ in more. One pair of seeds does not tell
+that bound: it is called the ceiling where there are several pairs and nothing lies above them.
 
     >>> runs = [Run.from_scan("seed 0", scan, positions, {"seed": 0}), Run.from_scan("seed 1", other, more, {"seed": 1})]
     >>> compare(runs).group("seed").jaccard
@@ -13,9 +16,8 @@ Not here: whether stable tokens matter. A row that is trained often is stable an
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -24,9 +26,9 @@ import numpy as np
 from ks_core.checkpoints.vocabulary import Vocabulary
 from ks_core.errors import SettingsError, TicketError
 from ks_core.signature import Signature, versions
-from ks_core.study.scan import Scan
-from ks_core.tickets import ticket
-from ks_core.tickets.ranking import spearman
+from ks_core.tickets.appendix import published
+from ks_core.tickets.overlaps import Overlap, Run, overlap
+from ks_core.tickets.ranking import COUNT, STEPS
 
 GROUPS = ("seed", "prompt", "language", "optimizer")
 #: Groups of pairs that are shown and not averaged with the others.
@@ -39,66 +41,9 @@ LLAMA_SIZE = 32_000
 
 
 @dataclass(frozen=True)
-class Run:
-    """A ticket, and the test that it was taken from where that is known.
-
-    ``ticket`` are token ids. ``token_ids`` int64, ``statistic`` float64 (D), ``shift`` float64 (L2, breaks ties of
-    D) and ``changed`` bool, (n,) each, describe all rows. ``facets`` say how the run was made: ``GROUPS`` by name. ``base`` is
-    what must be the same for ids to mean the same, "" where that is not known.
-    """
-
-    name: str
-    ticket: tuple[int, ...]
-    token_ids: np.ndarray | None = field(default=None, repr=False)
-    statistic: np.ndarray | None = field(default=None, repr=False)
-    shift: np.ndarray | None = field(default=None, repr=False)
-    changed: np.ndarray | None = field(default=None, repr=False)
-    facets: Mapping[str, Any] = field(default_factory=dict)
-    base: str = ""
-    published: bool = False
-
-    @classmethod
-    def from_scan(cls, name: str, scan: Scan, positions: np.ndarray, facets: Mapping[str, Any]) -> Run:
-        """The run behind a scan; ``positions`` of its ticket as ``tickets.select`` gives them."""
-        ticket = tuple(int(i) for i in scan.token_ids[positions])
-        base = str(scan.signature.fields.get("base", ""))
-        return cls(name, ticket, scan.token_ids, scan.statistic, scan.l2, scan.changed, dict(facets), base)
-
-    @property
-    def top(self) -> np.ndarray:
-        """Ids of the changed rows from the largest D to the smallest, int64; equal D by shift, then by id."""
-        if self.token_ids is None or self.statistic is None or self.changed is None:
-            return np.zeros(0, np.int64)
-        shift = np.zeros(len(self.token_ids)) if self.shift is None else self.shift
-        order = np.lexsort((self.token_ids, -shift, -self.statistic))
-        return self.token_ids[order[self.changed[order]]]
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Two runs, by position. ``shared`` rows are in both tickets; ``share`` is of the smaller ticket, ``jaccard`` of
-    their union. ``rho`` is Spearman's correlation of D over the ``both`` rows that both runs changed.
-
-    ``curve`` and ``chance`` float64 (K,): the share of the k rows of largest D that the runs have in common, for k = 1..K,
-    and what two random choices of k among their changed rows would have. NaN is what cannot be said.
-    """
-
-    first: int
-    second: int
-    group: str
-    shared: int
-    share: float
-    jaccard: float
-    rho: float
-    both: int
-    curve: np.ndarray
-    chance: np.ndarray
-
-
-@dataclass(frozen=True)
 class Group:
     """The mean over the pairs of a group: ``shared`` rows, the rest as in ``Overlap``; ``lowest`` and ``highest``
-    bound the curves of its pairs."""
+    bound the curves of its pairs. ``by_training`` is of the pairs for which it is known."""
 
     name: str
     pairs: int
@@ -108,8 +53,16 @@ class Group:
     rho: float
     curve: np.ndarray
     chance: np.ndarray
+    by_training: np.ndarray
+    measure: str
     lowest: np.ndarray
     highest: np.ndarray
+
+    def spread(self, k: int) -> str:
+        """How many pairs there are and, of several, from where to where they share rows of the k of largest D."""
+        if self.pairs == 1:
+            return "one pair"
+        return f"{self.pairs} pairs, {_rows(k * self.lowest[k - 1])} to {_rows(k * self.highest[k - 1])}"
 
 
 @dataclass(frozen=True)
@@ -139,35 +92,66 @@ class Stability:
         return found
 
     @property
+    def quoted(self) -> int | None:
+        """The k that is quoted: ``QUOTED``, or as far as the runs were tested; ``None`` where no seed was compared."""
+        seed = self.group("seed")
+        known = int(np.isfinite(seed.curve).sum()) if seed else 0
+        return min(QUOTED, known) or None
+
+    @property
     def across_seeds(self) -> tuple[float, int] | None:
         """How many of the k rows of largest D stay across seeds, and k; ``None`` where no seed was compared."""
-        seed = self.group("seed")
-        if seed is None or not np.isfinite(seed.curve).any():
-            return None
-        k = min(QUOTED, int(np.isfinite(seed.curve).sum()))
-        return float(k * seed.curve[k - 1]), k
+        seed, k = self.group("seed"), self.quoted
+        return None if seed is None or k is None else (float(k * seed.curve[k - 1]), k)
+
+    @property
+    def has_ceiling(self) -> bool:
+        """Whether the seeds' overlap is a ceiling: there are several pairs of them, and no other group lies above."""
+        seed, k = self.group("seed"), self.quoted
+        if seed is None or k is None or seed.pairs < 2:
+            return False
+        return not self._above(seed, k)
+
+    def _above(self, seed: Group, k: int) -> list[str]:
+        return [g.name for g in self._varied(k) if g.curve[k - 1] > seed.highest[k - 1]]
+
+    def _varied(self, k: int) -> list[Group]:
+        """The groups other than the seed's whose runs were tested as far as k."""
+        return [g for g in self.groups if g.name in GROUPS[1:] and np.isfinite(g.curve[k - 1])]
 
     @property
     def sentence(self) -> str:
         """What follows from the groups, at k = ``QUOTED`` where the runs were tested that far."""
-        seed = self.group("seed")
-        other = self.group(OTHER)
+        seed, other, k = self.group("seed"), self.group(OTHER), self.quoted
         aside = (
             f" {other.pairs} pairs differ in several things or in nothing known, and count nowhere." if other else ""
         )
-        if seed is None or not np.isfinite(seed.curve).any():
-            return f"No two tested runs differ in the seed alone: without that ceiling no other overlap can be judged.{aside}"
-        k = min(QUOTED, int(np.isfinite(seed.curve).sum()))
-        ceiling = seed.curve[k - 1]
-        said = f"Of the {k} rows of largest D, {_rows(k * ceiling)} stay across seeds (by chance {_rows(k * seed.chance[k - 1])})"
-        parts = []
-        for group in self.groups:
-            if group.name in GROUPS[1:] and np.isfinite(group.curve[k - 1]):
-                of = f" ({group.curve[k - 1] / ceiling:.0%} of that)" if ceiling else ""
-                parts.append(f"{_rows(k * group.curve[k - 1])} across {group.name}s{of}")
-        if not parts:
-            return f"{said}; nothing else was varied alone, so what the ticket depends on is not known.{aside}"
-        return f"{said}, {', '.join(parts)}.{aside}"
+        if seed is None or k is None:
+            return f"No two tested runs differ in the seed alone: without that no other overlap can be judged.{aside}"
+        parts = [
+            f"{_rows(k * g.curve[k - 1])} {'stay ' if g is seed else ''}across {g.name}s ({g.spread(k)}; {_anyway(g, k)})"
+            for g in [seed, *self._varied(k)]
+        ]
+        said = f"Of the {k} rows of largest D, {', '.join(parts)}."
+        if len(parts) == 1:
+            said = f"{said} Nothing else was varied alone, so what the ticket depends on is not known."
+        elif seed.pairs == 1:
+            said = f"{said} One pair of seeds is no ceiling for the others."
+        elif self.has_ceiling:
+            said = f"{said} The pairs of seeds are the ceiling for the others."
+        else:
+            above = " and ".join(f"{name}s" for name in self._above(seed, k))
+            said = f"{said} The pairs of seeds are no ceiling: across {above} more rows stay than in any of them."
+        return said + aside
+
+
+def _anyway(group: Group, k: int) -> str:
+    """What would be shared without any test."""
+    uniform = f"{_rows(k * group.chance[k - 1])} by a uniform draw"
+    if not np.isfinite(group.by_training[k - 1]):
+        return uniform
+    by = "training steps" if group.measure == STEPS else group.measure
+    return f"{_rows(k * group.by_training[k - 1])} by {by} alone, {uniform}"
 
 
 def _rows(number: float) -> str:
@@ -197,7 +181,10 @@ def compare(runs: Sequence[Run], ks: int = KS) -> Stability:
             f"The runs have different bases: {', '.join(bases)}. Expected one, as ids mean nothing elsewhere."
         )
     tops = [run.top for run in runs]
-    overlaps = tuple(_overlap(runs, tops, first, second, ks) for first, second in combinations(range(len(runs)), 2))
+    overlaps = tuple(
+        overlap(runs[a], runs[b], (tops[a], tops[b]), ks, first=a, second=b, group=_group(runs[a], runs[b]))
+        for a, b in combinations(range(len(runs)), 2)
+    )
     groups = tuple(
         _mean(name, members)
         for name in (*GROUPS, OTHER, PUBLISHED)
@@ -210,18 +197,6 @@ def compare(runs: Sequence[Run], ks: int = KS) -> Stability:
     })  # fmt: skip
     sizes = tuple(len(set(run.ticket)) for run in runs)
     return Stability(tuple(names), sizes, overlaps, groups, tuple(sorted(common)), signature)
-
-
-def shared_top(first: np.ndarray, second: np.ndarray, ks: int) -> np.ndarray:
-    """How many ids the k first of both rankings share, for k = 1..ks: int64 (ks,). Ids are unique in either.
-
-    An id is shared from the k on at which it is in both, the larger of its two ranks.
-
-    >>> shared_top(np.array([7, 8, 9]), np.array([8, 7, 1]), 3).tolist()
-    [0, 2, 2]
-    """
-    _, a, b = np.intersect1d(first[:ks], second[:ks], assume_unique=True, return_indices=True)
-    return np.cumsum(np.bincount(np.maximum(a, b), minlength=ks)[:ks])
 
 
 def is_llama(vocabulary: Vocabulary | None) -> bool:
@@ -240,34 +215,8 @@ def published_runs(vocabulary: Vocabulary | None) -> list[Run]:
         return []
     return [
         Run(f"paper: {pair}", tuple(ids), facets={"language": pair.partition("-")[2]}, published=True)
-        for pair, ids in ticket.published().items()
+        for pair, ids in published().items()
     ]
-
-
-def _overlap(runs: Sequence[Run], tops: Sequence[np.ndarray], first: int, second: int, ks: int) -> Overlap:
-    a, b = runs[first], runs[second]
-    shared, union = len(set(a.ticket) & set(b.ticket)), len(set(a.ticket) | set(b.ticket))
-    smaller = min(len(set(a.ticket)), len(set(b.ticket)))
-    top_a, top_b = tops[first], tops[second]
-    both = np.intersect1d(top_a, top_b, assume_unique=True)
-    k = np.arange(1, ks + 1)
-    reachable = k <= min(len(top_a), len(top_b))
-    curve = np.where(reachable, shared_top(top_a, top_b, ks) / k, math.nan)
-    # A row is among k random ones of n with probability k/n; both runs must draw it, and it must be in both pools.
-    pools = max(len(top_a) * len(top_b), 1)
-    chance = np.where(reachable, k * len(both) / pools, math.nan)
-    rho = spearman(_statistic(a, both), _statistic(b, both))[0] if len(both) else math.nan
-    return Overlap(
-        first, second, _group(a, b), shared, shared / smaller if smaller else math.nan,
-        shared / union if union else math.nan, rho, len(both), curve, chance,
-    )  # fmt: skip
-
-
-def _statistic(run: Run, ids: np.ndarray) -> np.ndarray:
-    """D of these ids, (m,), each of which the run has tested."""
-    assert run.token_ids is not None and run.statistic is not None  # only tested runs have rows in both
-    order = np.argsort(run.token_ids)
-    return run.statistic[order[np.searchsorted(run.token_ids, ids, sorter=order)]]
 
 
 def _group(a: Run, b: Run) -> str:
@@ -283,8 +232,11 @@ def _mean(name: str, members: Sequence[Overlap]) -> Group:
         return np.mean([getattr(o, measure) for o in members], axis=0)
 
     curves = np.array([o.curve for o in members])
+    known = [o for o in members if np.isfinite(o.by_training).any()]
+    by_training = np.mean([o.by_training for o in known], axis=0) if known else np.full(curves.shape[1], np.nan)
     # NaN as soon as one pair ends: a mean over fewer and fewer pairs would bend the curve.
     return Group(
         name, len(members), float(mean("shared")), float(mean("share")), float(mean("jaccard")), float(mean("rho")),
-        mean("curve"), mean("chance"), curves.min(axis=0), curves.max(axis=0),
+        mean("curve"), mean("chance"), by_training, STEPS if all(o.measure == STEPS for o in known) else COUNT,
+        curves.min(axis=0), curves.max(axis=0),
     )  # fmt: skip

@@ -1,14 +1,7 @@
-"""Tickets: which rows, how they were chosen, and a folder that any peft user can load.
-
-The paper's rule is p < alpha, row by row. Two corrections for testing a whole vocabulary at once
-(Bonferroni, Benjamini-Hochberg) and a fixed count are offered beside it, labelled as what they are:
-none of them is in the paper, and since a tuned row is not independent of the row it started from, none
-of them makes alpha a false-positive rate here.
-"""
+"""A ticket: rows with their evidence, and a folder of them that any peft user can load. ``selection`` chooses rows."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -17,56 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from ks_core.checkpoints import folders
+from ks_core.checkpoints.adapters import read_trainable_tokens, write_trainable_tokens
 from ks_core.checkpoints.matrices import take, to_floats
-from ks_core.errors import CheckpointError, SettingsError, TicketError
-from ks_core.places import ASSETS
+from ks_core.errors import CheckpointError, TicketError
 from ks_core.signature import Signature
 from ks_core.store import workspace
-from ks_core.study.scan import Scan, Study, check_alpha, readable
+from ks_core.study.scan import Scan, Study, readable
+from ks_core.tickets.model_card import model_card
 
 TICKET_FILE = "ticket.json"
-RULES = {
-    "alpha": "p < alpha, each row by itself (the paper's rule)",
-    "bonferroni": "p < alpha / n, n the number of rows tested",
-    "benjamini-hochberg": "false discovery rate below alpha among the rows tested",
-    "count": "the k rows of largest D, whatever their p",
-}
-PUBLISHED = {
-    "en-ca": "English to Catalan", "en-es": "English to Spanish", "en-ro": "English to Romanian",
-    "en-da": "English to Danish", "en-de": "English to German", "en-pt": "English to Portuguese",
-}  # fmt: skip
-
-
-def select(scan: Scan, *, rule: str = "alpha", alpha: float = 0.05, k: int = 18) -> np.ndarray:
-    """Positions (into the scan's arrays) of the rows that a rule chooses, the largest D first.
-
-    ``rule`` is one of ``RULES``; ``alpha`` serves the first three, ``k`` the last, which never
-    chooses a row that did not change. Raises ``SettingsError`` for a rule, alpha or k that cannot be.
-    Benjamini and Hochberg (1995): the largest i with p_(i) <= i/n * alpha, and all before it.
-    """
-    if rule not in RULES:
-        raise SettingsError(f"{rule!r} is no rule. Expected one of: {', '.join(RULES)}.")
-    order = scan.order()
-    if rule == "count":
-        if k < 1:
-            raise SettingsError(f"k is {k}. Expected at least 1.")
-        return order[scan.changed[order]][:k]
-    alpha = check_alpha(alpha)
-    p, n = scan.pvalue, len(scan.pvalue)
-    if rule == "alpha":
-        chosen = p < alpha
-    elif rule == "bonferroni":
-        chosen = p < alpha / n
-    else:
-        ascending = np.sort(p)
-        passing = np.nonzero(ascending <= alpha * np.arange(1, n + 1) / n)[0]
-        chosen = p <= ascending[passing[-1]] if len(passing) else np.zeros(n, bool)
-    return order[chosen[order]]
-
-
-def sizes(scan: Scan, alphas: Sequence[float] | np.ndarray) -> np.ndarray:
-    """How many rows have p < alpha, for each alpha: int64, in the order given."""
-    return np.searchsorted(np.sort(scan.pvalue), np.asarray(alphas), side="left")
 
 
 @dataclass(frozen=True)
@@ -125,9 +78,6 @@ class Ticket:
         Raises ``TicketError`` when the ticket is empty or its rows are not known: an adapter
         without rows would be a promise only.
         """
-        from ks_core.checkpoints.adapters import write_trainable_tokens
-        from ks_core.tickets.model_card import model_card
-
         folder = Path(folder)
         if not self.token_ids:
             raise TicketError(
@@ -157,9 +107,6 @@ class Ticket:
     @classmethod
     def load(cls, folder: Path | str) -> Ticket:
         """Read a folder that ``save`` wrote. Raises ``TicketError`` when it is not one."""
-        from ks_core.checkpoints import folders
-        from ks_core.checkpoints.adapters import read_trainable_tokens
-
         folder = Path(folder)
         path = folder / TICKET_FILE
         try:
@@ -221,13 +168,3 @@ def ticket_of(study: Study, scan: Scan, positions: np.ndarray, *, rule: str, alp
     after = study.pair.after
     rows = to_floats(take(after, positions), after.dtype)
     return Ticket.from_scan(scan, positions, names, rule=rule, alpha=alpha, base=study.base.source, rows=rows)
-
-
-def published() -> dict[str, list[int]]:
-    """The six tickets the paper's appendix prints, by language pair, in LLaMA-1's vocabulary.
-
-    Source: KS-Lottery (arXiv 2402.02801v2), Table 11, as quoted by an independent replication. The
-    ids mean nothing in another vocabulary.
-    """
-    path = ASSETS / "published_tickets.json"
-    return json.loads(path.read_text(encoding="utf-8"))["tickets"]

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ks_core.errors import ModelError, SettingsError
+from ks_core.errors import CorpusError, ModelError, SettingsError
 from ks_core.store import workspace
-from ks_core.translation.corpora import Corpus
-from ks_core.translation.generation import Generation, format_prompt, generate, template
+from ks_core.translation.corpora import PARTS, Corpus
+from ks_core.translation.extraction import SOURCE
+from ks_core.translation.generation import Generation, generate
+from ks_core.translation.prompts import format_prompt, template
 from ks_core.translation.scores import Evaluation, evaluate
 
 
@@ -23,6 +25,7 @@ from ks_core.translation.scores import Evaluation, evaluate
 class HeldOut:
     """What is asked: prompts with their sources and references, and how the answers are generated.
 
+    ``part`` is that of the held-out pairs they are from (empty: of all); ``frame`` is the prompt with ``{source}`` where a sentence stands.
     ``max_new_tokens`` bounds an answer, ``beams`` above 1 is beam search, ``batch_size`` is in sentences
     and is part of what decides the last bits of a result.
     """
@@ -36,6 +39,8 @@ class HeldOut:
     max_new_tokens: int = 48
     beams: int = 1
     batch_size: int = 32
+    part: str = "test"
+    frame: str = ""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -43,18 +48,21 @@ class HeldOut:
     def settings(self) -> dict[str, Any]:
         """Everything about it but the sentences, as plain values."""
         return {
-            "corpus": self.corpus, "prompt": self.template, "sentences": len(self), "max_new_tokens": self.max_new_tokens,
-            "beams": self.beams, "target_language": self.target_language,
+            "corpus": self.corpus, **({"part": self.part} if self.part else {}), "prompt": self.template,
+            "sentences": len(self), "max_new_tokens": self.max_new_tokens, "beams": self.beams,
+            "target_language": self.target_language,
         }  # fmt: skip
 
 
 def held_out(
-    corpus: Corpus, prompt: str, sentences: int = 0, *, max_new_tokens: int = 48, beams: int = 1, batch_size: int = 32
-) -> HeldOut:
-    """The first ``sentences`` held-out pairs (0: all) under a prompt, by name or as text.
+    corpus: Corpus, prompt: str, sentences: int = 0, *, part: str = "test", max_new_tokens: int = 48, beams: int = 1,
+    batch_size: int = 32,
+) -> HeldOut:  # fmt: skip
+    """The first ``sentences`` held-out pairs (0: all) of a part under a prompt, by name or as text.
 
-    The held-out part is in the order of a hash, so its first part is a sample that every run shares.
-    Raises ``SettingsError`` for a count, limit or beam size that cannot be.
+    What is claimed is measured on the part ``test``, settings are chosen on ``development``; empty is all that is held out,
+    as before there were parts. A part is in the order of a hash, so its beginning is a sample that every run shares. Raises ``SettingsError`` for a part, count, limit or beam size
+    that cannot be, and ``CorpusError`` for a part without pairs.
     """
     for name, value, least in (
         ("number of sentences", sentences, 0), ("limit of new tokens", max_new_tokens, 1),
@@ -62,18 +70,34 @@ def held_out(
     ):  # fmt: skip
         if value < least:
             raise SettingsError(f"The {name} is {value}. Expected at least {least}.")
-    pairs = corpus.held_out[: sentences or None]
+    pairs = corpus.part(part)[: sentences or None]
+    if not pairs:
+        raise CorpusError(
+            f"{corpus.name} holds out {len(corpus.held_out)} pairs, and none of them is for {part}. Bring more text, or widen "
+            "the length limits."
+        )
+    languages = (corpus.source_language, corpus.target_language)
     return HeldOut(
         corpus=f"{corpus.name}@{corpus.content_hash[:12]}",
         template=template(prompt),
-        prompts=tuple(
-            format_prompt(prompt, p.source, corpus.source_language, corpus.target_language) for p in pairs
-        ),
+        prompts=tuple(format_prompt(prompt, p.source, *languages) for p in pairs),
         sources=tuple(p.source for p in pairs),
         references=tuple(p.target for p in pairs),
         target_language=corpus.target_language,
-        max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size,
+        max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size, part=part,
+        frame=format_prompt(prompt, SOURCE, *languages),
     )  # fmt: skip
+
+
+def part_of(signature: str) -> str:
+    """The part of the held-out pairs that a saved result's signature names; empty where it is older than the parts, and its
+    sentences are the first of all that are held out.
+
+    >>> part_of("base:b|corpus:c@1|part:test|sentences:64"), part_of("base:b|corpus:c@1|sentences:64")
+    ('test', '')
+    """
+    found = [field.removeprefix("part:") for field in signature.split("|") if field.startswith("part:")]
+    return found[0] if found and found[0] in PARTS else ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +128,7 @@ def evaluate_model(
         batch_size=held_out.batch_size, progress=progress,
     )  # fmt: skip
     seconds = time.perf_counter() - started
+    answers = [replace(answer, frame=held_out.frame) for answer in answers]
     return Outcome(answers, evaluate(answers, held_out.references, held_out.target_language), seconds)
 
 

@@ -1,122 +1,15 @@
-"""Prompts, generation, and the rules that say which part of a continuation is the answer.
-
-A base model rarely stops on its own: after the translation it goes on with another sentence, so
-what a score measures depends on where the answer is cut. Every evaluation here is therefore scored
-under all three rules, side by side:
-
-    raw              the whole continuation
-    first_line       up to the first newline
-    prompt_restart   up to where the model starts a field of the prompt again
-
-None of them looks at the reference. White space around the answer is dropped by all three, and
-for ``first_line`` that comes first: a continuation that begins with a newline is not an empty answer.
-
-    >>> extract(" Bonjour\\nEnglish: Bye", "first_line", "English: Hello\\nFrench:")
-    'Bonjour'
-"""
+"""Generation: what a causal language model writes for prompts, batch by batch, shared between processes that work together."""
 
 from __future__ import annotations
 
 import contextlib
-import re
-import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ks_core import values
-from ks_core.errors import Cancelled, SettingsError
+from ks_core.errors import Cancelled
 from ks_core.jobs import sharding, world
-
-RULES = ("raw", "first_line", "prompt_restart")
-
-#: Named prompts. ``short`` is the demo's; ``paper`` and the two paraphrases are those the
-#: replication of KS-Lottery trained and swapped.
-TEMPLATES = {
-    "short": "Translate {source_language} to {target_language}.\n{source_language}: {source}\n{target_language}:",
-    "paper": "Translate the following sentence from {source_language} to {target_language}.\n"
-             "{source_language}: {source}\n{target_language}:",
-    "source_target": "Translate the following sentence from {source_language} to {target_language}.\n"
-                     "Source: {source}\nTarget:",
-    "input_output": "Translate the following sentence from {source_language} to {target_language}.\n"
-                    "Input: {source}\nOutput:",
-}  # fmt: skip
-
-#: What a person reads in place of a template's name.
-TEMPLATE_TITLES = {
-    "short": "Short (the demo's)", "paper": "The paper's wording", "source_target": "Labels Source and Target",
-    "input_output": "Labels Input and Output",
-}  # fmt: skip
-
-_FIELDS = {"source", "source_language", "target_language"}
-
-
-def template(name_or_text: str) -> str:
-    """A template by name, or the text itself when it is one.
-
-    Raises ``SettingsError`` when the text lacks ``{source}`` or has other fields.
-    """
-    text = values.text("The prompt", name_or_text)
-    text = TEMPLATES.get(text, text)
-    try:
-        parts = [part for part in string.Formatter().parse(text) if part[1] is not None]
-    except ValueError:
-        raise SettingsError(
-            f"The prompt {text[:300]!r} has a brace that is not closed. Write {{{{ for a brace."
-        ) from None
-    if any(layout or conversion for _, _, layout, conversion in parts):  # a width may ask for a terabyte of blanks
-        raise SettingsError(
-            f"The prompt {text[:300]!r} says how a field is laid out. Write its name alone, as {{source}}."
-        )
-    fields = {str(name) for _, name, _, _ in parts}
-    if "source" not in fields or fields - _FIELDS:
-        found = ", ".join(sorted(fields)) or "none"
-        raise SettingsError(
-            f"The prompt has the fields {found}. Expected {{source}} and, if wanted, "
-            f"{{source_language}} and {{target_language}}; named prompts: {', '.join(TEMPLATES)}."
-        )
-    return text
-
-
-def template_title(name: str) -> str:
-    """How a template is called in a sentence or a figure; another name stays as it is."""
-    return TEMPLATE_TITLES.get(name, name)
-
-
-def format_prompt(name_or_text: str, source: str, source_language: str, target_language: str) -> str:
-    """The prompt for one sentence. It ends where the model's answer begins."""
-    return template(name_or_text).format(
-        source=source, source_language=source_language, target_language=target_language
-    )
-
-
-def extract(text: str, rule: str, prompt: str) -> str:
-    """The answer in a continuation under a rule, without the white space around it.
-
-    ``text`` is what the model wrote after ``prompt``; ``prompt`` is the prompt as the model saw it
-    (or its template), from which ``prompt_restart`` takes the labels: whatever stands before a
-    colon at the start of a line, and the first line as a whole. Quotes are part of an answer and
-    stay. Raises ``SettingsError`` for an unknown rule.
-    """
-    if rule not in RULES:
-        raise SettingsError(f"{rule!r} is no extraction rule. Expected one of: {', '.join(RULES)}.")
-    answer = text.strip()
-    if rule == "first_line":
-        return answer.partition("\n")[0].strip()
-    if rule == "prompt_restart":
-        starts = [m.start() for pattern in _restarts(prompt) if (m := re.search(pattern, answer))]
-        return answer[: min(starts, default=len(answer))].strip()
-    return answer
-
-
-def _restarts(prompt: str) -> list[str]:
-    """Patterns that tell a restarted prompt: each label with its colon, and the instruction."""
-    lines = [line.strip() for line in prompt.splitlines() if line.strip()]
-    labels = dict.fromkeys(m[1] for line in lines if (m := re.match(r"([^\s:][^:]{0,40}?)\s*:(\s|$)", line)))
-    patterns = [rf"(?<!\w){re.escape(label)}\s*:" for label in labels]
-    if lines and not re.match(r"[^:]{1,41}:", lines[0]):
-        patterns.append(re.escape(lines[0]))
-    return patterns
+from ks_core.translation.extraction import extract
 
 
 @dataclass(frozen=True)
@@ -130,6 +23,12 @@ class Generation:
     stopped: bool
     #: Tokens written, the end token not counted.
     tokens: int
+    #: The prompt with ``{source}`` where its sentence stands (``evaluation.HeldOut.frame``); empty where it is not known.
+    frame: str = ""
+
+    def answer(self, rule: str) -> str:
+        """What of it is the answer under an extraction rule. Raises ``SettingsError`` for an unknown rule."""
+        return extract(self.text, rule, self.frame or self.prompt)
 
 
 def generate(
@@ -152,7 +51,7 @@ def generate(
     and so are the answers.
     """
 
-    def asked(_run: str) -> contextlib.nullcontext:
+    def asked(_run: str, _batch: list[int]) -> contextlib.nullcontext:
         if should_stop and should_stop():
             raise Cancelled
         return contextlib.nullcontext()
@@ -169,24 +68,25 @@ def generate_each(
     model: Any,
     tokenizer: Any,
     runs: Mapping[str, Sequence[str]],
-    acting: Callable[[str], contextlib.AbstractContextManager[Any]],
+    acting: Callable[[str, list[int]], contextlib.AbstractContextManager[Any]],
     *,
     max_new_tokens: int = 48,
     beams: int = 1,
     batch_size: int = 32,
     progress: Callable[[int, int, str], None] = lambda done, total, run: None,
 ) -> dict[str, list[Generation]]:
-    """``generate`` for several lists of prompts, each while the model is as ``acting(run)`` makes it.
+    """``generate`` for several lists of prompts, each batch while the model is as ``acting(run, batch)`` makes it.
 
-    ``progress(done, total, run)`` counts prompts of all runs, before each batch and at the end. Processes that work
-    together share the batches of all runs, so that there are enough of them even where each list is short.
+    ``batch`` has the positions of the prompts that are written at once. ``progress(done, total, run)`` counts prompts of
+    all runs, before each batch and at the end. Processes that work together share the batches of all runs, so that there
+    are enough of them even where each list is short.
     """
     items = [(run, batch) for run, prompts in runs.items() for batch in batches_of(prompts, batch_size)]
     total, done = sum(map(len, runs.values())), 0
     found: dict[tuple[str, int], Generation] = {}
     for (run, batch), counts, taken in world.deal(items, sharding.is_spread(model)):
         progress(done, total, run)
-        with acting(run):
+        with acting(run, batch):
             written = write(
                 model, tokenizer, [runs[run][i] for i in batch], max_new_tokens=max_new_tokens, beams=beams
             )  # fmt: skip

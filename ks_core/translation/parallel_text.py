@@ -1,15 +1,26 @@
-"""Where parallel text is read from, pair by pair as it is found: (source, target). ``corpora`` cleans and splits it."""
+"""Where parallel text is read from, pair by pair as it is found: (source, target). ``corpora`` cleans and splits it.
+
+A reader is given what stands behind its name (``fr-FR`` of ``pack:fr-FR``) and the names of the two fields, and gives the
+pairs and the two languages, as codes or names, empty where the source does not say.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 from ks_core.errors import CorpusError
+from ks_core.registry import Entry, Registry
+
+Pairs = Iterator[tuple[str, str]]
+#: The pairs, and the two languages.
+Read = tuple[Pairs, tuple[str, str]]
 
 #: Bytes of the largest file that is read. Text that a run can use is far smaller.
 LARGEST_FILE = 1 << 30
@@ -27,7 +38,7 @@ def installed_packs() -> list[str]:
     return sorted(set(codes))
 
 
-def pack(code: str) -> Iterator[tuple[str, str]]:
+def pack(code: str, source_field: str = "", target_field: str = "") -> Read:
     """Pairs of an installed language pack: its JSON catalogues map English to a list of forms.
 
     Raises ``CorpusError`` for one that is not installed.
@@ -42,6 +53,10 @@ def pack(code: str) -> Iterator[tuple[str, str]]:
             f"Run: pip install jupyterlab-language-pack-{code}"
         )
     root = Path(next(iter(spec.submodule_search_locations)))
+    return _catalogues(root), ("English", code)
+
+
+def _catalogues(root: Path) -> Pairs:
     for path in sorted(root.glob("locale/*/LC_MESSAGES/*.json")):
         catalogue = json.loads(path.read_text(encoding="utf-8"))
         for key, forms in catalogue.items():
@@ -77,16 +92,18 @@ def _lines(path: Path) -> list[str]:
     raise CorpusError(f"{path} cannot be read: {reason}. Expected UTF-8 text.")
 
 
-def file(name: str, source_field: str, target_field: str) -> Iterator[tuple[str, str]]:
+def file(name: str, source_field: str, target_field: str) -> Read:
     """Pairs of a TSV file (source, tab, target) or a JSONL file, whose fields are named.
 
     Raises ``CorpusError`` for a file that is neither, cannot be read, or has a line that does not fit.
     """
     path = _path(name)
     text = _lines(path)
-    if path.suffix == ".jsonl":
-        yield from _jsonl(path, text, source_field, target_field)
-        return
+    pairs = _jsonl(path, text, source_field, target_field) if path.suffix == ".jsonl" else _columns(path, text)
+    return pairs, ("", "")
+
+
+def _columns(path: Path, text: list[str]) -> Pairs:
     if path.suffix not in (".tsv", ".txt"):
         raise CorpusError(f"{path} ends in {path.suffix or 'nothing'}. Expected .tsv (source, tab, target) or .jsonl.")
     for number, line in enumerate(text, 1):
@@ -98,7 +115,7 @@ def file(name: str, source_field: str, target_field: str) -> Iterator[tuple[str,
         yield row[0], row[1]
 
 
-def _jsonl(path: Path, text: list[str], source_field: str, target_field: str) -> Iterator[tuple[str, str]]:
+def _jsonl(path: Path, text: list[str], source_field: str, target_field: str) -> Pairs:
     for number, line in enumerate(text, 1):
         if not line.strip():
             continue
@@ -121,7 +138,7 @@ def _jsonl(path: Path, text: list[str], source_field: str, target_field: str) ->
         yield record[source_field], record[target_field]
 
 
-def flores(rest: str) -> tuple[list[tuple[str, str]], tuple[str, str]]:
+def flores(rest: str, source_field: str = "", target_field: str = "") -> Read:
     """Pairs of two languages of a folder in Flores layout, and the two codes. ``rest``: ``folder#eng,cat``.
 
     Raises ``CorpusError`` for a folder without the two, or whose files differ in length.
@@ -147,10 +164,10 @@ def flores(rest: str) -> tuple[list[tuple[str, str]], tuple[str, str]]:
             f"{folder}: {source} has {len(sides[0])} lines and {target} {len(sides[1])}. "
             "Both must have the same sentences in the same order."
         )
-    return list(zip(*sides, strict=True)), (source, target)
+    return iter(list(zip(*sides, strict=True))), (source, target)
 
 
-def hub(rest: str) -> Iterator[tuple[str, str]]:
+def hub(rest: str, source_field: str = "", target_field: str = "") -> Read:
     """Pairs of the split ``train`` of a dataset on the hub. ``rest``: ``org/name#source,target``.
 
     Raises ``CorpusError`` where ``datasets`` or the network is missing, or the fields are.
@@ -170,6 +187,10 @@ def hub(rest: str) -> Iterator[tuple[str, str]]:
             f"The dataset {name} could not be had from the hub ({type(error).__name__}). "
             "Check the name and the network, or bring the pairs as a file."
         ) from None
+    return _records(name, rows, source, target), ("", "")
+
+
+def _records(name: str, rows: Any, source: str, target: str) -> Pairs:
     for row in rows:
         record = row.get("translation", row)
         if not isinstance(record.get(source), str) or not isinstance(record.get(target), str):
@@ -178,3 +199,28 @@ def hub(rest: str) -> Iterator[tuple[str, str]]:
                 "Name them: hub:org/name#source,target."
             )
         yield record[source], record[target]
+
+
+@dataclass(frozen=True)
+class CorpusReader(Entry):
+    """A kind of parallel text, named by what stands before the colon.
+
+    ``function(rest, source_field, target_field)`` reads it; ``path(rest)`` is the path in it that a server's roots bound
+    (``None``: it names none); ``example`` stands in errors.
+    """
+
+    function: Callable[[str, str, str], Read] = pack
+    path: Callable[[str], str] | None = None
+    example: str = ""
+
+
+CORPUS_READERS = Registry("kind of corpus", [
+    CorpusReader("pack", "Language pack", "An installed JupyterLab language pack, from English.", "jupyterlab/language-packs (BSD-3)",
+                 function=pack, example="pack:fr-FR"),
+    CorpusReader("file", "File", "Two columns of a .tsv, or two fields of a .jsonl.", function=file, path=lambda rest: rest,
+                 example="file:pairs.tsv, file:pairs.jsonl"),
+    CorpusReader("flores", "Flores folder", "Two languages of a folder in Flores layout.", "Flores-101, arXiv 2106.03193",
+                 function=flores, path=lambda rest: rest.partition("#")[0], example="flores:folder#eng,cat"),
+    CorpusReader("hub", "Hub dataset", "Two fields of the split train of a dataset on the hub.", function=hub,
+                 example="hub:org/name#source,target"),
+], error=CorpusError)  # fmt: skip

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ks_core.translation.generation import RULES, Generation, extract
-from ks_core.translation.scores import RESAMPLES, metrics
-
-#: ``[rule][metric]`` with the metrics ``bleu`` and ``chrf``.
-Scores = dict[str, dict[str, np.ndarray]]
+from ks_core.translation.bootstrap import Scores, interval
 
 
 @dataclass(frozen=True)
@@ -29,30 +24,6 @@ class Share:
     value: float | None
     low: float | None
     high: float | None
-
-
-class Bootstrap:
-    """Paired resampling of sentences: every system is scored on the same ``resamples`` draws (Koehn 2004)."""
-
-    def __init__(self, references: Sequence[str], target_language: str, resamples: int = RESAMPLES, seed: int = 0):
-        self.references = list(references)
-        self.metrics = {name: m for name, m in metrics(target_language).items() if name in ("bleu", "chrf")}
-        n = len(self.references)
-        draws = np.random.default_rng(seed).integers(0, n, (resamples, n))
-        drawn = np.stack([np.bincount(draw, minlength=n) for draw in draws]) if resamples else np.zeros((0, n), int)
-        #: How often each draw takes each sentence, int64 (1 + resamples, n); the first takes each once.
-        self.weights = np.concatenate([np.ones((1, n), int), drawn])
-
-    def scores(self, metric: str, answers: Sequence[str]) -> np.ndarray:
-        """A corpus score per draw, float64 (1 + resamples,), from sacrebleu's own counts and formula."""
-        own = self.metrics[metric]
-        counts = np.asarray(own._extract_corpus_statistics(list(answers), [self.references]))
-        return np.array([own._compute_score_from_stats(s).score for s in (self.weights @ counts).tolist()])
-
-    def all_scores(self, answers: Sequence[Generation]) -> Scores:
-        """The same under every extraction rule and metric."""
-        cut = {rule: [extract(a.text, rule, a.prompt) for a in answers] for rule in RULES}
-        return {rule: {name: self.scores(name, texts) for name in self.metrics} for rule, texts in cut.items()}
 
 
 def shares(scores: Scores, none: Scores, full: Scores, full_none: Scores | None = None) -> dict[str, dict[str, Share]]:
@@ -75,14 +46,9 @@ def share(part: np.ndarray, whole: np.ndarray) -> Share:
     gain, value = float(part[0]), float(part[0] / whole[0]) if whole[0] else None
     if len(part) == 1:
         return Share(gain, None, None, value, None, None)
-    gain_low, gain_high = _middle(part[1:])
-    whole_low, whole_high = _middle(whole[1:])
+    gain_low, gain_high = interval(part[1:])
+    whole_low, whole_high = interval(whole[1:])
     if value is None or whole_low <= 0 <= whole_high:
         return Share(gain, gain_low, gain_high, value, None, None)
     usable = whole[1:] != 0
-    return Share(gain, gain_low, gain_high, value, *_middle(part[1:][usable] / whole[1:][usable]))
-
-
-def _middle(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(values, (2.5, 97.5))
-    return float(low), float(high)
+    return Share(gain, gain_low, gain_high, value, *interval(part[1:][usable] / whole[1:][usable]))

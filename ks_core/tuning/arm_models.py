@@ -18,88 +18,115 @@ import numpy as np
 
 from ks_core.checkpoints import whole
 from ks_core.checkpoints.opening import open_checkpoint
-from ks_core.errors import Cancelled, SettingsError
+from ks_core.errors import Cancelled, SettingsError, TicketError
 from ks_core.jobs import devices, world
+from ks_core.registry import named
 from ks_core.signature import versions
 from ks_core.store import workspace
 from ks_core.study.scan import readable
 from ks_core.tickets.ticket import Ticket
-from ks_core.translation.generation import template
-from ks_core.tuning.arms import NEED_TICKET, NEED_TUNED_ROWS, Arm, choose_rows
+from ks_core.translation.prompts import template
+from ks_core.tuning.arms import ARMS, Arm, choose_rows
+from ks_core.tuning.row_choice import Material, balance_of
 from ks_core.tuning.workbench import Bench, write_once
 
+#: The model as the arm makes it, and what is known of it; the bench's model is the base again afterwards.
+Made = Iterator[tuple[Any, dict[str, Any]]]
 
-@contextlib.contextmanager
-def prepared(bench: Bench, arm: Arm, place: Path, title: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """The model as the arm makes it, and what is known of it; the bench's model is the base again afterwards."""
-    if arm.kind == "base":
-        yield bench.model, {"trainable": 0}
-    elif arm.kind == "tuned":
-        with _given(bench, f"{title}: loading", f"{place.name} load") as model:
-            yield model, {"trainable": 0}
-    elif arm.kind == "lora":
-        from ks_core.tuning.lora import with_lora
 
-        with with_lora(bench.model, arm.rank, (arm.recipe or Arm("lora").recipe).seed) as model:  # type: ignore[union-attr]
-            yield model, _trained(bench, arm, model, place, title, lambda: model.save_pretrained(place / "adapter"))
-    elif arm.kind == "full":
-        with _whole(bench) as model:
-            yield model, _trained(bench, arm, model, place, title, lambda: _save_whole(bench, model, place / "model"))
-    else:
-        yield from _with_rows(bench, arm, place, title)
+def prepared(
+    bench: Bench, arm: Arm, place: Path, title: str
+) -> contextlib.AbstractContextManager[tuple[Any, dict[str, Any]]]:
+    """The model as the arm's kind makes it, and what is known of it; the bench's model is the base again afterwards."""
+    return named(ARMS[arm.kind].model)(bench, arm, place, title)
 
 
 @contextlib.contextmanager
-def _given(bench: Bench, message: str, stage: str) -> Iterator[Any]:
+def base(bench: Bench, arm: Arm, place: Path, title: str) -> Made:
+    """The base as it is."""
+    yield bench.model, {"trainable": 0}
+
+
+@contextlib.contextmanager
+def given(bench: Bench, arm: Arm, place: Path, title: str) -> Made:
     """The tuned checkpoint as it is: the bench's own model with rows over it where that is all it is, or a second one."""
     from ks_core.tuning.models import lay_rows_of, load_model
     from ks_core.tuning.rows import lift_off
 
-    given = open_checkpoint(bench.plan.tuned)
-    if not whole.is_rows_over(given, bench.checkpoint):
-        bench.report(0, 1, message, stage=stage)
-        yield load_model(bench.plan.tuned, bench.device, bench.plan.resources)[0]
+    tuned = open_checkpoint(bench.plan.tuned)
+    if not whole.is_rows_over(tuned, bench.checkpoint):
+        bench.report(0, 1, f"{title}: loading", stage=f"{place.name} load")
+        yield load_model(bench.plan.tuned, bench.device, bench.plan.resources)[0], {"trainable": 0}
         return
     try:
-        lay_rows_of(given, bench.model)
-        yield bench.model
+        lay_rows_of(tuned, bench.model)
+        yield bench.model, {"trainable": 0}
     finally:
         lift_off(bench.model)
 
 
-def _with_rows(bench: Bench, arm: Arm, place: Path, title: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Arms that are rows over the frozen base: trained, copied, or moved at random."""
+@contextlib.contextmanager
+def lora(bench: Bench, arm: Arm, place: Path, title: str) -> Made:
+    """Low-rank updates inside the layers."""
+    from ks_core.tuning.models import with_lora
+
+    assert arm.recipe is not None
+    with with_lora(bench.model, arm.rank, arm.recipe.seed) as model:
+        yield model, _trained(bench, arm, model, place, title, lambda: model.save_pretrained(place / "adapter"))
+
+
+@contextlib.contextmanager
+def full(bench: Bench, arm: Arm, place: Path, title: str) -> Made:
+    """A second copy of the model, every weight of it trained."""
+    with _whole(bench) as model:
+        yield model, _trained(bench, arm, model, place, title, lambda: _save_whole(bench, model, place / "model"))
+
+
+@contextlib.contextmanager
+def rows(bench: Bench, arm: Arm, place: Path, title: str) -> Made:
+    """Rows over the frozen base: trained, copied, or moved at random."""
     from ks_core.tuning.models import put_rows
     from ks_core.tuning.rows import lay_over, lift_off
 
-    model = bench.model
+    model, kind = bench.model, ARMS[arm.kind]
     material, ticket = bench.material, None
-    counts_as_ticket = arm.k is None and arm.kind in ("frequent", "prompt") and bench.plan.has_ticket
-    if arm.kind in NEED_TICKET or counts_as_ticket:
+    sized_by_it = arm.k is None and arm.kind in ("frequent", "prompt") and bench.plan.has_ticket
+    if kind.needs_ticket or sized_by_it:
         ticket = bench.ticket(arm.alpha)
         material = material.with_ticket(ticket.token_ids)
+    elif bench.plan.has_ticket and arm.kind != "embed":
+        with contextlib.suppress(TicketError):  # only to say how many of its rows are in it
+            ticket = bench.ticket(arm.alpha)
     ids = choose_rows(arm, material)
-    rows = lay_over(model, ids)
+    laid = lay_over(model, ids)
     try:
-        facts: dict[str, Any] = {"rows": ids}
-        if arm.kind in NEED_TUNED_ROWS:
-            assert ticket is not None and ticket.rows is not None
-            values = ticket.rows[: len(ids)]
-            start = rows.base.weight.detach()[ids].float().cpu().numpy()
+        facts: dict[str, Any] = {"rows": ids, **_against(ticket, arm, ids, material)}
+        if kind.needs_tuned_rows or arm.copied:
+            values = bench.tuned_rows(ids)
+            start = laid.base.weight.detach()[ids].float().cpu().numpy()
             if arm.kind == "noise":
                 values = random_delta(start, values, arm.seed)
             place_of = {int(i): n for n, i in enumerate(ids)}
-            put_rows(rows, values[[place_of[int(i)] for i in rows.ids.tolist()]])
+            put_rows(laid, values[[place_of[int(i)] for i in laid.ids.tolist()]])
             if world.is_main():
-                _save_rows(bench, arm, place, rows, ids, ticket)
+                _save_rows(bench, arm, place, laid, ids, ticket)
             facts["trainable"] = 0
         else:
             facts |= _trained(
-                bench, arm, model, place, title, lambda: _save_rows(bench, arm, place, rows, ids, ticket)
+                bench, arm, model, place, title, lambda: _save_rows(bench, arm, place, laid, ids, ticket)
             )  # fmt: skip
         yield model, facts
     finally:
         lift_off(model)
+
+
+def _against(ticket: Ticket | None, arm: Arm, ids: Sequence[int], material: Material) -> dict[str, Any]:
+    """How an arm's rows stand to the ticket's: how many are in it, and of a matched control how well it matches."""
+    if ticket is None:
+        return {}
+    matched = balance_of(arm.kind, arm, material)
+    found: dict[str, Any] = {"in_ticket": len(set(ids) & set(ticket.token_ids)), "ticket_size": len(ticket)}
+    return found | ({"balance": {**asdict(matched), "sentence": matched.sentence}} if matched else {})
 
 
 def random_delta(before: np.ndarray, after: np.ndarray, seed: int) -> np.ndarray:
@@ -151,13 +178,13 @@ def _trained(bench: Bench, arm: Arm, model: Any, place: Path, title: str, save: 
     return facts | found
 
 
-def _save_rows(bench: Bench, arm: Arm, place: Path, rows: Any, ids: Sequence[int], ticket: Ticket | None) -> None:
+def _save_rows(bench: Bench, arm: Arm, place: Path, laid: Any, ids: Sequence[int], ticket: Ticket | None) -> None:
     """The rows as a ticket folder that peft loads, with everything that is known of them."""
-    values = rows.rows.detach().float().cpu().numpy()
-    place_of = {int(i): n for n, i in enumerate(rows.ids.tolist())}
+    values = laid.rows.detach().float().cpu().numpy()
+    place_of = {int(i): n for n, i in enumerate(laid.ids.tolist())}
     ordered = values[[place_of[i] for i in ids]]
     if arm.kind == "embed":  # rows that the batches never met are the base's
-        start = rows.base.weight.detach()[list(ids)].float().cpu().numpy()
+        start = laid.base.weight.detach()[list(ids)].float().cpu().numpy()
         moved = (ordered != start).any(axis=1)
         ids, ordered = [i for i, m in zip(ids, moved, strict=True) if m], ordered[moved]
     strings = bench.checkpoint.vocabulary.readable_list() if bench.checkpoint.vocabulary else None

@@ -6,51 +6,88 @@ rows have done as well, would one, would none?
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ks_core import values
 from ks_core.errors import SettingsError, TicketError
+from ks_core.registry import Entry, Registry
 from ks_core.study.scan import check_alpha
+from ks_core.translation.prompts import REPLICATION
+from ks_core.tuning import row_choice
 from ks_core.tuning.recipes import Recipe
-
-#: Kind of arm -> its name, and what it is.
-KINDS = {
-    "base": ("Base", "The base model as it is."),
-    "tuned": ("Embed Tuning (given)", "The tuned checkpoint that the ticket comes from, as it is."),
-    "embed": ("Embed Tuning", "Every row whose token occurs in the training text."),
-    "partial": ("Partial Tuning", "Only the ticket's rows, trained from the base."),
-    "transfer": ("Partial Transfer", "The ticket's rows copied from the embed-tuned model; no training."),
-    "rows": ("Chosen rows", "Rows of your choice, such as the newline alone."),
-    "frequent": ("Most frequent rows", "The k rows whose tokens are most frequent in the training text."),
-    "matched": ("Random rows, matched", "Random rows outside the ticket, each trained about as often as a row in it."),
-    "random": ("Random rows", "Random rows outside the ticket that occur in the training text."),
-    "prompt": ("Prompt rows", "The rows of the prompt's own words: those that every example holds."),
-    "noise": ("Random delta", "The ticket's rows moved in random directions, as far as tuning moved them; no training."),
-    "lora": ("LoRA", "Low-rank updates of the attention's query and value matrices."),
-    "full": ("Full tuning", "Every weight of the model."),
-}  # fmt: skip
-
-#: Kinds that train rows, kinds that train anything, kinds that need the ticket, and those that need its tuned values.
-ROWS = ("embed", "partial", "rows", "frequent", "matched", "random", "prompt")
-TRAINED = (*ROWS, "lora", "full")
-NEED_TICKET = ("partial", "transfer", "matched", "random", "noise")
-NEED_TUNED_ROWS = ("transfer", "noise")
-SEEDED = ("matched", "random", "noise")
+from ks_core.tuning.row_choice import Asked, Material
 
 #: More rows than any vocabulary has.
 MOST_ROWS = 100_000_000
 
 #: What a kind is trained with unless it says otherwise. Rates: 1e-2 for rows is the paper's for Partial
 #: Tuning; the paper's 2e-5 for Embed Tuning moves nothing in a run as short as those that a CPU allows.
-RECIPES = {
-    "embed": Recipe(steps=300, learning_rate=1e-2, schedule="linear"),
-    "lora": Recipe(steps=80, learning_rate=1e-3, optimizer="adam", schedule="linear"),
-    "full": Recipe(steps=80, learning_rate=5e-5, optimizer="adam", schedule="linear"),
-}
 ROW_RECIPE = Recipe(steps=80, learning_rate=1e-2, schedule="linear")
+EMBED_RECIPE = Recipe(steps=300, learning_rate=1e-2, schedule="linear")
+LORA_RECIPE = Recipe(steps=80, learning_rate=1e-3, optimizer="adam", schedule="linear")
+FULL_RECIPE = Recipe(steps=80, learning_rate=5e-5, optimizer="adam", schedule="linear")
+
+PAPER = "KS-Lottery, arXiv 2402.02801"
+
+
+@dataclass(frozen=True)
+class ArmKind(Entry):
+    """A kind of arm.
+
+    ``function`` chooses its rows (``row_choice``; ``None``: it is no arm of rows), ``model`` names the function that makes
+    its model (in ``arm_models``, named because it loads torch), ``recipe`` is what it is trained with (``None``: it is not
+    trained). ``needs_ticket``: it has no meaning without one; ``needs_tuned_rows``: nor without the ticket's tuned values.
+    ``seeded``: chance has a part in it.
+    """
+
+    function: Callable[[Asked, Material], list[int]] | None = None
+    model: str = "ks_core.tuning.arm_models:rows"
+    recipe: Recipe | None = None
+    needs_ticket: bool = False
+    needs_tuned_rows: bool = False
+    seeded: bool = False
+
+
+ARMS = Registry("arm", [
+    ArmKind("base", "Base", "The base model as it is.", model="ks_core.tuning.arm_models:base"),
+    ArmKind("tuned", "Embed Tuning (given)", "The tuned checkpoint that the ticket comes from, as it is.",
+            model="ks_core.tuning.arm_models:given"),
+    ArmKind("embed", "Embed Tuning", "Every row whose token occurs in the training text.", PAPER,
+            function=row_choice.embed, recipe=EMBED_RECIPE),
+    ArmKind("partial", "Partial Tuning", "Only the ticket's rows, trained from the base.", PAPER,
+            function=row_choice.ticket, recipe=ROW_RECIPE, needs_ticket=True),
+    ArmKind("transfer", "Partial Transfer", "The ticket's rows copied from the embed-tuned model; no training.", PAPER,
+            function=row_choice.ticket, needs_ticket=True, needs_tuned_rows=True),
+    ArmKind("rows", "Chosen rows", "Rows of your choice, such as the newline alone.", REPLICATION,
+            function=row_choice.chosen, recipe=ROW_RECIPE),
+    ArmKind("frequent", "Most frequent rows", "The k rows whose tokens are most frequent in the training text.", PAPER,
+            function=row_choice.frequent, recipe=ROW_RECIPE),
+    ArmKind("matched", "Random rows, matched", "Random rows outside the ticket, each read about as often in the training text as a row in it.",
+            REPLICATION, function=row_choice.matched, recipe=ROW_RECIPE, needs_ticket=True, seeded=True),
+    ArmKind("paired", "Ticket rows with a partner", "The ticket's rows for which another row occurs within 25% as often.",
+            function=row_choice.paired, recipe=ROW_RECIPE, needs_ticket=True, seeded=True),
+    ArmKind("partners", "Their partners", "Rows outside the ticket, each within 25% of one in it in how often it occurs.",
+            function=row_choice.partners, recipe=ROW_RECIPE, needs_ticket=True, seeded=True),
+    ArmKind("both", "Ticket and frequent", "The ticket's rows that are among as many most frequent ones.",
+            function=row_choice.both, recipe=ROW_RECIPE, needs_ticket=True),
+    ArmKind("ticket-only", "Ticket, not frequent", "The ticket's rows that are not among as many most frequent ones.",
+            function=row_choice.ticket_only, recipe=ROW_RECIPE, needs_ticket=True),
+    ArmKind("frequent-only", "Frequent, not ticket", "As many most frequent rows as the ticket has, without those in it.",
+            function=row_choice.frequent_only, recipe=ROW_RECIPE, needs_ticket=True),
+    ArmKind("beyond-prompt", "Ticket without the prompt", "The ticket's rows without the prompt's own words.",
+            function=row_choice.beyond_prompt, recipe=ROW_RECIPE, needs_ticket=True),
+    ArmKind("random", "Random rows", "Random rows outside the ticket that occur in the training text.", REPLICATION,
+            function=row_choice.at_random, recipe=ROW_RECIPE, needs_ticket=True, seeded=True),
+    ArmKind("prompt", "Prompt rows", "The rows of the prompt's own words: those that every example holds.",
+            function=row_choice.prompt, recipe=ROW_RECIPE),
+    ArmKind("noise", "Random delta", "The ticket's rows moved in random directions, as far as tuning moved them; no training.",
+            REPLICATION, function=row_choice.ticket, needs_ticket=True, needs_tuned_rows=True, seeded=True),
+    ArmKind("lora", "LoRA", "Low-rank updates of the attention's query and value matrices.", "Hu et al. (2021), arXiv 2106.09685",
+            model="ks_core.tuning.arm_models:lora", recipe=LORA_RECIPE),
+    ArmKind("full", "Full tuning", "Every weight of the model.", model="ks_core.tuning.arm_models:full", recipe=FULL_RECIPE),
+])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,7 +95,7 @@ class Arm:
     """One arm. ``k`` rows are chosen (``None``: as many as the ticket has), by ``seed`` where chance has a part.
 
     ``tokens`` are the ids of the kind ``rows``; ``alpha`` another threshold than the run's, for a sweep;
-    ``rank`` a LoRA's. ``recipe`` is how it is trained (``None``: the kind's default).
+    ``rank`` a LoRA's. ``copied``: its rows are taken from the tuned model and not trained. ``recipe`` is how it is trained (``None``: the kind's default).
     Raises ``SettingsError`` for an arm that cannot be.
     """
 
@@ -70,11 +107,11 @@ class Arm:
     seed: int = 0
     recipe: Recipe | None = None
     label: str = ""
+    copied: bool = False
 
     def __post_init__(self) -> None:
-        if values.text("An arm's kind", self.kind) not in KINDS:
-            raise SettingsError(f"{self.kind!r} is no arm. Expected one of: {', '.join(KINDS)}.")
-        title = KINDS[self.kind][0]
+        kind = ARMS.find(values.text("An arm's kind", self.kind))
+        title = kind.title
         values.text(f"{title}: the label", self.label)
         if self.alpha is not None:
             check_alpha(values.number(f"{title}: alpha", self.alpha))
@@ -88,20 +125,25 @@ class Arm:
             raise TicketError("Chosen rows: the list of rows is empty. Name at least one token.")
         if self.recipe is not None and not isinstance(self.recipe, Recipe):
             raise SettingsError(f"{title}: the recipe is {str(self.recipe)[:80]!r}. Expected a table of settings.")
-        if self.kind in TRAINED and self.recipe is None:
-            object.__setattr__(self, "recipe", RECIPES.get(self.kind, ROW_RECIPE))
-        if self.kind not in TRAINED and self.recipe is not None:
-            object.__setattr__(self, "recipe", None)
+        if not isinstance(self.copied, bool) and self.copied not in (0, 1):
+            raise SettingsError(f"{title}: copied is {str(self.copied)[:80]!r}. Expected true or false.")
+        object.__setattr__(self, "copied", bool(self.copied))
+        if self.copied and not kind.function:
+            raise SettingsError(f"{title} lays no rows over the base, so none can be copied. Leave copied out.")
+        trained = None if self.copied else kind.recipe
+        if (self.recipe is None) != (trained is None):
+            object.__setattr__(self, "recipe", trained)
 
     @property
     def name(self) -> str:
         """What a table calls it."""
         if self.label:
             return self.label
-        name = KINDS[self.kind][0]
+        name = ARMS[self.kind].title
         if self.alpha is not None:
             name += f", alpha {self.alpha:g}"
-        return name + (f", seed {self.seed}" if self.kind in SEEDED and self.seed else "")
+        name += ", copied" if self.copied and ARMS[self.kind].recipe else ""
+        return name + (f", seed {self.seed}" if ARMS[self.kind].seeded and self.seed else "")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -132,11 +174,11 @@ def parse_arm(text: str, rows: Sequence[int] = (), **recipe: Any) -> Arm:
     own: dict[str, Any] = {}
     for setting in settings:
         name, _, value = setting.partition("=")
-        target, of = (found, Arm) if name in ("k", "alpha", "rank", "seed", "label") else (own, Recipe)
+        target, of = (found, Arm) if name in ("k", "alpha", "rank", "seed", "label", "copied") else (own, Recipe)
         if name not in of.__dataclass_fields__ or not value:
             raise SettingsError(
                 f"{setting!r} in the arm {text!r} says nothing. Expected name=value with one of: k, alpha, rank, seed, "
-                f"label, {', '.join(n for n in Recipe.__dataclass_fields__ if n != 'seed')}."
+                f"label, copied, {', '.join(n for n in Recipe.__dataclass_fields__ if n != 'seed')}."
             )
         target[name] = value if name == "label" else _number(value)
     arm = Arm(**found)
@@ -155,82 +197,19 @@ def _number(text: str) -> Any:
     return text
 
 
-@dataclass(frozen=True)
-class Material:
-    """What rows are chosen from.
-
-    ``counts`` token id -> how often it occurs in the training text, prompt and end token included;
-    ``prompt`` ids of the template's own tokens; ``ticket`` ids, the largest D first; ``size`` the vocabulary's.
-    """
-
-    counts: Mapping[int, int]
-    prompt: Sequence[int] = ()
-    ticket: Sequence[int] = ()
-    size: int = 0
-
-    def with_ticket(self, ticket: Sequence[int]) -> Material:
-        """The same with another ticket."""
-        return replace(self, ticket=list(ticket))
-
-
 def choose_rows(arm: Arm, material: Material) -> list[int]:
-    """The ids of the rows that an arm trains, in the order of their rank.
+    """The ids of the rows that an arm lays over the base, in the order of their rank.
 
     Raises ``TicketError`` when the ticket is empty, names rows that the vocabulary has not, or the
-    training text holds too few other tokens to choose from.
+    training text holds too few other tokens to choose from; ``SettingsError`` for an arm that is not of rows.
     """
-    by_count = sorted(material.counts, key=lambda i: (-material.counts[i], i))
-    wanted = arm.k or len(material.ticket)
-    if arm.kind in NEED_TICKET and not material.ticket:
+    kind = ARMS[arm.kind]
+    if kind.function is None:
+        raise SettingsError(
+            f"{arm.name} is no arm of rows. Expected one of: {', '.join(k for k in ARMS if ARMS[k].function)}."
+        )
+    if kind.needs_ticket and not material.ticket:
         raise TicketError(
             f"{arm.name}: the ticket is empty, no row has p below alpha. Raise alpha, or choose the ticket by count."
         )
-    if arm.kind == "embed":
-        return by_count
-    if arm.kind in ("partial", "transfer", "noise"):
-        return _inside(list(material.ticket)[: arm.k], material.size)
-    if arm.kind == "rows":
-        return _inside(list(dict.fromkeys(arm.tokens)), material.size)
-    if arm.kind == "prompt":
-        return [i for i in by_count if i in set(material.prompt)][: wanted or None]
-    if not wanted:
-        raise TicketError(f"{arm.name}: there is no ticket that says how many rows. Set k.")
-    if arm.kind == "frequent":
-        return _enough(arm, by_count, wanted)[:wanted]
-    generator = random.Random(arm.seed)
-    taken = set(material.ticket)
-    others = _enough(arm, [i for i in by_count if i not in taken], wanted)
-    if arm.kind == "random":
-        return sorted(generator.sample(others, wanted), key=lambda i: (-material.counts[i], i))
-    return _matched(list(material.ticket)[:wanted], others, material.counts, generator)
-
-
-def _matched(
-    ticket: Sequence[int], others: list[int], counts: Mapping[int, int], generator: random.Random
-) -> list[int]:
-    """For each ticket row one of the ten unused rows whose training count is nearest."""
-    free = list(others)
-    chosen = []
-    for row in sorted(ticket, key=lambda i: (-counts.get(i, 0), i)):  # the frequent first: they have fewest equals
-        near = sorted(free, key=lambda i: (abs(counts[i] - counts.get(row, 0)), i))[:10]
-        chosen.append(generator.choice(near))
-        free.remove(chosen[-1])
-    return chosen
-
-
-def _inside(ids: list[int], size: int) -> list[int]:
-    wrong = [i for i in ids if not 0 <= i < size]
-    if wrong:
-        raise TicketError(
-            f"Token id {wrong[0]} is outside the vocabulary of {size:,} tokens. The ticket was made for another tokenizer."
-        )
-    return ids
-
-
-def _enough(arm: Arm, ids: list[int], wanted: int) -> list[int]:
-    if len(ids) < wanted:
-        raise TicketError(
-            f"{arm.name}: {wanted:,} rows are wanted, {len(ids):,} tokens of the training text are there to choose "
-            "from. Set a smaller k, or take a smaller ticket."
-        )
-    return ids
+    return kind.function(arm, material)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ks_core.errors import CorpusError
 from ks_core.translation.corpora import Corpus
-from ks_core.translation.generation import format_prompt
+from ks_core.translation.prompts import format_prompt
 
 IGNORED = -100  # the label that cross entropy passes over
 
@@ -56,9 +56,17 @@ def encode(corpus: Corpus, tokenizer: Any, prompt: str, longest: int) -> list[di
     return examples
 
 
+def fed(example: dict[str, list[int]]) -> list[int]:
+    """What of an example the model reads: all but its last token, the end, which is only ever predicted.
+
+    ``Collator`` and ``Packer`` make batches of the same positions. A row that stands at none of them has no gradient.
+    """
+    return example["input_ids"][:-1]
+
+
 def count_tokens(examples: Sequence[dict[str, list[int]]]) -> dict[int, int]:
-    """How often each token id occurs in the examples: prompt, target and end token together."""
-    return dict(sorted(Counter(i for example in examples for i in example["input_ids"]).items()))
+    """How often the model reads each token id in the examples (``fed``): prompt and target, without the end token."""
+    return dict(sorted(Counter(i for example in examples for i in fed(example)).items()))
 
 
 def batch_order(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> list[int]:
@@ -95,13 +103,13 @@ class Collator:
     pad: int
 
     def __call__(self, examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        width = max(len(e["input_ids"]) for e in examples) - 1
+        width = max(len(fed(e)) for e in examples)
         kept = max(sum(label != IGNORED for label in e["labels"]) for e in examples)
 
         def padded(name: str, fill: int) -> torch.Tensor:
             return torch.tensor([_to_width(e[name][:-1], width, fill) for e in examples])
 
-        mask = torch.tensor([_to_width([1] * (len(e["input_ids"]) - 1), width, 0) for e in examples])
+        mask = torch.tensor([_to_width([1] * len(fed(e)), width, 0) for e in examples])
         return {
             "input_ids": padded("input_ids", self.pad),
             "attention_mask": mask,
@@ -141,7 +149,7 @@ class Packer:
     hidden_size: int  # of the model: the wider it is, the less attention weighs
 
     def __call__(self, examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        shared, own = self._shared(examples), [len(e["input_ids"]) - 1 for e in examples]
+        shared, own = self._shared(examples), [len(fed(e)) for e in examples]
 
         def cost(rows: int) -> float:
             # In tokens. Measured on a Llama of hidden size 576 on a CPU, forward and backward through frozen
@@ -153,7 +161,7 @@ class Packer:
 
     def pack(self, examples: Sequence[dict[str, list[int]]], rows: int = 1) -> dict[str, torch.Tensor]:
         """The batch in so many rows, whatever it costs."""
-        shared, lengths = self._shared(examples), [len(e["input_ids"]) - 1 for e in examples]
+        shared, lengths = self._shared(examples), [len(fed(e)) for e in examples]
         packed = []
         for chosen in _spread(lengths, rows):
             places = [_Place(token, n, -1, IGNORED) for n, token in enumerate(examples[0]["input_ids"][:shared])]

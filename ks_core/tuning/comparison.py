@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ks_core.translation.generation import RULES
+from ks_core.translation.extraction import EXTRACTION_RULES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,8 @@ def table(summary: Mapping[str, Any]) -> pd.DataFrame:
     Columns: ``arm, kind, rows, trainable``; for each rule ``bleu_``, ``bleu_low_``, ``bleu_high_``, ``chrf_``,
     ``ter_`` (and ``spbleu_`` where it was scored) with the rule's name; ``stop_rate`` (0 to 1),
     ``mean_length`` (characters), ``training_seconds``, ``translating_seconds``, and the p-values of the
-    paired bootstrap of BLEU under ``first_line`` against the base and against Embed Tuning.
+    paired bootstrap of BLEU under ``first_line`` against the base and against Embed Tuning, as they are and corrected for
+    all comparisons of the run. A rule that an older result was not scored under has no columns.
     """
     import pandas as pd
 
@@ -31,7 +32,9 @@ def table(summary: Mapping[str, Any]) -> pd.DataFrame:
         record = {
             "arm": arm["name"], "kind": arm["kind"], "rows": len(arm.get("rows", [])), "trainable": arm["trainable"],
         }  # fmt: skip
-        for rule in RULES:
+        for rule in EXTRACTION_RULES:
+            if rule not in e["scores"]:  # of an older version
+                continue
             scores = e["scores"][rule]
             record |= {
                 f"bleu_{rule}": scores["bleu"]["value"], f"bleu_low_{rule}": scores["bleu"]["low"],
@@ -47,10 +50,16 @@ def table(summary: Mapping[str, Any]) -> pd.DataFrame:
             "tokens_per_second": arm.get("tokens_per_second"),
         }  # fmt: skip
         for baseline, rules in summary.get("significance", {}).items():
-            found = rules["first_line"].get(arm["name"])
-            record[f"p against {baseline}"] = found["bleu"]["pvalue"] if found else None
+            found = rules["first_line"].get(arm["name"], {}).get("bleu", {})
+            record[f"p against {baseline}"] = found.get("pvalue")
+            record[f"Holm p against {baseline}"] = found.get("holm")
         records.append(record)
     return pd.DataFrame(records)
+
+
+def rules_of(frame: pd.DataFrame) -> list[str]:
+    """The extraction rules that a ``table`` has scores of."""
+    return [rule for rule in EXTRACTION_RULES if f"bleu_{rule}" in frame]
 
 
 def losses(arms: Sequence[str], events: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

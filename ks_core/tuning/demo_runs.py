@@ -14,7 +14,8 @@ from ks_core.signature import versions
 from ks_core.store import workspace
 from ks_core.study.scan import Study
 from ks_core.translation import corpora
-from ks_core.translation.generation import format_prompt, generate
+from ks_core.translation.generation import generate
+from ks_core.translation.prompts import format_prompt
 from ks_core.translation.scores import evaluate
 from ks_core.tuning.recipes import Recipe
 
@@ -67,9 +68,9 @@ def build(run: Run, report: Report = lambda done, total, message: None, folder: 
     examples = encode(corpus, tokenizer, run.prompt, model.config.max_position_embeddings)
     counts = count_tokens(examples)
     prompts = [
-        format_prompt(run.prompt, p.source, corpus.source_language, corpus.target_language) for p in corpus.held_out
+        format_prompt(run.prompt, p.source, corpus.source_language, corpus.target_language) for p in corpus.test
     ]
-    references = [p.target for p in corpus.held_out]
+    references = [p.target for p in corpus.test]
 
     def scored(label: str) -> dict[str, Any]:
         answers = generate(
@@ -105,7 +106,7 @@ def build(run: Run, report: Report = lambda done, total, message: None, folder: 
     found = {
         "run": asdict(run), "recipe": asdict(settings), "rows_changed": len(ids),
         "corpus": {"name": corpus.name, "hash": corpus.content_hash, "train": len(corpus.train),
-                   "held_out": len(corpus.held_out), "dropped": corpus.dropped},
+                   "held_out": len(corpus.held_out), "test": len(corpus.test), "part": "test", "dropped": corpus.dropped},
         "base": {"package": PACKAGE, "gguf_sha256": GGUF_SHA256},
         "scores": scores, "training_seconds": round(trained.seconds, 1), "losses": trained.losses,
         "training_counts": {str(i): n for i, n in sorted(counts.items())},

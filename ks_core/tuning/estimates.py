@@ -25,10 +25,10 @@ from ks_core.jobs.cluster import Allocation
 from ks_core.jobs.handle import duration
 from ks_core.store import workspace
 from ks_core.translation.corpora import Corpus
-from ks_core.translation.generation import format_prompt
-from ks_core.tuning.arms import TRAINED, Arm
+from ks_core.translation.prompts import format_prompt
+from ks_core.tuning.arms import Arm
 from ks_core.tuning.plans import Plan
-from ks_core.tuning.run import run
+from ks_core.tuning.runs import run
 
 if TYPE_CHECKING:
     from ks_core.jobs.running import Running
@@ -79,12 +79,12 @@ def seconds(plan: Plan, corpus: Corpus, rates: Rates) -> list[tuple[str, float]]
         for p in corpus.train
     ]
     tokens = sum(texts) / len(texts) / rates.characters
-    held_out = min(plan.sentences or len(corpus.held_out), len(corpus.held_out))
-    translating = _steps(plan, held_out) * rates.generate
+    scored = min(plan.sentences or len(corpus.test), len(corpus.test))
+    translating = _steps(plan, scored) * rates.generate
     found = [("loading", rates.load)]
     for arm in plan.arms:
         own = translating + (rates.load if arm.kind in ("tuned", "full") else 0)
-        if arm.kind in TRAINED and arm.recipe:
+        if arm.recipe:
             factor = FULL_FACTOR if arm.kind == "full" else 1.0
             own += arm.recipe.steps * arm.recipe.batch_size * tokens * rates.train * factor
         found.append((arm.name, own))

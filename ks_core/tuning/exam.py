@@ -13,8 +13,9 @@ from ks_core.jobs import devices, world
 from ks_core.jobs.resources import Resources
 from ks_core.signature import Signature, versions
 from ks_core.translation.evaluation import evaluate_model, held_out
-from ks_core.translation.generation import template
-from ks_core.translation.scores import compare, why_no_spbleu
+from ks_core.translation.metrics import notes
+from ks_core.translation.prompts import template
+from ks_core.translation.scores import compare
 from ks_core.tuning.arms import Arm
 from ks_core.tuning.plans import CorpusChoice, Plan
 
@@ -97,7 +98,7 @@ def run_evaluate(parameters: dict[str, Any], running: Running) -> dict[str, Any]
         "arms": results,
         "significance": {first: compare(answers, questions.references, questions.target_language, first)} if several else {},
         "sweep": [],
-        "notes": [why_no_spbleu()] if why_no_spbleu() else [],
+        "notes": notes(questions.target_language),
         "signature": str(Signature({
             "checkpoints": ", ".join(hashes), **questions.settings(), "device": device.partition(":")[0],
             **exam.resources.facts(), **versions("torch", "transformers", "accelerate", "sacrebleu"),

@@ -10,7 +10,7 @@ from ks_core.jobs import world
 from ks_core.jobs.running import Running
 from ks_core.tuning import estimates
 from ks_core.tuning.plans import Plan
-from ks_core.tuning.run import run, run_arm
+from ks_core.tuning.runs import run, run_arm
 from ks_core.tuning.workbench import Bench
 
 
@@ -32,3 +32,10 @@ def run_tune(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     if world.is_main():
         estimates.learn(plan, summary, running.allocation)
     return summary
+
+
+def parts_of(parameters: dict[str, Any]) -> dict[int, tuple[str, str, dict[str, Any]]]:
+    """A run as an array: its independent arms by number, each as (name, kind of job, parameters). Empty for fewer than two."""
+    plan = Plan.from_dict(parameters)
+    alone = plan.independent if len(plan.independent) > 1 else []
+    return {n: (plan.arms[n].name, "arm", {**parameters, "arm": n}) for n in alone}

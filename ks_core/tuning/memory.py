@@ -25,7 +25,7 @@ from ks_core.jobs.cluster import Allocation
 from ks_core.jobs.resources import PRECISIONS, Resources
 from ks_core.store import workspace
 from ks_core.translation.corpora import Corpus
-from ks_core.translation.generation import format_prompt
+from ks_core.translation.prompts import format_prompt
 from ks_core.tuning.plans import Plan
 
 #: Characters of a token where the tokenizer was not asked: few, so that texts are taken as rather long.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import numpy as np
 
 from ks_core.checkpoints import hub, whole
 from ks_core.checkpoints.adapters import changes_more
-from ks_core.checkpoints.opening import Checkpoint, open_checkpoint
+from ks_core.checkpoints.checkpoint import Checkpoint
+from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.errors import ModelError
 from ks_core.jobs import sharding, world
 from ks_core.jobs.resources import Resources
@@ -122,3 +125,31 @@ def _location(path: Path) -> tuple[str, dict[str, str]]:
     if path.suffix == ".gguf":
         return str(path.parent), {"gguf_file": path.name}
     return str(path if path.is_dir() else path.parent), {}
+
+
+@contextlib.contextmanager
+def with_lora(model: Any, rank: int, seed: int) -> Iterator[Any]:
+    """``model`` with a fresh LoRA on what peft takes for its architecture; without it again afterwards.
+
+    The usual setting: alpha twice the rank, no dropout, B zero, so that the model starts as the base.
+    Hu et al. (2021), arXiv 2106.09685. Raises ``ModelError`` for an architecture peft has no targets for.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    torch.manual_seed(seed)  # A is drawn at random
+    tied = model.config.tie_word_embeddings
+    try:
+        wrapped: Any = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, task_type="CAUSAL_LM"))
+    except ValueError as error:
+        raise ModelError(
+            f"peft knows no usual place for a LoRA in a model of this kind ({str(error).splitlines()[0][:120]}). "
+            "Leave the arm LoRA out."
+        ) from None
+    try:
+        yield wrapped
+    finally:
+        wrapped.unload()
+        model.config.tie_word_embeddings = tied

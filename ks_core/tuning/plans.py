@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from ks_core import values
 from ks_core.checkpoints import demo
 from ks_core.errors import SettingsError
 from ks_core.jobs.resources import Resources
 from ks_core.study.scan import check_alpha
-from ks_core.tickets.ticket import RULES
+from ks_core.tickets.selection import SELECTION_RULES
 from ks_core.translation import corpora
 from ks_core.translation.corpora import Corpus
-from ks_core.translation.generation import template
-from ks_core.tuning.arms import KINDS, NEED_TICKET, Arm
+from ks_core.translation.prompts import template
+from ks_core.tuning.arms import ARMS, Arm
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,13 @@ class CorpusChoice:
         return cls(**values.of_fields(cls, given))
 
 
-#: What the page offers first: a comparison that two CPU cores finish in under six minutes on the demo.
-DEFAULT_ARMS = (Arm("base"), Arm("tuned"), Arm("transfer"), Arm("partial"), Arm("matched"))
-
-
 @dataclass(frozen=True)
-class Plan:
-    """Everything that decides a run.
+class Subject:
+    """What a run and an audit are both about: a pair, its ticket, the text and the prompt.
 
-    ``tuned`` is the checkpoint whose ticket is used; empty: the run's own Embed Tuning. The ticket is chosen
-    by ``rule`` with ``alpha`` or ``k`` (``tickets.select``). ``sentences`` held-out pairs are scored (0: all).
-    ``sweep`` lists alphas at which Partial Transfer is scored too. Raises ``SettingsError`` for what cannot be.
+    The ticket is what ``rule`` chooses with ``alpha`` or ``k`` (``tickets.select``). How it is answered and computed
+    (``max_new_tokens``, ``device``, ``resources``) each of the two declares by itself, in the order of its JSON; it is
+    checked here. Raises ``SettingsError`` for what cannot be.
     """
 
     base: str = demo.BASE
@@ -68,6 +64,42 @@ class Plan:
     k: int = 18
     corpus: CorpusChoice = field(default_factory=CorpusChoice)
     prompt: str = "short"
+
+    def __post_init__(self) -> None:
+        for name in ("base", "tuned", "device"):
+            values.text(f"The run: {name}", getattr(self, name))
+        check_alpha(values.number("alpha", self.alpha))
+        SELECTION_RULES.find(values.text("The rule", self.rule))
+        for name, most in (("k", 100_000_000), ("max_new_tokens", 1_000_000)):
+            values.whole(name, getattr(self, name), 1, most)
+        template(self.prompt)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: ``from_dict`` takes them back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """From what ``as_dict`` gave. Raises ``SettingsError`` for a field or a value that cannot be."""
+        known = values.of_fields(cls, given)
+        known["corpus"] = CorpusChoice.from_dict(known.get("corpus", {}))
+        known["resources"] = Resources.from_dict(known.get("resources", {}))
+        return cls(**known)
+
+
+#: What the page offers first: a comparison that two CPU cores finish in under six minutes on the demo.
+DEFAULT_ARMS = (Arm("base"), Arm("tuned"), Arm("transfer"), Arm("partial"), Arm("matched"))
+
+
+@dataclass(frozen=True)
+class Plan(Subject):
+    """Everything that decides a run.
+
+    ``tuned`` is the checkpoint whose ticket is used; empty: the run's own Embed Tuning. ``sentences`` held-out pairs are
+    scored (0: all). ``sweep`` lists alphas at which Partial Transfer is scored too. Raises ``SettingsError`` for what
+    cannot be.
+    """
+
     arms: tuple[Arm, ...] = DEFAULT_ARMS
     sentences: int = 64
     max_new_tokens: int = 48
@@ -77,26 +109,16 @@ class Plan:
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
-        for name in ("base", "tuned", "device"):
-            values.text(f"The run: {name}", getattr(self, name))
-        check_alpha(values.number("alpha", self.alpha))
+        super().__post_init__()
         for alpha in values.members("The sweep", self.sweep):
             check_alpha(values.number("alpha", alpha))
-        if values.text("The rule", self.rule) not in RULES:
-            raise SettingsError(f"{self.rule!r} is no rule. Expected one of: {', '.join(RULES)}.")
-        for name, least, most in (
-            ("k", 1, 100_000_000),
-            ("sentences", 0, 10_000_000),
-            ("max_new_tokens", 1, 1_000_000),
-            ("beams", 1, 1000),
-        ):
+        for name, least, most in (("sentences", 0, 10_000_000), ("beams", 1, 1000)):
             values.whole(name, getattr(self, name), least, most)
-        template(self.prompt)
         if not self.arms:
             raise SettingsError("The run has no arm. Choose at least one, such as base and partial.")
         kinds = [arm.kind for arm in self.arms]
         if not self.has_ticket:
-            wanting = [KINDS[k][0] for k in kinds if k in NEED_TICKET or k == "tuned"]
+            wanting = [ARMS[k].title for k in kinds if ARMS[k].needs_ticket or k == "tuned"]
             if wanting or self.sweep:
                 raise SettingsError(
                     f"{wanting[0] if wanting else 'The sweep'} needs a ticket, and there is neither a tuned checkpoint "
@@ -106,7 +128,9 @@ class Plan:
             raise SettingsError(
                 "The arm tuned scores a given checkpoint, and none is named. Name one, or drop the arm."
             )
-        if self.resources.sharded and (wide := [KINDS[k][0] for k in kinds if k in ("lora", "full")]):
+        if self.resources.sharded and (
+            wide := [ARMS[k].title for k in kinds if ARMS[k].recipe and not ARMS[k].function]
+        ):
             raise SettingsError(
                 f"{wide[0]} trains inside the layers, which are sharded here. Leave the arm out, or do not shard."
             )
@@ -128,20 +152,17 @@ class Plan:
     @property
     def independent(self) -> list[int]:
         """The arms, by number, that need nothing of the others: with a given ticket all, else those without one."""
-        bound = (*NEED_TICKET, *(() if self.tuned else ("frequent", "prompt")))
-        return [n for n, arm in enumerate(self.arms) if self.tuned or arm.kind not in bound]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: ``from_dict`` takes them back."""
-        return json.loads(json.dumps(asdict(self)))
+        def bound(kind: str) -> bool:
+            return ARMS[kind].needs_ticket or kind in ("frequent", "prompt")
+
+        return [n for n, arm in enumerate(self.arms) if self.tuned or not bound(arm.kind)]
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Plan:
-        """From what ``as_dict`` gave. Raises ``SettingsError`` for a field that is not known."""
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """From what ``as_dict`` gave. Raises ``SettingsError`` for a field or a value that cannot be."""
         known = values.of_fields(cls, given)
-        known["corpus"] = CorpusChoice.from_dict(known.get("corpus", {}))
         if "arms" in known:
             known["arms"] = tuple(Arm.from_dict(arm) for arm in values.members("The arms", known["arms"]))
-        known["resources"] = Resources.from_dict(known.get("resources", {}))
         known["sweep"] = values.members("The sweep", known.get("sweep", ()))
-        return cls(**known)
+        return super().from_dict(known)

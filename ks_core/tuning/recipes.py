@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ks_core import values
 from ks_core.errors import SettingsError
 
-OPTIMIZERS = ("rowwise_adam", "adam")
+OPTIMIZERS = ("rowwise_adam", "adam_per_row", "adam")
 SCHEDULES = ("constant", "linear", "cosine")
 
 

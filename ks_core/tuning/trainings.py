@@ -2,11 +2,23 @@
 
 From its recipe follow the batches, and from these how often, first and last each token was trained. Runs of the
 same base can be compared with each other, and say by their facets in what they differ.
+
+"How often" is three numbers, none of which counts the end token, as it is only ever predicted (``batches.fed``):
+
+- the **count in the text**: positions of the whole training text that hold the token;
+- its **draws**: positions of the batches that hold it, as the seed's order dealt them out (300 batches of 8 are 2,400
+  draws of examples, whatever the text has);
+- its **steps**: optimizer steps whose batch holds it at all, which are those that moved its row under an optimizer that
+  steps the batch's rows alone.
+
+What is said of training is said of steps. On the demo D goes with them closest: Spearman 0.883, with draws 0.866, with the
+count in the text 0.858 (3,174 rows, one seed).
 """
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +30,14 @@ from ks_core.checkpoints import demo
 from ks_core.errors import KSLotteryError
 from ks_core.store import workspace
 from ks_core.store.cache import Cache
-from ks_core.tuning.arms import ROWS, Arm
+from ks_core.tuning.arms import ARMS, Arm
 from ks_core.tuning.plans import CorpusChoice, Plan
 from ks_core.tuning.recipes import Recipe
 
 _REBUILDING = threading.Lock()
+#: Raised when what is counted changes, so that the cache's older numbers are not taken for it.
+COUNTED = 2
+_MEASURES = ("draws", "steps", "first", "last")
 #: Of how many runs the newest are compared.
 MOST = 8
 
@@ -52,14 +67,23 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a training met. ``counts``: token id -> occurrences in its examples, each counted once; ``prompt_ids``: tokens
-    of every example; ``first`` and ``last``: token id -> training step, from 1."""
+class Met:
+    """How batches met each token id: ``draws`` positions that held it, ``steps`` whose batch held it, ``first`` and
+    ``last`` of these steps, from 1. A token that no batch held is in none of them."""
+
+    draws: dict[int, int]
+    steps: dict[int, int]
+    first: dict[int, int]
+    last: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Seen(Met):
+    """What a training met. ``counts``: token id -> positions of the whole text, met or not, that hold it;
+    ``prompt_ids``: tokens of every example that was met."""
 
     counts: dict[int, int]
     prompt_ids: list[int]
-    first: dict[int, int]
-    last: dict[int, int]
 
 
 def of(source: str) -> Training | None:
@@ -94,7 +118,7 @@ def seen(training: Training) -> Seen | None:
     ``None`` where its text or its base's tokenizer is not as it was any more.
     """
     key = {"corpus": training.corpus_hash, "prompt": training.prompt, "recipe": asdict(training.recipe),
-           "choice": asdict(training.corpus), "base": training.base}  # fmt: skip
+           "choice": asdict(training.corpus), "base": training.base, "counted": COUNTED}  # fmt: skip
     with _REBUILDING:  # of several sessions that ask one does it, and the others find it
         entry = Cache().load("steps", key)
         if entry is not None:
@@ -109,12 +133,22 @@ def seen(training: Training) -> Seen | None:
             arrays = rebuilt
             Cache().store("steps", key, arrays, {})
     ids = arrays["ids"].tolist()
-    columns = [dict(zip(ids, arrays[name].tolist(), strict=True)) for name in ("counts", "first", "last")]
-    return Seen(columns[0], arrays["prompt_ids"].tolist(), columns[1], columns[2])
+    met = {name: dict(zip(arrays["met"].tolist(), arrays[name].tolist(), strict=True)) for name in _MEASURES}
+    return Seen(
+        **met, counts=dict(zip(ids, arrays["counts"].tolist(), strict=True)), prompt_ids=arrays["prompt_ids"].tolist()
+    )
+
+
+def steps(source: str) -> dict[int, int] | None:
+    """How many optimizer steps of a training touched each token id; ``None`` where that is not known."""
+    training = of(source)
+    found = seen(training) if training else None
+    return found.steps if found else None
 
 
 def counts(source: str) -> dict[int, int] | None:
-    """How often each token id occurs in a training's examples; ``None`` where that is not known.
+    """How often the model reads each token id in a training's text (not how often it was trained: ``steps``); ``None``
+    where that is not known.
 
     The demo's are kept in its recipe, so that no tokenizer has to be loaded for them.
     """
@@ -127,27 +161,42 @@ def counts(source: str) -> dict[int, int] | None:
     return found.counts if found else None
 
 
-def steps_seen(
-    examples: Sequence[Sequence[int]], order: Sequence[int], batch_size: int
-) -> tuple[dict[int, int], dict[int, int]]:
-    """First and last step, from 1, at which each token id was trained.
+def how_often(source: str) -> tuple[dict[int, int] | None, str]:
+    """How often each token id was trained, and by what measure (of ``tickets.ranking``): ``STEPS``, or ``COUNT`` where
+    only that is known, as of the demo without its text. ``None`` where neither is."""
+    from ks_core.tickets.ranking import COUNT, STEPS  # loads scipy
 
-    ``examples`` are token ids; ``order`` which example comes when, as ``ks_core.tuning.batches.batch_order`` gives it.
+    stepped = steps(source)
+    return (stepped, STEPS) if stepped is not None else (counts(source), COUNT)
 
-    >>> steps_seen([[5, 6], [6]], order=[0, 1, 1, 1], batch_size=2)
-    ({5: 1, 6: 1}, {5: 1, 6: 2})
+
+def met_in(examples: Sequence[Sequence[int]], order: Sequence[int], batch_size: int) -> Met:
+    """How the batches of a training meet each token id.
+
+    ``examples`` are token ids as the model reads them; ``order`` which example comes when, as
+    ``ks_core.tuning.batches.batch_order`` gives it.
+
+    >>> met = met_in([[5, 6, 5], [6]], order=[0, 1, 1, 1], batch_size=2)
+    >>> met.draws, met.steps, met.first, met.last
+    ({5: 2, 6: 4}, {5: 1, 6: 2}, {5: 1, 6: 1}, {5: 1, 6: 2})
     """
+    draws: Counter[int] = Counter()
+    touched: Counter[int] = Counter()
     first: dict[int, int] = {}
     last: dict[int, int] = {}
-    for place, example in enumerate(order):
-        for token in examples[example]:
-            last[token] = place // batch_size + 1
-            first.setdefault(token, last[token])
-    return first, last
+    for start in range(0, len(order), batch_size):
+        batch = [token for n in order[start : start + batch_size] for token in examples[n]]
+        step = start // batch_size + 1
+        draws.update(batch)
+        for token in dict.fromkeys(batch):
+            touched[token] += 1
+            first.setdefault(token, step)
+            last[token] = step
+    return Met(dict(draws), dict(touched), first, last)
 
 
 def _rebuilt(training: Training) -> dict[str, np.ndarray] | None:
-    from ks_core.tuning.batches import batch_order, count_tokens, encode
+    from ks_core.tuning.batches import batch_order, count_tokens, encode, fed
     from ks_core.tuning.models import load_tokenizer
 
     corpus = training.corpus.load()
@@ -156,14 +205,12 @@ def _rebuilt(training: Training) -> dict[str, np.ndarray] | None:
     examples = encode(corpus, load_tokenizer(training.base_source), training.prompt, 1 << 30)
     recipe = training.recipe
     order = batch_order([len(e["input_ids"]) for e in examples], recipe.batch_size, recipe.steps, recipe.seed)
-    first, last = steps_seen([e["input_ids"] for e in examples], order, recipe.batch_size)
-    met = [examples[i] for i in dict.fromkeys(order)]
-    counts = count_tokens(met)
-    ids = np.array(sorted(counts), np.int64)
-    everywhere = set.intersection(*(set(e["input_ids"]) for e in met))
+    found = met_in([fed(e) for e in examples], order, recipe.batch_size)
+    counted, met = count_tokens(examples), np.array(sorted(found.steps), np.int64)
+    everywhere = set.intersection(*(set(fed(examples[i])) for i in dict.fromkeys(order)))
     return {
-        "ids": ids, "counts": np.array([counts[int(i)] for i in ids]),
-        "first": np.array([first[int(i)] for i in ids]), "last": np.array([last[int(i)] for i in ids]),
+        "ids": np.array(list(counted), np.int64), "counts": np.array(list(counted.values()), np.int64), "met": met,
+        **{name: np.array([getattr(found, name)[int(i)] for i in met], np.int64) for name in _MEASURES},
         "prompt_ids": np.array(sorted(everywhere), np.int64),
     }  # fmt: skip
 
@@ -197,7 +244,7 @@ def _arm(folder: Path) -> Training | None:
         base, corpus = fields["base"].rpartition("@")[2], fields["corpus"].rpartition("@")[2]
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         return None
-    if arm.kind not in ROWS or arm.recipe is None or told.get("error"):
+    if ARMS[arm.kind].function is None or arm.recipe is None or told.get("error"):
         return None
     return Training(
         str(folder),

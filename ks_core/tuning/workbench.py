@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from ks_core.checkpoints.opening import Checkpoint, open_checkpoint
+import numpy as np
+
+from ks_core.checkpoints.checkpoint import Checkpoint
+from ks_core.checkpoints.matrices import take, to_floats
+from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.errors import SettingsError, TicketError
 from ks_core.jobs import devices, world
 from ks_core.signature import Signature, versions
 from ks_core.store import workspace
 from ks_core.study.scan import Study
-from ks_core.tickets.ticket import Ticket, select, ticket_of
+from ks_core.tickets.selection import select
+from ks_core.tickets.ticket import Ticket, ticket_of
 from ks_core.translation.corpora import Corpus
-from ks_core.translation.evaluation import HeldOut, held_out
-from ks_core.translation.generation import format_prompt
-from ks_core.translation.scores import why_no_spbleu
-from ks_core.tuning.arms import Material
+from ks_core.translation.evaluation import HeldOut, held_out, part_of
+from ks_core.translation.metrics import notes
+from ks_core.translation.prompts import format_prompt
 from ks_core.tuning.plans import Plan
+from ks_core.tuning.row_choice import Material
 
 
 class Report(Protocol):
@@ -69,10 +74,19 @@ class Bench:
         return self.plan.corpus.load()
 
     @cached_property
+    def part(self) -> str:
+        """The part that is scored: the test. A run that an older version began goes on with what that version scored."""
+        for path in sorted((self.folder / "arms").glob("*/result.json")):
+            found = workspace.read_json(path)
+            if isinstance(found, dict) and not found.get("error"):
+                return part_of(str(found.get("signature", "")))
+        return "test"
+
+    @cached_property
     def held_out(self) -> HeldOut:
         plan = self.plan
         return held_out(
-            self.corpus, plan.prompt, plan.sentences, max_new_tokens=plan.max_new_tokens, beams=plan.beams
+            self.corpus, plan.prompt, plan.sentences, part=self.part, max_new_tokens=plan.max_new_tokens, beams=plan.beams
         )  # fmt: skip
 
     @cached_property
@@ -118,6 +132,19 @@ class Bench:
         positions = select(scan, rule=rule, alpha=threshold, k=self.plan.k)
         return ticket_of(study, scan, positions, rule=rule, alpha=threshold)
 
+    def tuned_rows(self, ids: Sequence[int]) -> np.ndarray:
+        """The tuned model's rows of these token ids, float32 (k, d), in their order.
+
+        Raises ``TicketError`` for a token that has no partner in the tuned vocabulary.
+        """
+        pair = self.study.pair
+        place = {int(i): n for n, i in enumerate(pair.base_ids)}
+        if missing := [i for i in ids if i not in place]:
+            raise TicketError(
+                f"Token id {missing[0]} has no partner in the tuned vocabulary, so its row cannot be copied. Choose other rows."
+            )
+        return to_floats(take(pair.after, np.array([place[i] for i in ids])), pair.after.dtype)
+
     @property
     def signature(self) -> Signature:
         plan = self.plan
@@ -138,9 +165,12 @@ class Bench:
                 "The base ties its output layer to its input embedding. They were untied: rows are trained on the input "
                 "side alone, and the output layer stays as it was."
             )
-        if missing := why_no_spbleu():
-            found.append(missing)
-        return found
+        if self.corpus.halved:
+            found.append(
+                f"Only {len(self.corpus.held_out)} pairs are held out, too few to part by their fingerprint: they are halved, and the "
+                "scores are of the second half."
+            )
+        return found + notes(self.corpus.target_language)
 
 
 def write_once(path: Path, value: Any) -> None:

@@ -9,38 +9,45 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from ks_core.audit import figures as panel_figures
-from ks_core.audit import report, verdict
-from ks_core.audit.evidence import Evidence
-from ks_core.audit.inquiry import Audit
-from ks_core.audit.panels import delta_model
-from ks_core.jobs.queue import Job, submit
+from ks_core.audit import (
+    Audit,
+    Evidence,
+    Panel,
+    Question,
+    delta_model,
+    figures as panel_figures,
+    gains,
+    optimizer_sentence,
+    questions,
+    report,
+    verdict,
+)
+from ks_core.jobs import submit
+from ks_core.registry import named
 from ks_core.store import access
-from ks_core.study.critical_values import Critical
-from ks_core.study.scan import Scan, Study, readable
-from ks_core.tickets import figures as audit_figures
-from ks_core.tickets.calibration import Calibration, Settings
-from ks_core.tickets.ranking import Ranking, table
-from ks_core.tickets.ticket import RULES
-from ks_core.translation.generation import RULES as EXTRACTION
-from ks_core.translation.generation import extract, format_prompt
+from ks_core.study import Scan, Study, critical_sentence, critical_values, readable
+from ks_core.tickets import SELECTION_RULES, Settings, figures as audit_figures, ranking as rankings
+from ks_core.translation import EXTRACTION_RULES, extract, format_prompt
 from pages.parts import charts, downloads, job
 from pages.parts.tuning_results import plain
 
-EXPLANATIONS = {
-    "gating": "One trained change, nothing trained anew: the ticket's rows act only at the tokens of one part of the sequence. "
-    "The diamonds say how many tokens there have an acting row: where none has, no effect is no opportunity.",
-    "transfer": "The ticket's rows copied into the base, under prompts that it was not trained with, with the base beside it.",
-    "strength": "base + a × change: 0 is the base, 1 the ticket as trained, bit for bit.",
-}
-
-
-#: The tab in which a panel of the verdict stands. The certificate has a page of its own.
-TABS = {
-    "termination": "Termination", "controls": "Controls", "gating": "Gating", "transfer": "Prompts",
-    "strength": "Strength", "calibration": "Calibration", "stability": "Stability", "ranking": "Ranking",
-}  # fmt: skip
+#: Questions that have a page of their own instead of a tab on the page Audit.
+PAGES = {"certificate": "pages/certificate.py"}
 TAB_KEY = "audit_panel"
+
+
+def tabs() -> list[Question]:
+    """The questions that have a tab."""
+    return [question for question in questions() if question.name not in PAGES]
+
+
+def draw(found: Evidence, question: Question) -> None:
+    """A question's tab: what it asks, and what answers it, or what would."""
+    st.write(f"**{question.about}**")
+    if isinstance(question, Panel):
+        _panel(found, question)
+    else:
+        _DRAWN[question.name](found)
 
 
 def card(found: Evidence, runners: Mapping[str, Callable[[], None]]) -> None:
@@ -50,7 +57,7 @@ def card(found: Evidence, runners: Mapping[str, Callable[[], None]]) -> None:
     """
     with st.container(border=True):
         st.header("Verdict", anchor=False)
-        ticket = f"{len(found.ticket):,} rows, {RULES[found.audit.rule]}"
+        ticket = f"{len(found.ticket):,} rows, {SELECTION_RULES[found.audit.rule].about}"
         st.caption(f"Ticket: {plain(ticket)}")
         if found.headline:
             st.markdown(f"**{plain(found.headline)}**")
@@ -62,8 +69,8 @@ def card(found: Evidence, runners: Mapping[str, Callable[[], None]]) -> None:
         if not found.findings:
             st.write("Nothing has been run for this pair yet.")
         if found.missing:
-            st.markdown("**Not known, because it was not run:** "
-                        + ", ".join(verdict.NEEDS[name] for name in found.missing) + ".")  # fmt: skip
+            needs = verdict.needs()
+            st.markdown(f"**Not known, because it was not run:** {', '.join(needs[name] for name in found.missing)}.")
         for run in dict.fromkeys(runners[name] for name in found.missing if name in runners):
             run()
         signature = str(found.audit.signature)
@@ -76,40 +83,56 @@ def card(found: Evidence, runners: Mapping[str, Callable[[], None]]) -> None:
             )
 
 
-def _way_to(panel: str) -> None:
+def _way_to(name: str) -> None:
     """From a sentence of the verdict to the panel that its figures come from."""
-    if panel == "certificate":
-        st.page_link("pages/certificate.py", label="Certificate", icon=":material/arrow_forward:")
+    title = next(question.title for question in questions() if question.name == name)
+    if name in PAGES:
+        st.page_link(PAGES[name], label=title, icon=":material/arrow_forward:")
     else:
         st.button(
-            TABS[panel], key=f"to-{panel}", type="tertiary", icon=":material/arrow_downward:",
+            title, key=f"to-{name}", type="tertiary", icon=":material/arrow_downward:",
             help="Open the panel below that these figures come from.",
-            on_click=lambda: st.session_state.update({TAB_KEY: TABS[panel]}),
+            on_click=lambda: st.session_state.update({TAB_KEY: title}),
         )  # fmt: skip
 
 
-def termination(run: Job, gains: Sequence[verdict.Gain]) -> None:
+def _absent(words: str) -> None:
+    st.info(words, icon=":material/info:")
+
+
+def _termination(found: Evidence) -> None:
     """What stopping explains of each arm's gain, and answers in which the rule matters."""
-    st.write("**How much of the gain is the model learning to stop?**")
-    st.dataframe(pd.DataFrame(verdict.stopping_table(gains)), hide_index=True, alt="Gains under raw and first line")
+    if not (found.run and found.gains):
+        return _absent(NO_CONTROLS)
+    table = pd.DataFrame(gains.stopping_table(found.gains))
+    st.dataframe(table, hide_index=True, alt="Gains under raw and first line")
     st.caption("Paired bootstrap over sentences, 95%. 100% means that nothing of the gain was stopping.")
-    rule = st.segmented_control("Where does this rule cut?", [r for r in EXTRACTION if r != "raw"], default="first_line",
+    rule = st.segmented_control("Where does this rule cut?", [r for r in EXTRACTION_RULES if r != "raw"], default="first_line",
                                 required=True, key="audit_cut_rule")  # fmt: skip
-    for cut in verdict.cuts(run, str(rule)):
+    for cut in gains.cuts(found.run, str(rule)):
         st.markdown(f"**{plain(cut.arm)}** · {plain(cut.source)}  \n{plain(cut.kept) or '*nothing*'} "
                     f":red-background[{plain(cut.dropped[:220])}]")  # fmt: skip
 
 
-def controls(gains: Sequence[verdict.Gain], run: Job) -> None:
+def _controls(found: Evidence) -> None:
     """Every arm's gain, so that the ticket stands beside what any rows give."""
-    st.write("**Would other rows have done as well?**")
-    charts.chart(panel_figures.gain_points(gains), "audit-gains", run.result["signature"])
-    st.caption(f"95% paired bootstrap. The whole comparison is on the page Fine-tune, run {run.id}.")
+    if not (found.run and found.gains):
+        return _absent(NO_CONTROLS)
+    charts.chart(panel_figures.gain_points(found.gains), "audit-gains", found.run.result["signature"])
+    st.caption(f"95% paired bootstrap. The whole comparison is on the page Fine-tune, run {found.run.id}.")
 
 
-def explain(name: str) -> None:
-    """What a panel does, in small print."""
-    st.caption(EXPLANATIONS[name])
+def _panel(found: Evidence, panel: Panel) -> None:
+    """A panel of the job: its figure, what the verdict says of it, how it is read, its file."""
+    if kept := found.panels[panel.name]:
+        charts.chart(named(panel.figure)(kept), f"audit-{panel.name}", str(found.audit.signature))
+        st.write(" ".join(found.sentences(panel.name)))
+        st.caption(panel.note)
+        downloads.panel(kept, f"audit-{panel.name}")
+    else:
+        _absent("This panel has not been run. The verdict's card has the button.")
+    if panel.name == "strength":
+        _slider(found.audit, found.scan, found.scan.token_ids[found.ticket].tolist())
 
 
 @st.cache_resource(max_entries=1, show_spinner="Loading the model …")
@@ -118,9 +141,9 @@ def _delta_model(content: str, _asked: Audit, _scan: Scan) -> tuple[Any, Any]:
     return delta_model(_asked, _scan)
 
 
-def slider(asked: Audit, scan: Scan, ticket: Sequence[int]) -> None:
+def _slider(asked: Audit, scan: Scan, ticket: Sequence[int]) -> None:
     """base + a * change on sentences of one's choice, translated at once."""
-    from ks_core.audit.strength import translate_at
+    from ks_core.audit import translate_at
 
     if access.read_only():  # translating takes the machine as a job does
         return
@@ -162,34 +185,59 @@ def calibration_button(study: Study, alpha: float, other: Study | None) -> None:
     st.caption("Some seconds: what p is when nothing happened, when noise was added, and for independent samples.")
 
 
-def calibration(found: Calibration, critical: Sequence[Critical], words: str) -> None:
+def _calibration(found: Evidence) -> None:
     """What p means here."""
-    signature = str(found.signature)
-    st.write("**What does p mean for rows that started as one another?**")
-    charts.chart(audit_figures.pvalue_cases(found), "audit-cases", signature)
-    st.write(found.pvalue_sentence)
-    charts.chart(audit_figures.critical_values(critical, found.dim), "audit-critical", signature)
-    st.write(words)
-    charts.chart(audit_figures.power_curves(found), "audit-power", signature)
-    st.write(found.power_sentence)
+    if not (known := found.calibration):
+        return _absent("The calibration has not been run. The verdict's card has the button.")
+    signature, critical = str(known.signature), critical_values(found.scan)
+    charts.chart(audit_figures.pvalue_cases(known), "audit-cases", signature)
+    st.write(known.pvalue_sentence)
+    charts.chart(audit_figures.critical_values(critical, known.dim), "audit-critical", signature)
+    st.write(critical_sentence(critical))
+    charts.chart(audit_figures.power_curves(known), "audit-power", signature)
+    st.write(known.power_sentence)
 
 
-def ranking(found: Ranking, study: Study) -> None:
+def _stability(found: Evidence) -> None:
+    """The ticket beside those of other trainings."""
+    if not (known := found.stability):
+        return _absent(
+            "There is nothing to compare this ticket with. Train Embed Tuning again on the page Fine-tune, with another seed, "
+            "prompt or text, and open one of the runs: the others are then compared with it."
+        )
+    measure = st.segmented_control(
+        "Measure", list(audit_figures.MEASURES), default="jaccard", required=True, key="audit_measure"
+    )  # fmt: skip
+    charts.chart(audit_figures.overlap_heatmap(known, str(measure)), "audit-overlap", str(known.signature))
+    charts.chart(audit_figures.top_curves(known), "audit-top", str(known.signature))
+    st.write(known.sentence)
+
+
+def _ranking(found: Evidence) -> None:
     """What explains D."""
-    signature = str(found.signature)
-    st.write("**Does D say more than how often a token was trained?**")
-    strings = study.token_strings()
-    charts.chart(
-        audit_figures.count_scatter(found, [readable(strings, int(i)) for i in found.token_ids]),
-        "audit-counts",
-        signature,
-    )
-    st.write(found.count_sentence)
-    charts.chart(audit_figures.coefficients(found), "audit-coefficients", signature)
-    st.write(found.effect_sentence)
-    st.write(found.adjusted_sentence)
-    for note in found.notes:
+    if not (known := found.ranking):
+        return _absent(
+            "How often each token was trained is not known for this checkpoint, or too few rows changed. Open an arm of a run "
+            "of the page Fine-tune, or the demo, where it is known."
+        )
+    signature, strings = str(known.signature), found.audit.study.token_strings()
+    tokens = [readable(strings, int(i)) for i in known.token_ids]
+    charts.chart(audit_figures.count_scatter(known, tokens), "audit-counts", signature)
+    st.write(known.count_sentence)
+    charts.chart(audit_figures.coefficients(known), "audit-coefficients", signature)
+    st.write(known.effect_sentence)
+    st.write(known.adjusted_sentence)
+    for note in known.notes:
         st.caption(note)
-    frame = table(found, strings)
+    frame = rankings.table(known, strings)
     st.dataframe(frame.head(200), hide_index=True, alt="Tokens by D and by D adjusted for what explains it")
-    downloads.table(frame, "ranking", str(found.signature))
+    downloads.table(frame, "ranking", signature)
+    st.write(optimizer_sentence(found.audit, found.scan))
+
+
+NO_CONTROLS = "This panel is made by the run of the controls, which the verdict's card starts."
+#: What draws the tab of a question that no panel of the job answers.
+_DRAWN: dict[str, Callable[[Evidence], None]] = {
+    "termination": _termination, "controls": _controls, "calibration": _calibration, "stability": _stability,
+    "ranking": _ranking,
+}  # fmt: skip

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from ks_core.audit.inquiry import BUDGETS, Audit
+from ks_core.audit import BUDGETS, PANELS, Audit
 from ks_core.checkpoints import whole
 from ks_core.errors import KSLotteryError, TicketError
-from ks_core.jobs.cluster import Allocation
-from ks_core.study.scan import Study
-from ks_core.tickets.ticket import RULES
+from ks_core.jobs import Allocation
+from ks_core.study import Study
+from ks_core.tickets import SELECTION_RULES
 from pages.parts import job, pair, place, tuning_form
 
 
@@ -20,8 +20,10 @@ def choose(study: Study) -> tuple[Audit, Allocation | None]:
     """The audit that the widgets describe, and where it is to run (``None``: here). Ends the page while its text is missing."""
     with st.expander("What is audited", icon=":material/tune:"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            rule = st.selectbox("Ticket", list(RULES), format_func=lambda name: RULES[name], key="audit_rule")
-            k = st.number_input("k", 1, 100_000, 18, disabled=rule != "count", key="audit_k")
+            rule = st.selectbox(
+                "Ticket", list(SELECTION_RULES), format_func=lambda name: SELECTION_RULES[name].about, key="audit_rule"
+            )
+            k = st.number_input("k", 1, 100_000, 18, disabled=not SELECTION_RULES[rule].by_count, key="audit_k")
             budget = st.selectbox(
                 "Budget", list(BUDGETS), list(BUDGETS).index(Audit.budget), key="audit_budget", bind="query-params",
                 format_func=lambda b: "{}: {} sentences, {} steps an arm, {} of each random arm".format(b, *BUDGETS[b]),
@@ -75,7 +77,8 @@ def panels_button(asked: Audit, allocation: Allocation | None) -> None:
         return
     if found and found.state == "failed":
         st.error(found.error, icon=":material/error:")
-    if job.button("Run gating, prompts, strength and certificate", icon=":material/play_arrow:", type="primary"):
+    *titles, last = [panel.title.lower() for panel in PANELS.values()]
+    if job.button(f"Run {', '.join(titles)} and {last}", icon=":material/play_arrow:", type="primary"):
         place.start("audit", asked.as_dict(), "Audit", asked.device, allocation)
         st.rerun()
     st.caption("One job for these panels; each appears when it is finished, and stays.")

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from ks_core.study.export import MEDIA_TYPES, table_bytes
-from ks_core.tickets.ticket import Ticket
+from ks_core.study import MEDIA_TYPES, table_bytes
+from ks_core.tickets import Ticket
 
 
 def table(frame: pd.DataFrame, name: str, signature: str) -> None:

@@ -10,10 +10,8 @@ import pandas as pd
 import streamlit as st
 
 from ks_core.errors import KSLotteryError
-from ks_core.jobs.handle import duration
-from ks_core.jobs.queue import FINAL, Job, all_jobs, on_nodes, queue_words, requeue, submit
-from ks_core.store import access
-from ks_core.store.cache import Cache
+from ks_core.jobs import FINAL, Job, all_jobs, duration, on_nodes, queue_words, requeue, submit
+from ks_core.store import Cache, access
 
 #: Seconds in which a result that is not there cannot have left the cache by age.
 RECENT = 60.0

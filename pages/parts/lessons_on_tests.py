@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ks_core.ks.statistic import asymptotic_critical_value, critical_value, ks_test, pvalue_table
+from ks_core.ks import asymptotic_critical_value, critical_value, ks_test, pvalue_table
 from ks_core.signature import Signature, versions
 from ks_core.study import figures
-from ks_core.teaching import figures as lesson_figures
-from ks_core.teaching import lessons
-from ks_core.teaching.sources import cite
+from ks_core.teaching import cite, figures as lesson_figures, lessons
 from pages.parts import charts, pair
 from pages.parts.small import small
 

@@ -7,19 +7,13 @@ import pandas as pd
 import streamlit as st
 
 from ks_core.checkpoints import demo
-from ks_core.jobs.devices import select as device
-from ks_core.jobs.queue import Job, all_jobs
+from ks_core.jobs import Job, all_jobs, devices
 from ks_core.signature import Signature, versions
-from ks_core.study import figures
-from ks_core.study.scan import readable
-from ks_core.teaching import figures as lesson_figures
-from ks_core.teaching.quiz import QUESTIONS
-from ks_core.teaching.sources import cite
-from ks_core.tickets.ticket import select, sizes
-from ks_core.translation.evaluation import read_answers
-from ks_core.translation.generation import RULES, extract
-from ks_core.tuning.arms import Arm
-from ks_core.tuning.plans import Plan
+from ks_core.study import figures, readable
+from ks_core.teaching import QUESTIONS, cite, figures as lesson_figures
+from ks_core.tickets import select, sizes
+from ks_core.translation import dropped, part_of, read_answers
+from ks_core.tuning import Arm, Plan
 from pages.parts import charts, job, pair
 from pages.parts.small import small
 from pages.parts.tuning_results import RULE_HELP, plain
@@ -102,14 +96,18 @@ def stopping() -> None:
             icon=":material/hourglass_empty:",
         )
         job.make(
-            "tune", ASKED.as_dict(), "Asking the demo model", button="Ask the demo model", device=device(ASKED.device)
+            "tune",
+            ASKED.as_dict(),
+            "Asking the demo model",
+            button="Ask the demo model",
+            device=devices.select(ASKED.device),
         )
     rule = str(st.segmented_control("Where an answer ends", list(NAMED), default="raw", required=True, key="learn_rule", help=RULE_HELP,
                                     format_func=NAMED.__getitem__))  # fmt: skip
     plan = Plan.from_dict(run.request["parameters"])
     arms = {arm["kind"]: arm for arm in run.result["arms"] if arm["kind"] in ("base", "tuned")}
     answers = {kind: read_answers(run.folder, arm) for kind, arm in arms.items()}
-    pairs = plan.corpus.load().held_out
+    pairs = plan.corpus.load().part(part_of(run.result["signature"]))
     number = (
         int(st.number_input(f"Sentence (of {len(answers['base'])})", 1, len(answers["base"]), 1, key="learn_sentence"))
         - 1
@@ -117,18 +115,17 @@ def stopping() -> None:
     st.markdown(f"**Source** {plain(pairs[number].source)}  \n**Reference** {plain(pairs[number].target)}")
     for column, (kind, title) in zip(st.columns(2), (("base", "Base"), ("tuned", "Tuned")), strict=True):
         answer = answers[kind][number]
-        whole, text = extract(answer.text, "raw", answer.prompt), extract(answer.text, rule, answer.prompt)
+        text = answer.answer(rule)
+        cut = dropped(answer.answer("raw"), text)
         with column, st.container(border=True):
             st.markdown(f"**{title}**: {'it stopped by itself' if answer.stopped else 'it ran on to the limit'}")
             st.code(text or "(nothing)", language=None, wrap_lines=True)
-            if len(whole) > len(text):
-                st.caption(
-                    f"Cut off, {len(whole) - len(text):,} characters: {plain(whole[len(text) :].strip()[:160])} …"
-                )
+            if cut:
+                st.caption(f"Cut off, {len(cut):,} characters: {plain(cut.strip()[:160])} …")
     scores = pd.DataFrame([
         {"Rule": NAMED[name], **{f"{title} {metric}": arms[kind]["evaluation"]["scores"][name][key]["value"]
                                  for metric, key in (("chrF", "chrf"), ("BLEU", "bleu")) for kind, title in (("base", "Base"), ("tuned", "Tuned"))}}
-        for name in RULES
+        for name in NAMED
     ])  # fmt: skip
     gains = {}
     for metric in ("chrF", "BLEU"):
@@ -139,7 +136,7 @@ def stopping() -> None:
         column_config={name: st.column_config.NumberColumn(format="%.1f") for name in scores.columns[1:]},
     )  # fmt: skip
     stops = {kind: arms[kind]["evaluation"]["stop_rate"] for kind in arms}
-    raw, first = (list(RULES).index(name) for name in ("raw", "first_line"))
+    raw, first = (list(NAMED).index(name) for name in ("raw", "first_line"))
     st.write(
         f"**Here**, on {len(answers['base'])} held-out sentences, the base ends {stops['base']:.0%} of its answers by itself and the tuned model "
         f"{stops['tuned']:.0%}. Of the gain in BLEU, {gains['BLEU'][raw]:.1f} on raw answers, {gains['BLEU'][first]:.1f} remain when each is cut at its "

@@ -11,8 +11,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from ks_core.checkpoints import demo
 from ks_core.errors import KSLotteryError
 from ks_core.store import access
-from ks_core.study import named
-from ks_core.study.scan import Scan, Study
+from ks_core.study import Scan, Study, named
 from pages.parts.job import make
 
 ALPHA_HELP = (

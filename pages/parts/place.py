@@ -6,15 +6,10 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from ks_core.jobs import cluster, devices
-from ks_core.jobs.cluster import Allocation
-from ks_core.jobs.handle import duration
-from ks_core.jobs.queue import Job, submit
-from ks_core.jobs.resources import PRECISIONS, Resources
+from ks_core.jobs import PRECISIONS, Allocation, Job, Resources, cluster, devices, duration, submit
 from ks_core.store import access
-from ks_core.translation.corpora import Corpus
-from ks_core.tuning import estimates, memory
-from ks_core.tuning.plans import Plan
+from ks_core.translation import Corpus
+from ks_core.tuning import Plan, estimates, memory
 from pages.parts.job import follow, matching
 
 

@@ -9,15 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from ks_core.errors import KSLotteryError, SettingsError
-from ks_core.jobs.cluster import Allocation
-from ks_core.study.scan import Study
-from ks_core.tickets.ticket import RULES, select
-from ks_core.translation import parallel_text
-from ks_core.translation.corpora import Corpus, language_name
-from ks_core.translation.generation import TEMPLATES, format_prompt, template_title
-from ks_core.tuning.arms import KINDS, ROW_RECIPE, SEEDED, TRAINED, Arm
-from ks_core.tuning.plans import CorpusChoice, Plan
-from ks_core.tuning.recipes import OPTIMIZERS, SCHEDULES, Recipe
+from ks_core.jobs import Allocation
+from ks_core.study import Study
+from ks_core.tickets import SELECTION_RULES, select
+from ks_core.translation import TEMPLATES, Corpus, format_prompt, language_name, parallel_text, template_title
+from ks_core.tuning import ARMS, OPTIMIZERS, ROW_RECIPE, SCHEDULES, Arm, CorpusChoice, Plan, Recipe
 from pages.parts import pair, place
 
 OWN = {"file": "A TSV or JSONL file", "flores": "A folder in Flores layout", "hub": "A dataset on the hub"}
@@ -115,7 +111,10 @@ def corpus() -> tuple[CorpusChoice, Corpus] | None:
         st.error(str(error), icon=":material/error:")
         return None
     dropped = ", ".join(f"{n:,} {why}" for why, n in found.dropped.items()) or "nothing"
-    st.write(f"**{len(found.train):,}** pairs to train on, **{len(found.held_out):,}** held out. Left out: {dropped}.")
+    st.write(
+        f"**{len(found.train):,}** pairs to train on, **{len(found.test):,}** to score on, **{len(found.development):,}** to choose "
+        f"settings by. Left out: {dropped}."
+    )
     with st.expander("Look at the held-out part"):
         st.dataframe(
             pd.DataFrame({found.source_language: [p.source for p in found.held_out[:100]],
@@ -136,10 +135,10 @@ def prompt(text: Corpus | None) -> str:
         format_func=lambda name: "My own text" if name == "own" else template_title(name),
     )
     own = st.text_area(
-        "Text", TEMPLATES.get(name, TEMPLATES["short"]), disabled=name != "own", key=f"tune_prompt_{name}", height=118,
+        "Text", TEMPLATES["short" if name == "own" else name].text, disabled=name != "own", key=f"tune_prompt_{name}", height=118,
         help="{source} is the sentence; {source_language} and {target_language} are the languages' names.",
     )  # fmt: skip
-    chosen = own if name == "own" else name
+    chosen = own if name == "own" else str(name)
     if text:
         example = format_prompt(chosen, text.held_out[0].source, text.source_language, text.target_language)
         st.caption("The model reads, and its answer begins where this ends:")
@@ -156,9 +155,13 @@ def _ticket(study: Study, alpha: float) -> tuple[bool, str, int, int]:
             format_func=lambda given: f"{study.tuned.label}'s" if given else "a new Embed Tuning's, trained in this run",
         )  # fmt: skip
         rule = st.selectbox(
-            "Rule", list(RULES), format_func=lambda name: RULES[name], key="tune_rule", bind="query-params"
+            "Rule",
+            list(SELECTION_RULES),
+            format_func=lambda name: SELECTION_RULES[name].about,
+            key="tune_rule",
+            bind="query-params",
         )
-        k = st.number_input("k", 1, 100_000, 18, disabled=rule != "count", key="tune_k")
+        k = st.number_input("k", 1, 100_000, 18, disabled=not SELECTION_RULES[rule].by_count, key="tune_k")
     size = 1000
     if given:
         scan = pair.scan(study)
@@ -168,15 +171,15 @@ def _ticket(study: Study, alpha: float) -> tuple[bool, str, int, int]:
 
 
 def _arms(study: Study, given: bool) -> tuple[Arm, ...] | None:
-    kinds = [kind for kind in KINDS if given or kind != "tuned"]
+    kinds = [kind for kind in ARMS if given or kind != "tuned"]
     default = [k for k in DEFAULT if k in kinds] if given else ["base", "embed", "transfer", "partial", "matched"]
     chosen = st.multiselect(
-        "Arms", kinds, default, format_func=lambda kind: KINDS[kind][0], key=f"tune_arms_{given}",
-        help="  \n".join(f"**{name}**: {what}" for name, what in KINDS.values()),
+        "Arms", kinds, default, format_func=lambda kind: ARMS[kind].title, key=f"tune_arms_{given}",
+        help="  \n".join(f"**{kind.title}**: {kind.about}" for kind in ARMS.values()),
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
         seeds = st.number_input(
-            "Seeds of the random arms", 1, 10, 1, key="tune_seeds", disabled=not set(chosen) & set(SEEDED),
+            "Seeds of the random arms", 1, 10, 1, key="tune_seeds", disabled=not any(ARMS[kind].seeded for kind in chosen),
             help="Each seed is an arm of its own, so that chance is seen as chance.",
         )  # fmt: skip
         words = st.text_input(
@@ -191,9 +194,9 @@ def _arms(study: Study, given: bool) -> tuple[Arm, ...] | None:
     arms = []
     for kind in chosen:
         label = f"Row {words.strip()}" if kind == "rows" and len(tokens) == 1 else ""
-        for seed in range(int(seeds) if kind in SEEDED else 1):
+        for seed in range(int(seeds) if ARMS[kind].seeded else 1):
             arms.append(Arm(kind, tokens=tokens if kind == "rows" else (), seed=seed, label=label))
-    trained = [arm for arm in arms if arm.kind in TRAINED]
+    trained = [arm for arm in arms if arm.recipe]
     return tuple(_settings(arms, trained)) if trained else tuple(arms)
 
 

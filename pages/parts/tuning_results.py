@@ -14,18 +14,16 @@ import streamlit as st
 
 from ks_core import drawing
 from ks_core.errors import KSLotteryError
-from ks_core.jobs.handle import duration
-from ks_core.jobs.queue import Job, resume
+from ks_core.jobs import Job, duration, resume
 from ks_core.store import access, workspace
-from ks_core.translation.evaluation import read_answers
-from ks_core.translation.generation import RULES, extract
-from ks_core.tuning import comparison
-from ks_core.tuning import figures as tuning_figures
+from ks_core.translation import dropped, part_of, read_answers
+from ks_core.tuning import comparison, figures as tuning_figures
 from pages.parts import charts, downloads, job
 
 RULE_HELP = (
     "raw: the whole continuation. first_line: up to the first newline. prompt_restart: up to where the model begins a field "
-    "of the prompt again. What a model that never stops writes after its answer counts against it under raw alone."
+    "of the prompt again. response: up to the next heading of an Alpaca frame. What a model that never stops writes after its "
+    "answer counts against it under raw alone."
 )
 
 
@@ -90,7 +88,7 @@ def results(run: Job) -> None:
     for note in summary["notes"]:
         st.caption(note)
     with st.container(horizontal=True):
-        rule = str(st.segmented_control("Extraction rule", RULES, default="first_line", required=True, key="tune_rule_shown",
+        rule = str(st.segmented_control("Extraction rule", comparison.rules_of(frame), default="first_line", required=True, key="tune_rule_shown",
                                     help=RULE_HELP))  # fmt: skip
         metric = st.segmented_control("Metric", ["chrf", "bleu"], default="chrf", required=True, key="tune_metric",
                                       format_func=lambda name: {"chrf": "chrF", "bleu": "BLEU"}[name])  # fmt: skip
@@ -115,10 +113,10 @@ def _table(frame: pd.DataFrame) -> None:
         **{f"BLEU {rule.replace('_', ' ')}": [
             f"{v:.2f} [{a:.1f}, {b:.1f}]" for v, a, b in zip(
                 frame[f"bleu_{rule}"], frame[f"bleu_low_{rule}"], frame[f"bleu_high_{rule}"], strict=True)
-        ] for rule in RULES},
+        ] for rule in comparison.rules_of(frame)},
         "chrF raw": frame.chrf_raw, "chrF first line": frame.chrf_first_line, "Stops": 100 * frame.stop_rate,
         "Length": frame.mean_length, "Time": [duration(s) for s in frame.training_seconds + frame.translating_seconds],
-        **{name.replace("p against", "p, against"): frame[name] for name in frame if name.startswith("p against")},
+        **{name.replace("p against", "p, against"): frame[name] for name in frame if "p against" in name},
     })  # fmt: skip
     st.dataframe(
         shown, hide_index=True, alt="Scores of every arm",
@@ -129,8 +127,8 @@ def _table(frame: pd.DataFrame) -> None:
             "Stops": st.column_config.NumberColumn(format="%.0f%%", help="Answers that the model ended by itself."),
             "Length": st.column_config.NumberColumn(format="%.0f", help="Mean length of the raw answer, in characters."),
             "Time": st.column_config.TextColumn(help="Training and translating, on the machine that ran it."),
-            **{c: st.column_config.NumberColumn(format="%.3g", help="Paired bootstrap of BLEU under first_line.")
-               for c in shown if c.startswith("p, against")},
+            **{c: st.column_config.NumberColumn(format="%.3g", help="Paired bootstrap of BLEU under first_line. Holm: corrected for all p of the run.")
+               for c in shown if "p, against" in c},
         },
     )  # fmt: skip
     st.caption(
@@ -139,12 +137,12 @@ def _table(frame: pd.DataFrame) -> None:
 
 
 def _translations(run: Job, summary: dict[str, Any], rule: str) -> None:
-    from ks_core.tuning.plans import Plan
+    from ks_core.tuning import Plan
 
     with st.expander("Translations side by side", icon=":material/translate:", expanded=True):
         plan = Plan.from_dict(run.request["parameters"])
         try:
-            pairs = plan.corpus.load().held_out
+            pairs = plan.corpus.load().part(part_of(summary["signature"]))
         except KSLotteryError as error:
             st.error(f"The text of this run cannot be read any more. {error}", icon=":material/error:")
             return
@@ -155,12 +153,12 @@ def _translations(run: Job, summary: dict[str, Any], rule: str) -> None:
         rows = ["| Arm | Answer | |", "|---|---|---|"]
         for name, given in answers.items():
             answer = given[number]
-            text = extract(answer.text, rule, answer.prompt)
+            text = answer.answer(rule)
             words = " ".join(
                 f":green-background[{plain(part)}]" if same else plain(part)
                 for part, same in comparison.marked(text[:600], pairs[number].target)
             )
-            rest = len(extract(answer.text, "raw", answer.prompt)) - len(text)
+            rest = len(dropped(answer.answer("raw"), text))
             ended = "ended" if answer.stopped else "ran on to the limit"
             cut = f", {rest:,} characters cut" if rest > 0 else ""
             rows.append(f"| {plain(name)} | {words or '*nothing*'} | *{ended}{cut}* |")
@@ -225,7 +223,7 @@ def _zip(folder: Path, name: str) -> bytes:
 
 def _names(run: Job) -> dict[str, str]:
     """The arms of a run: name -> kind, in order."""
-    from ks_core.tuning.plans import Plan
+    from ks_core.tuning import Plan
 
     return {arm.name: arm.kind for arm in Plan.from_dict(run.request["parameters"]).arms}
 

@@ -1,0 +1,14 @@
+from . import figures as figures, gains as gains, report as report, verdict as verdict
+from .certificate import READINGS as READINGS, Predictions as Predictions, by_margin as by_margin, outcome as outcome
+from .evidence import Evidence as Evidence, gather as gather
+from .inquiry import (
+    BUDGETS as BUDGETS,
+    Audit as Audit,
+    optimizer_sentence as optimizer_sentence,
+    second_seed as second_seed,
+    structural_row as structural_row,
+)
+from .material import delta_model as delta_model
+from .panels import PANELS as PANELS, Panel as Panel, Question as Question, questions as questions
+from .strength import translate_at as translate_at
+from .whole import carry_out as carry_out

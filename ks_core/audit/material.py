@@ -1,0 +1,67 @@
+"""What the panels that need the model are made from: the model with the pair's changed rows over it, ticket and text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ks_core.audit.inquiry import Audit
+from ks_core.checkpoints.matrices import take, to_floats
+from ks_core.jobs import devices, world
+from ks_core.jobs.resources import Resources
+from ks_core.study.scan import Scan
+from ks_core.translation.corpora import Corpus
+from ks_core.translation.evaluation import HeldOut, check_length, held_out
+
+if TYPE_CHECKING:
+    from ks_core.jobs.running import Running
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a panel is made from.
+
+    ``asked`` is the budget's held-out sentences of ``corpus`` under the audit's prompt; ``ticket`` the ids of its rows, the
+    largest D first; ``model`` and ``tokenizer`` are ``delta_model``'s.
+    """
+
+    audit: Audit
+    scan: Scan
+    corpus: Corpus
+    asked: HeldOut
+    ticket: list[int]
+    model: Any
+    tokenizer: Any
+
+
+def prepare(audit: Audit, scan: Scan, running: Running) -> Material:
+    """Load the text and the model. Raises what loading them raises, and ``SettingsError`` for prompts that are too long."""
+    corpus = audit.corpus.load()
+    asked = held_out(corpus, audit.prompt, audit.sentences, max_new_tokens=audit.max_new_tokens)
+    running.progress(0, 1, "loading the model", stage="load")
+    model, tokenizer = delta_model(audit, scan)
+    check_length(model, tokenizer, asked)
+    return Material(audit, scan, corpus, asked, scan.token_ids[audit.positions(scan)].tolist(), model, tokenizer)
+
+
+def delta_model(audit: Audit, scan: Scan) -> tuple[Any, Any]:
+    """The base with every changed row laid over it (``ks_core.tuning.rows``), and its tokenizer.
+
+    The rows come through the pair's own matching, so that an adapter and a whole model go one way; what else a
+    tuned model changed is not in it, and is not the ticket's.
+    """
+    from ks_core.tuning.models import load_model, put_rows
+    from ks_core.tuning.rows import lay_over
+
+    # The slider of the page is moved in one process, whatever the job takes.
+    resources = audit.resources if world.size() > 1 else Resources(precision=audit.resources.precision)
+    device = world.device(devices.select(audit.device).removeprefix("torch:"))
+    model, tokenizer = load_model(audit.base, device, resources)
+    changed = np.nonzero(scan.changed)[0]
+    order = np.argsort(scan.token_ids[changed])
+    after = audit.study.pair.after
+    rows = lay_over(model, scan.token_ids[changed].tolist())
+    put_rows(rows, to_floats(take(after, changed[order]), after.dtype))
+    return model, tokenizer

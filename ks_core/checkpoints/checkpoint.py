@@ -1,0 +1,71 @@
+"""An opened checkpoint: what every reader returns, and what the rest of the program works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ks_core.checkpoints import adapters, hashes
+from ks_core.checkpoints.matrices import Matrix
+from ks_core.checkpoints.vocabulary import Vocabulary
+from ks_core.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint. One without a single row cannot be made: that raises ``CheckpointError``.
+
+    ``source`` as it was given; ``label`` short, ``kind`` in words, for people; ``path`` the file or folder;
+    ``tensor`` the embedding's name there and ``stored`` its format (``F32``, ``BF16``, ``Q8_0`` …); ``matrix``
+    (V, d); ``tied`` whether the output layer is the same matrix (None: not known); ``base`` and ``changed_ids``
+    (int64) for an adapter.
+    """
+
+    source: str
+    label: str
+    kind: str
+    path: Path
+    tensor: str
+    stored: str
+    matrix: Matrix = field(repr=False)
+    tied: bool | None = None
+    base: Checkpoint | None = None
+    changed_ids: np.ndarray | None = field(default=None, repr=False)
+    vocabulary: Vocabulary | None = field(default=None, repr=False)
+    #: The file that the matrix is mapped from, and its stamp from before it was mapped.
+    file: Path | None = None
+    stamp: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        rows, width = self.shape
+        if rows == 0 or width == 0:
+            raise CheckpointError(
+                f"{self.source} has an embedding of {rows} x {width}: the vocabulary is empty. "
+                "Expected at least one row; save the checkpoint again."
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.matrix.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.matrix.dtype
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Hex SHA-256 of the matrix's content. Where the file lies does not matter.
+
+        Raises ``CheckpointError`` when the file has changed since it was opened.
+        """
+        if self.base is not None and isinstance(self.matrix, adapters.OverlaidMatrix | adapters.LowRankMatrix):
+            under = self.base.content_hash
+            if self.matrix.base is not self.base.matrix:  # the adapter brings the matrix that it changes
+                under = hashes.of_matrix(self.matrix.base, self.file, f"{self.tensor} below", opened=self.stamp)
+            if isinstance(self.matrix, adapters.OverlaidMatrix):
+                return hashes.combine(under, self.matrix.ids, self.matrix.rows)
+            return hashes.combine(under, *self.matrix.parts)
+        return hashes.of_matrix(self.matrix, self.file, self.tensor, opened=self.stamp)

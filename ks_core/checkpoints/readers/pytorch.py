@@ -1,0 +1,14 @@
+"""PyTorch: a file that ``torch.save`` wrote, or what transformers saved before safetensors."""
+
+from __future__ import annotations
+
+from ks_core.checkpoints import folders
+from ks_core.checkpoints.readers.reader import Reader
+from ks_core.checkpoints.readers.weights import Weights
+
+WEIGHTS = Weights("PyTorch", (".bin", ".pt", ".pth"), *folders.PYTORCH)
+
+READER = Reader(
+    "pytorch", "PyTorch", "A .bin, .pt or .pth file of tensors, or a folder that transformers saved so.",
+    is_mine=WEIGHTS.is_mine, read=WEIGHTS.read,
+)  # fmt: skip

@@ -1,0 +1,1 @@
+from .program import COMMANDS as COMMANDS, main as main, parser as parser

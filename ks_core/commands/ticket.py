@@ -1,0 +1,39 @@
+"""The command ``ticket``: the winners of a pair as an adapter that peft loads."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ks_core.errors import SettingsError
+from ks_core.tickets.selection import SELECTION_RULES, select
+
+RULE_HELP = f"how rows are chosen: {', '.join(SELECTION_RULES)} (default alpha)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``ticket``."""
+    parser.add_argument("base")
+    parser.add_argument("tuned")
+    parser.add_argument("folder", help="folder to write; it must not exist or be empty")
+    parser.add_argument("--rule", default="alpha", help=RULE_HELP)
+    parser.add_argument("--alpha", type=float, default=0.05)
+    parser.add_argument("--k", type=int, default=18, help="how many rows, with --rule count (default 18)")
+    parser.add_argument("--device", default="auto")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Choose rows by a rule and write them."""
+    from ks_core.study.scan import Study
+    from ks_core.tickets.ticket import ticket_of
+
+    folder = Path(options.folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingsError(f"{folder} exists already and is not an empty folder. Name a new one.")
+    study = Study(options.base, options.tuned, options.device)
+    scan = study.scan()
+    positions = select(scan, rule=options.rule, alpha=options.alpha, k=options.k)
+    ticket = ticket_of(study, scan, positions, rule=options.rule, alpha=options.alpha)
+    ticket.save(folder)
+    print(f'wrote {folder}: {len(ticket)} rows. Load it with peft:\n  PeftModel.from_pretrained(model, "{folder}")')
+    return 0

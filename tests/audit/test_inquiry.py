@@ -1,0 +1,149 @@
+"""The audit on a tiny pair: from the command line in one go, then on its page; and what the verdict may say."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from streamlit.testing.v1 import AppTest
+
+from helpers.places import APP
+from helpers.tiny_text import PROMPT
+from ks_core.audit import verdict
+from ks_core.audit.gains import Gain
+from ks_core.audit.inquiry import BUDGETS, Audit, ranking, stability, structural_row
+from ks_core.audit.panels import PANELS
+from ks_core.audit.verdict import Finding
+from ks_core.commands.audit import add_arguments
+from ks_core.commands.program import main
+from ks_core.errors import SettingsError, TicketError
+from ks_core.jobs import queue
+from ks_core.jobs.resources import Resources
+from ks_core.study.scan import Study
+from ks_core.translation.shares import share
+from ks_core.tuning.plans import Plan
+
+
+def test_the_whole_audit_from_the_command_line_and_on_its_page(tiny_pair, tmp_path, capsys):
+    base, tuned, corpus = tiny_pair
+    output = tmp_path / "audit.json"
+    words = ["audit", base, tuned, "--alpha", "0.2", "--budget", "small", "--corpus", corpus.name, "--languages", "A,B",
+             "--prompt", PROMPT, "--max-new-tokens", "6", "--output", str(output)]  # fmt: skip
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(output.read_text(encoding="utf-8"))
+    assert set(found["panels"]) == set(PANELS) and all(found["panels"].values())
+    gates = {r["name"]: r for r in found["panels"]["gating"]["runs"]}
+    arms = {a["kind"]: a for a in found["controls"]["arms"]}
+    # One exam throughout: all gates open is Partial Transfer, none is the base.
+    assert gates["all"]["evaluation"] == arms["transfer"]["evaluation"]
+    assert gates["none"]["evaluation"] == arms["base"]["evaluation"]
+    strongest = [p for p in found["panels"]["strength"]["points"] if (p["rows"], p["strength"]) == ("ticket", 1.0)]
+    assert strongest[0]["evaluation"] == arms["transfer"]["evaluation"]
+    for finding in found["verdict"]:
+        assert finding["sentence"] in printed
+    assert "not known   how often each token was trained" in printed
+    runs = len(queue.all_jobs())
+    assert main(words) == 0 and len(queue.all_jobs()) == runs, "a second audit finds everything"
+
+    at = AppTest.from_file(APP, default_timeout=60)
+    for key, value in {"base": base, "tuned": tuned, "alpha": "0.2"}.items():
+        at.query_params[key] = value
+    at = at.run()
+    at.session_state["alpha"] = 0.2  # the test runner opens a page without the router that would set it
+    at = at.switch_page("pages/audit.py").run()
+    assert not at.exception
+    assert any("Parallel text" in s.label for s in at.selectbox)
+
+
+def test_panels_are_kept_by_content(tiny_pair):
+    base, tuned, corpus = tiny_pair
+    audit = Audit(base, tuned, alpha=0.2, corpus=corpus, prompt=PROMPT)
+    assert audit.panel("gating") is None and audit.run() is None
+    audit.folder().mkdir(parents=True)
+    (audit.folder() / "gating.json").write_text('{"runs": []}')
+    assert audit.panel("gating") == {"runs": []}
+    (audit.folder() / "gating.json").write_text('{"runs": [')
+    assert audit.panel("gating") is None, "a file that is half written is no panel"
+    assert replace(audit, alpha=0.1).folder() != audit.folder()
+    weights = load_file(Path(tuned) / "model.safetensors")
+    weights["model.embed_tokens.weight"][20] += 1
+    save_file(weights, Path(tuned) / "model.safetensors", metadata={"format": "pt"})
+    assert Audit(base, tuned, alpha=0.2, corpus=corpus, prompt=PROMPT).folder() != audit.folder()
+    assert Audit.from_dict(json.loads(json.dumps(audit.as_dict()))) == audit
+
+
+def test_an_audit_of_an_earlier_version_is_found_again():
+    """Names of folders and the JSON of jobs as they have been: what a workspace holds is looked up by them."""
+    sharing = Resources(2, True, "bfloat16")
+    other = Audit("b", "t", "count", 0.2, 5, prompt="{source}", budget="small", max_new_tokens=6, resources=sharing)
+    for audit, name in ((Audit("b", "t"), "799e91b6fd14aa195d1b7b9a"), (other, "cbc0cfdebb581ef1f4896be2")):
+        audit.__dict__["study"] = SimpleNamespace(key={"base": "1", "tuned": "2", "version": 1})
+        assert audit.folder().name == name
+    shared = ["base", "tuned", "rule", "alpha", "k", "corpus", "prompt"]
+    assert list(other.as_dict()) == [*shared, "budget", "max_new_tokens", "device", "resources"]
+    assert list(Plan().as_dict()) == [
+        *shared, "arms", "sentences", "max_new_tokens", "beams", "sweep", "device", "resources",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [
+    {"base": 3}, {"device": None}, {"alpha": 2}, {"rule": "luck"}, {"k": 0}, {"max_new_tokens": 0}, {"prompt": "hello"},
+])  # fmt: skip
+def test_what_a_run_and_an_audit_share_is_checked_alike(wrong):
+    said = []
+    for kind in (Plan, Audit):
+        with pytest.raises(SettingsError) as error:
+            kind(**wrong)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
+def test_what_it_cannot_know_it_does_not_say(tiny_pair):
+    base, tuned, corpus = tiny_pair
+    audit = Audit(base, tuned, alpha=0.2, corpus=corpus, prompt=PROMPT)
+    scan = audit.study.scan()
+    assert ranking(audit, scan) is None and stability(audit, scan) is None and structural_row(audit) == ()
+    said, missing = verdict.findings(None, {}, None, None)
+    assert said == [] and missing == list(verdict.needs())
+    with pytest.raises(TicketError, match="ticket is empty"):
+        Audit(base, base).positions(Study(base, base).scan())
+
+
+def gain(kind, stopping, of_ticket, name=""):
+    """A gain from draws: (first line, raw) and (this arm, ticket), each the sample itself and its resamples."""
+    first, raw = (np.array(x, float) for x in stopping)
+    own, ticket = (np.array(x, float) for x in of_ticket)
+    return Gain(name or kind, kind, {"bleu": share(first, raw)}, {"chrf": share(own, ticket)}, 0.9, 50.0)
+
+
+def test_sentences_follow_the_figures():
+    clear = ([1, 0.8, 1.2], [10, 9, 11])
+    whole = ([8, 7, 9], [8, 7, 9])
+    said, missing = verdict.findings(
+        [gain("partial", clear, whole), gain("rows", clear, ([4, 3, 5], [8, 7, 9])), gain("matched", clear, ([2, 1, 3], [8, 7, 9])),
+         gain("matched", clear, ([6, 5, 7], [8, 7, 9]))],
+        {}, None, None,
+    )  # fmt: skip
+    by_panel = {f.panel: f.sentence for f in said}
+    assert "of the gain in raw BLEU 10% [" in by_panel["termination"]
+    texts = " ".join(f.sentence for f in said)
+    assert "one structural row alone gives 50% [" in texts and "25% and 75% (one seed each)" in texts
+    assert "controls" not in missing and "gating" in missing
+    # A gain that may be nothing is not divided by.
+    nothing = ([0.1, -1, 1], [0.2, -1, 1])
+    said, _ = verdict.findings([gain("partial", nothing, nothing), gain("rows", nothing, nothing)], {}, None, None)
+    assert "clear of chance" in said[0].sentence and "%" not in said[1].sentence
+    assert isinstance(said[0], Finding)
+
+
+def test_the_command_offers_the_budgets():
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    option = next(a for a in parser._actions if "--budget" in a.option_strings)
+    assert list(option.choices or ()) == list(BUDGETS)

@@ -1,0 +1,101 @@
+"""The list of panels: one that is added is made, kept, told, drawn and reported, with no other line changed."""
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from helpers.own_panel import LENGTHS
+from helpers.places import APP
+from helpers.tiny_text import PROMPT
+from ks_core.audit import report, verdict
+from ks_core.audit.evidence import gather
+from ks_core.audit.inquiry import Audit
+from ks_core.audit.panels import PANELS, make_panels, questions
+from ks_core.audit.whole import carry_out
+from ks_core.errors import JobError, SettingsError, TicketError
+from ks_core.registry import named
+
+
+class Telling:
+    """What a job tells, kept."""
+
+    def __init__(self):
+        self.steps, self.events = [], []
+
+    def progress(self, done, total, message="", *, unit="", stage=""):
+        self.steps.append((message, stage))
+
+    def event(self, **fields):
+        self.events.append(fields)
+
+
+@pytest.fixture
+def added(monkeypatch):
+    monkeypatch.setattr(PANELS, "_entries", dict(PANELS._entries))
+    return PANELS.add(LENGTHS)
+
+
+@pytest.fixture
+def audit(tiny_pair):
+    base, tuned, corpus = tiny_pair
+    return Audit(base, tuned, alpha=0.2, budget="small", corpus=corpus, prompt=PROMPT, max_new_tokens=5, device="cpu")
+
+
+def test_what_the_list_names_is_there():
+    for panel in PANELS.values():
+        assert all(callable(named(name)) for name in (panel.function, panel.figure, panel.table) if name)
+        assert panel.needs and panel.about.endswith("?")
+    names = [question.name for question in questions()]
+    assert len(set(names)) == len(names) == 9 and set(PANELS) < set(names)
+    with pytest.raises(SettingsError, match="a panel 'gating' already"):
+        PANELS.add(PANELS["gating"])
+
+
+def test_an_added_panel_is_made_told_and_reported(added, audit):
+    scan, running = audit.study.scan(), Telling()
+    before = gather(audit, scan)
+    assert before.missing.index("lengths") == before.missing.index("certificate") + 1
+    told = verdict.as_text("", before.findings, before.missing, "", "")
+    assert "not run: the lengths of the prompts" in told
+    make_panels(audit, scan, ["lengths"], running)
+    assert running.events == [{"panel": "lengths"}] and running.steps[-1] == ("1 of 1: counting", "lengths")
+    kept = audit.panel("lengths")
+    assert 0 < len(kept["words"]) <= 24 and kept["signature"] == str(audit.signature)
+    found = gather(audit, scan)
+    said = f"The longest prompt has {max(kept['words'])} words."
+    assert found.sentences("lengths") == [said] and "lengths" not in found.missing
+    page = report.build(audit.study, scan, 0.2, found)
+    assert '<section id="lengths"><h2>How long are the prompts?</h2>' in page
+    assert f'<li>{said} <a href="#lengths">lengths</a></li>' in page and "<caption>Words a prompt</caption>" in page
+
+
+def test_an_added_panel_has_its_tab(added, audit, monkeypatch):
+    from pages.parts import audited
+
+    monkeypatch.setattr(audited, "choose", lambda study: (audit, None))
+    make_panels(audit, audit.study.scan(), ["lengths"], Telling())
+    at = AppTest.from_file(APP, default_timeout=60)
+    at.query_params.update({"base": audit.base, "tuned": audit.tuned})
+    at = at.run()
+    at.session_state["audit_panel"] = "Lengths"
+    at = at.switch_page("pages/audit.py").run()
+    assert not at.exception and "Lengths" in [tab.label for tab in at.tabs]
+    shown = [m.value for m in at.markdown] + [c.value for c in at.caption]
+    assert "**How long are the prompts?**" in shown and "In words." in shown
+    assert any(b.label.endswith("certificate and lengths") for b in at.button)
+
+
+def test_a_whole_audit_follows_its_jobs_one_after_the_other(audit, monkeypatch):
+    asked = []
+
+    def stopped(job):
+        asked.append((job.request["kind"], job.request["label"], job.request["device"]))
+        job.cancel()
+        job.wait(60)
+        raise JobError("stopped")
+
+    with pytest.raises(JobError, match="stopped"):
+        carry_out(audit, audit.study.scan(), planned=lambda plan: asked.append(len(plan.arms)), follow=stopped)
+    assert asked == [9, ("tune", "Controls: 9 arms", "cpu")]
+    with pytest.raises(TicketError, match="ticket is empty"):
+        carry_out(Audit(audit.base, audit.base), Audit(audit.base, audit.base).study.scan(), follow=stopped)
+    assert len(asked) == 2

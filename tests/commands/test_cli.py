@@ -1,0 +1,179 @@
+"""The command line, as a process of its own: what it prints, writes and says when something is wrong."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from ks_core.commands.program import main
+
+COLUMNS = ["token_id", "token", "statistic", "pvalue", "winner", "l2", "cosine"]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "ks_core", *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture
+def pair(tmp_path, tiny_folder):
+    """The tiny model, and the same with five rows moved."""
+    import shutil
+
+    from transformers import LlamaForCausalLM
+
+    tuned = tmp_path / "tuned"
+    model = LlamaForCausalLM.from_pretrained(tiny_folder)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[[3, 7, 8, 20, 40]] += torch.tensor([5.0, 0.001, 0.2, 3.0, 1.0])[:, None]
+    model.save_pretrained(tuned)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_folder / name, tuned / name)
+    return tiny_folder, tuned
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".json"])
+def test_scan_writes_a_row_per_token(pair, tmp_path, suffix):
+    output = tmp_path / f"table{suffix}"
+    done = run("scan", *pair, "--alpha", "0.05", "--output", output)
+    assert done.returncode == 0, done.stderr
+    frame = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".json": pd.read_json}[suffix](output)
+    assert set(COLUMNS) <= set(frame.columns) and len(frame) == 64
+    assert set(frame[frame.winner].token_id) == {3, 8, 20, 40}
+    assert set(frame[frame.l2 > 0].token_id) == {3, 7, 8, 20, 40}
+    assert frame.set_index("token_id").token[40] == "w40"
+    signature = done.stdout.partition("signature  ")[2].splitlines()[0]
+    assert "alpha:0.05" in signature
+    if suffix == ".parquet":
+        assert pq.read_schema(output).metadata[b"signature"].decode() == signature
+    else:
+        assert frame.signature[0] == signature
+
+
+def test_a_second_scan_comes_from_the_cache_even_of_a_copy(pair, tmp_path):
+    import shutil
+
+    assert "on cpu" in run("scan", *pair).stdout
+    assert "from the cache" in run("scan", *pair).stdout
+    copy = shutil.copytree(pair[1], tmp_path / "copy")
+    assert "from the cache" in run("scan", pair[0], copy).stdout
+    assert "1 results" in run("cache").stdout
+    assert "removed 1" in run("cache", "--clear").stdout
+
+
+def test_identical_checkpoints_are_said_plainly(tiny_folder):
+    done = run("scan", tiny_folder, tiny_folder)
+    assert done.returncode == 0 and "identical" in done.stdout and "ticket is empty" in done.stdout
+
+
+def test_a_cached_scan_imports_nothing_heavy(pair):
+    run("scan", *pair)
+    code = (
+        "import sys; from ks_core.commands.program import main; main(sys.argv[1:]); "
+        "print('heavy:', sorted({'torch', 'numba', 'transformers', 'pandas', 'scipy', 'streamlit'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "scan", *map(str, pair)], capture_output=True, text=True, timeout=60
+    )
+    assert "from the cache" in done.stdout and "heavy: []" in done.stdout, done.stdout
+
+
+def test_a_ticket_is_saved_and_opens_again(pair, tmp_path):
+    folder = tmp_path / "ticket"
+    assert run("ticket", *pair, folder, "--rule", "count", "--k", "2").returncode == 0
+    assert json.loads((folder / "ticket.json").read_text())["token_ids"] == [3, 20]
+    done = run("scan", pair[0], folder)
+    assert done.returncode == 0 and "2 of 64 rows changed" in done.stdout
+    again = run("ticket", *pair, folder)
+    assert again.returncode == 2 and "exists already" in again.stderr
+
+
+def matrix(path, array):
+    save_file({"model.embed_tokens.weight": array}, path)
+    return path
+
+
+def bad_inputs(tmp_path):
+    """Arguments of ``scan`` that cannot work, and a word of what is said."""
+    good = matrix(tmp_path / "good.safetensors", np.ones((8, 4), np.float32))
+    data = good.read_bytes()
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(data[:-20])
+    empty = tmp_path / "empty.safetensors"
+    empty.write_bytes(b"")
+    text = tmp_path / "text.safetensors"
+    text.write_text("this is no checkpoint, but a text that is long enough")
+    broken = np.ones((8, 4), np.float32)
+    broken[5, 1] = np.nan
+    infinite = np.ones((8, 4), np.float32)
+    infinite[2, 0] = np.inf
+    folder = tmp_path / "nothing"
+    folder.mkdir()
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    (shards / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"model.embed_tokens.weight": "model-1.safetensors"}})
+    )
+    escape = tmp_path / "escape"
+    escape.mkdir()
+    (escape / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"model.embed_tokens.weight": "../good.safetensors"}})
+    )
+    return [
+        ((tmp_path / "missing", good), "does not exist"),
+        ((folder, good), "holds no checkpoint"),
+        ((good, cut), "cut short"),
+        ((empty, good), "empty"),
+        ((text, good), "no safetensors file"),
+        ((good, matrix(tmp_path / "nan.safetensors", broken)), "Row 5 after"),
+        ((matrix(tmp_path / "inf.safetensors", infinite), good), "Row 2 before"),
+        ((good, matrix(tmp_path / "wide.safetensors", np.ones((8, 5), np.float32))), "different width"),
+        ((good, matrix(tmp_path / "none.safetensors", np.ones((0, 4), np.float32))), "vocabulary is empty"),
+        ((shards, good), "lacks the shard"),
+        ((escape, good), "outside its folder"),
+        ((good, good, "--alpha", "0"), "alpha is 0"),
+        ((good, good, "--alpha", "1.5"), "alpha is 1.5"),
+        ((good, good, "--alpha", "nan"), "alpha is nan"),
+        ((good, good, "--device", "abacus"), "no device"),
+        ((good, good, "--output", tmp_path / "x.xlsx"), "Expected one of"),
+        ((good, good, "--output", tmp_path / "no" / "x.csv"), "does not exist"),
+        (("org/no-such-model", good), "hub"),
+        (("", good), "No checkpoint is named"),
+        (("demo:nothing", good), "no run"),
+    ]
+
+
+def test_bad_input_is_one_clear_line(tmp_path, workspace_folder, capsys):
+    for arguments, says in bad_inputs(tmp_path):
+        assert main(["scan", *map(str, arguments)]) == 2, arguments
+        printed = capsys.readouterr()
+        assert says in printed.err, (arguments, printed.err)
+        assert printed.err.count("\n") == 1 and "Traceback" not in printed.err
+    assert not list((workspace_folder / "cache").rglob("*.safetensors")), "nothing of it is cached"
+
+
+def test_bad_input_ends_a_real_process_with_2(tmp_path):
+    done = run("scan", tmp_path / "missing", "demo:base")
+    assert done.returncode == 2 and "does not exist" in done.stderr and not done.stdout
+
+
+def test_width_one_works(tmp_path):
+    one = matrix(tmp_path / "one.safetensors", np.zeros((4, 1), np.float32))
+    other = matrix(tmp_path / "other.safetensors", np.arange(4, dtype=np.float32)[:, None])
+    done = run("scan", one, other)
+    assert done.returncode == 0 and "no D can reach that" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["scan", "ticket", "cache", "bench", "demo"])
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert f"example:  python -m ks_core {command}" in capsys.readouterr().out

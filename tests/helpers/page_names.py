@@ -1,0 +1,9 @@
+"""The app's pages, as their files are called: what is tried on each page is tried on a new one too."""
+
+from helpers.places import ROOT
+
+PAGES = [
+    "overview",
+    *sorted(p.stem for p in (ROOT / "pages").glob("*.py") if p.stem not in ("overview", "__init__")),
+]
+STEPS = ["CDFs", "Width", "p-values", "Ties", "Alpha", "Ticket", "Methods", "Stopping", "Questions"]

@@ -1,0 +1,19 @@
+"""Work that several processes share: they read a model. Here, as each of them imports it by name."""
+
+from ks_core.jobs import world
+from ks_core.jobs.resources import Resources
+from ks_core.tuning.models import load_model
+
+
+def reads(parameters, running):
+    """Work: who reads the weights of a model that is sharded."""
+    import transformers
+
+    own, found = transformers.AutoModelForCausalLM.from_pretrained, []
+    transformers.AutoModelForCausalLM.from_pretrained = lambda *a, **k: found.append(world.rank()) or own(*a, **k)
+    model, _ = load_model(parameters["source"], resources=Resources(2, sharded=True))
+    held = sum(
+        (p.to_local() if hasattr(p, "to_local") else p).numel() for p in model.model.layers.parameters()
+    )  # fmt: skip
+    tied = model.lm_head.weight is model.model.embed_tokens.weight
+    return {"readers": world.gather(found), "held": world.gather([held]), "tied": world.gather([tied])}
