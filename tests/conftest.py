@@ -122,7 +122,7 @@ def tiny_plan(tiny_folder, tmp_path):
     from ks_core.tuning.arms import parse_arm
     from ks_core.tuning.plans import Plan
 
-    corpus = tiny_text.corpus(tmp_path, 400)
+    corpus = tiny_text.corpus(tmp_path, 800)
 
     def make(arms, **changes):
         recipe = {"steps": 12, "batch_size": 5, "learning_rate": 0.05}

@@ -57,7 +57,9 @@ def test_rooms_are_of_a_size_that_can_be_overlooked():
 def test_every_room_has_a_face_whose_names_are_there(room):
     face = CORE / room / "__init__.pyi"
     module = importlib.import_module(f"ks_core.{room}" if room else "ks_core")
-    named = [a.asname or a.name for n in ast.parse(face.read_text()).body if isinstance(n, ast.ImportFrom) for a in n.names]
+    named = [
+        a.asname or a.name for n in ast.parse(face.read_text()).body if isinstance(n, ast.ImportFrom) for a in n.names
+    ]
     assert len(named) == len(set(named)) and sorted(named) == sorted(set(module.__all__))
     for name in named:
         assert getattr(module, name) is not None

@@ -1,4 +1,12 @@
-from . import figures as figures, gains as gains, report as report, verdict as verdict
+from . import (
+    control_sentences as control_sentences,
+    controls as controls,
+    figures as figures,
+    gains as gains,
+    report as report,
+    tables as tables,
+    verdict as verdict,
+)
 from .certificate import READINGS as READINGS, Predictions as Predictions, by_margin as by_margin, outcome as outcome
 from .evidence import Evidence as Evidence, gather as gather
 from .inquiry import (

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_core.audit import verdict
+from ks_core.audit import control_sentences, controls, verdict
 from ks_core.audit.gains import Gain, gains
-from ks_core.audit.inquiry import Audit, ranking, second_seed, stability
+from ks_core.audit.inquiry import Audit, ranking, second_seed, stability, structural_row
 from ks_core.audit.panels import PANELS
 from ks_core.tickets import calibration
+from ks_core.tuning import comparison
+from ks_core.tuning.plans import Plan
 
 if TYPE_CHECKING:
     from ks_core.jobs.handle import Job
@@ -37,6 +39,11 @@ class Evidence:
     calibration: calibration.Calibration | None
     stability: Stability | None
     ranking: Ranking | None
+    #: The same ticket under another protocol's prompt, as ``controls.beside`` asks, and what its arms give.
+    beside: Job | None = None
+    beside_gains: list[Gain] | None = None
+    #: Why a run of this ticket is not taken for the controls; empty where one is, or none is there.
+    not_taken: str = ""
 
     @cached_property
     def findings(self) -> list[verdict.Finding]:
@@ -50,7 +57,15 @@ class Evidence:
 
     @cached_property
     def _verdict(self) -> tuple[list[verdict.Finding], list[str]]:
-        return verdict.findings(self.gains, self.panels, self.stability, self.ranking, self.calibration)
+        return verdict.findings(
+            _asked(self.run, self.gains), self.panels, self.stability, self.ranking, self.calibration,
+            beside=_asked(self.beside, self.beside_gains), lengths=self.lengths,
+        )  # fmt: skip
+
+    @property
+    def lengths(self) -> str:
+        """Where the arms of the controls, and what they are compared with, were not trained for as long; empty elsewhere."""
+        return comparison.lengths(self.run.result, self.audit.tuned) if self.run else ""
 
     @property
     def headline(self) -> str:
@@ -64,9 +79,21 @@ class Evidence:
 
 def gather(audit: Audit, scan: Scan) -> Evidence:
     """Collect what is there. Raises ``TicketError`` for an empty ticket."""
-    ticket, run = audit.positions(scan), audit.run()
+    ticket, plan = audit.positions(scan), audit.controls(structural_row(audit))
+    found = controls.find(audit.study, plan)
+    other = controls.beside(plan)
+    beside = controls.find(audit.study, other).run
     settings = calibration.Settings(alpha=audit.alpha)
     return Evidence(
-        audit, scan, ticket, run, gains(run) if run else None, {name: audit.panel(name) for name in PANELS},
+        audit, scan, ticket, found.run, gains(found.run, plan) if found.run else None,
+        {name: audit.panel(name) for name in PANELS},
         calibration.cached(audit.study, settings, second_seed(audit)), stability(audit, scan), ranking(audit, scan),
+        beside, gains(beside, other) if beside else None, found.sentence,
     )  # fmt: skip
+
+
+def _asked(run: Job | None, arm_gains: list[Gain] | None) -> verdict.Asked | None:
+    if run is None or arm_gains is None:
+        return None
+    plan = Plan.from_dict(run.request["parameters"])
+    return verdict.Asked(arm_gains, plan.prompt, control_sentences.decoded(plan.beams, plan.max_new_tokens))

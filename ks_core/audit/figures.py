@@ -7,30 +7,35 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ks_core.audit.certificate import Predictions, by_margin, clopper_pearson
+from ks_core.audit.certificate import PREFIXES, Predictions, outcome, rates_by_margin
+from ks_core.audit.sentences import METRICS, gain as points, in_words, is_clear, share_of
 from ks_core.drawing import BASE, CONTROL, MUTED, TUNED, WINNING, labelled, sheet
 from ks_core.translation.prompts import template_title
 
 
 def recovery_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "first_line") -> go.Figure:
-    """Position gating as plain values: the share of the gain recovered per gate, and tokens that could act there."""
+    """Position gating as plain values: the share of the copied ticket's gain recovered per gate, and tokens that could act
+    there. Where that gain is not clear of chance there is no share, and the bars are gains in points."""
     runs = [r for r in panel["runs"] if r["name"] not in ("none",)]
     names = [r["name"].replace("_", " ") for r in runs]
-    found = [r["recovery"][rule][metric] for r in runs]
-    figure = sheet("Share of the gain recovered", "Where the rows act", height=420)
-    values = [f["value"] or 0.0 for f in found]
+    found = [share_of(r["recovery"][rule][metric]) for r in runs]
+    clear, name = all(is_clear(f) for f in found), METRICS[metric]
+    figure = sheet("Share of the gain recovered" if clear else f"Gain in {name}", "Where the rows act", height=420)
+    values = [(f.value if clear else f.gain) or 0.0 for f in found]
+    lows, highs = ([f.low if clear else f.gain_low for f in found], [f.high if clear else f.gain_high for f in found])
     figure.add_bar(
         x=names, y=values, name="recovered", marker={"color": WINNING}, offsetgroup="a",
         error_y={"type": "data", "symmetric": False, "thickness": 1,
-                 "array": [(f["high"] - v) if f["high"] is not None else 0 for f, v in zip(found, values, strict=True)],
-                 "arrayminus": [(v - f["low"]) if f["low"] is not None else 0 for f, v in zip(found, values, strict=True)]},
-        hovertemplate="%{x}: %{y:.0%}<extra></extra>",
+                 "array": [0 if h is None else h - v for h, v in zip(highs, values, strict=True)],
+                 "arrayminus": [0 if low is None else v - low for low, v in zip(lows, values, strict=True)]},
+        hovertemplate="%{x}: %{y:.0%}<extra></extra>" if clear else "%{x}: %{y:+.1f}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
         x=names, y=[r["acting"] for r in runs], name="tokens with an acting row, a sentence", yaxis="y2", mode="markers",
         marker={"color": BASE, "size": 11, "symbol": "diamond"}, hovertemplate="%{x}: %{y:.1f} tokens<extra></extra>",
     )  # fmt: skip
-    figure.update_yaxes(tickformat=".0%")
+    if clear:
+        figure.update_yaxes(tickformat=".0%")
     figure.update_layout(
         yaxis2={
             "title": "Tokens a sentence",
@@ -40,10 +45,16 @@ def recovery_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "f
             "rangemode": "tozero",
         }
     )
-    said = "; ".join(f"{n} {v:.0%} with {r['acting']:.1f} tokens" for n, v, r in zip(names, values, runs, strict=True))
-    return labelled(
-        figure, "Where the ticket acts", f"Share of the ticket's gain recovered when it acts in one part alone: {said}."
+    said = "; ".join(
+        f"{n} {in_words(f) if clear else points(f)} with {r['acting']:.1f} tokens"
+        for n, f, r in zip(names, found, runs, strict=True)
     )
+    what = (
+        f"Share of its gain in {name} recovered"
+        if clear
+        else f"Its gain in {name}, of which no share is clear of chance,"
+    )
+    return labelled(figure, "Where the copied ticket acts", f"{what} when it acts in one part alone: {said}.")
 
 
 def transfer_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "first_line") -> go.Figure:
@@ -64,7 +75,9 @@ def transfer_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "f
         f"{n} from {r['base']['scores'][rule][metric]['value']:.1f} to {r['tuned']['scores'][rule][metric]['value']:.1f}"
         for n, r in zip(names, runs, strict=True)
     )
-    return labelled(figure, "The ticket under other prompts", f"Score of base and ticket under each prompt: {said}.")
+    return labelled(
+        figure, "The copied ticket under other prompts", f"Score of base and ticket under each prompt: {said}."
+    )
 
 
 def strength_curves(panel: Mapping[str, Any], rule: str = "first_line") -> go.Figure:
@@ -86,11 +99,21 @@ def strength_curves(panel: Mapping[str, Any], rule: str = "first_line") -> go.Fi
             x=x, y=[p["evaluation"]["stop_rate"] for p in points], name=f"ended answers, {label}", yaxis="y2",
             mode="lines", line={"color": colour, "dash": "dot"}, hovertemplate=f"{label}: %{{y:.0%}} ended<extra></extra>",
         )  # fmt: skip
+    test = [p for p in panel.get("claimed", ()) if p["strength"]]
+    if test:
+        scores = [p["evaluation"]["scores"][rule]["chrf"] for p in test]
+        figure.add_scatter(
+            x=[p["strength"] for p in test], y=[s["value"] for s in scores], name="chrF of the ticket, test sentences",
+            mode="markers", marker={"color": WINNING, "size": 13, "symbol": "diamond-open"},
+            error_y={"type": "data", "symmetric": False, "thickness": 1, "array": [s["high"] - s["value"] for s in scores],
+                     "arrayminus": [s["value"] - s["low"] for s in scores]},
+            hovertemplate="test, a = %{x}: chrF %{y:.1f}<extra></extra>",
+        )  # fmt: skip
     figure.update_layout(
         yaxis2={"title": "Answers ended by the model", "overlaying": "y", "side": "right", "showgrid": False,
                 "range": [0, 1.02], "tickformat": ".0%"}
     )  # fmt: skip
-    return labelled(figure, "Strength of the change",
+    return labelled(figure, "Strength of the copied change",
                     f"chrF and share of ended answers against the strength for {' and '.join(sets)}.")  # fmt: skip
 
 
@@ -104,7 +127,7 @@ def gain_points(rows: Sequence[Any], metric: str = "chrf") -> go.Figure:
     )
     colours = {"partial": WINNING, "transfer": WINNING, "tuned": TUNED, "embed": TUNED}
     for row in reversed(rows):
-        found = row.of_ticket[metric]
+        found = row.shares[metric]
         low, high = found.gain_low, found.gain_high
         figure.add_scatter(
             x=[found.gain], y=[row.name], mode="markers", showlegend=False,
@@ -114,28 +137,26 @@ def gain_points(rows: Sequence[Any], metric: str = "chrf") -> go.Figure:
             hovertemplate=f"{row.name}: %{{x:+.1f}}<extra></extra>",
         )  # fmt: skip
     figure.add_vline(x=0, line={"color": MUTED, "dash": "dash"})
-    said = "; ".join(f"{r.name} {r.of_ticket[metric].gain:+.1f}" for r in rows)
+    said = "; ".join(f"{r.name} {points(r.shares[metric])}" for r in rows)
     return labelled(figure, "What other rows give", f"Gain over the base under the first-line rule: {said}.")
 
 
 def agreement_curve(panel: Mapping[str, Any]) -> go.Figure:
-    """The certificate as plain values: agreement of ticket and embed-tuned model against the margin, with the distance that
-    it must exceed, the largest D outside the ticket."""
+    """The certificate as plain values: agreement of ticket and embed-tuned model, given the reference so far, against the
+    margin, with the distance that it must exceed, the largest D outside the ticket."""
     found = Predictions.of(panel)
     left_out = found.left_out
     figure = sheet("Tokens on which both models agree", "Margin (p_A - p_B) / 2", height=400)
-    shown = [(low, high, n, k) for low, high, n, k in by_margin(found) if n]
-    x = [(low + high) / 2 for low, high, _, _ in shown]
-    y = [k / n for _, _, n, k in shown]
-    bounds = [clopper_pearson(k, n) for _, _, n, k in shown]
+    shown = [(low, high, rate) for low, high, rate in rates_by_margin(found) if rate.tokens]
+    x = [(low + high) / 2 for low, high, _ in shown]
+    rates = [rate for *_, rate in shown]
     figure.add_scatter(
-        x=x, y=y, mode="lines+markers", name="agreement", line={"color": WINNING}, marker={"size": 9},
-        error_y={"type": "data", "symmetric": False, "thickness": 1,
-                 "array": [b[1] - v for b, v in zip(bounds, y, strict=True)],
-                 "arrayminus": [v - b[0] for b, v in zip(bounds, y, strict=True)]},
+        x=x, y=[r.share for r in rates], mode="lines+markers", name="agreement", line={"color": WINNING}, marker={"size": 9},
+        error_y={"type": "data", "symmetric": False, "thickness": 1, "array": [r.high - r.share for r in rates],
+                 "arrayminus": [r.share - r.low for r in rates]},
         hovertemplate="margin %{x:.2f}: %{y:.1%}<extra></extra>",
     )  # fmt: skip
-    figure.add_bar(x=x, y=[n for _, _, n, _ in shown], name="tokens", yaxis="y2", opacity=0.35, marker={"color": MUTED},
+    figure.add_bar(x=x, y=[r.tokens for r in rates], name="tokens", yaxis="y2", opacity=0.35, marker={"color": MUTED},
                    hovertemplate="%{y:,} tokens<extra></extra>")  # fmt: skip
     figure.add_vline(x=left_out, line={"color": TUNED, "dash": "dash"})
     figure.add_annotation(x=left_out, y=1, yref="paper", text=f"largest D left out: {left_out:.3f}", showarrow=False,
@@ -144,7 +165,35 @@ def agreement_curve(panel: Mapping[str, Any]) -> go.Figure:
     figure.update_layout(
         yaxis2={"title": "Tokens", "overlaying": "y", "side": "right", "showgrid": False, "tickformat": ",d"}
     )
-    said = "; ".join(f"{v:.0%} at {m:.2f}" for m, v in zip(x, y, strict=True))
+    said = "; ".join(f"{rate} at {m:.2f}" for m, rate in zip(x, rates, strict=True))
     return labelled(
-        figure, "Agreement against the margin", f"Share of tokens on which both models agree, by margin: {said}."
-    )
+        figure, "Agreement against the margin",
+        f"Share of tokens on which both models agree, given {PREFIXES['reference']}, by margin, with 95% intervals over "
+        f"sentences: {said}.",
+    )  # fmt: skip
+
+
+def agreement_points(panel: Mapping[str, Any], reading: str = "vocabulary") -> go.Figure:
+    """The certificate's comparison as plain values: agreement with the embed-tuned model when the ticket's rows are copied, and
+    when others are, among certified tokens (among all where none is) after either prefix."""
+    found = outcome(Predictions.of(panel), reading)
+    said = [o for o in (found, found.own) if o]
+    figure = sheet("", "Agreement with the embed-tuned model", height=130 + 44 * len(found.models))
+    words = []
+    for one, symbol in zip(said, ("circle", "diamond-open"), strict=False):
+        which = "certified" if one.certified else "all"
+        name = f"{which} tokens, given {PREFIXES[one.prefix]}"
+        rates = [m.certified if one.certified else m.all for m in one.models]
+        labels = [m.label for m in one.models]
+        figure.add_scatter(
+            x=[r.share for r in rates], y=labels, mode="markers", name=name,
+            marker={"size": 11, "symbol": symbol, "color": [WINNING] + [CONTROL] * (len(rates) - 1)},
+            error_x={"type": "data", "symmetric": False, "thickness": 1, "array": [r.high - r.share for r in rates],
+                     "arrayminus": [r.share - r.low for r in rates]},
+            hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+        )  # fmt: skip
+        words.append(f"{name}: " + "; ".join(f"{m} {r}" for m, r in zip(labels, rates, strict=True)))
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.02])
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_layout(legend={"orientation": "h", "yanchor": "bottom", "y": 1.0})
+    return labelled(figure, "The same tokens, with other rows copied", ". ".join(words) + ".")

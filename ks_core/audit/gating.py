@@ -35,7 +35,7 @@ from ks_core.audit.material import Material
 from ks_core.audit.trials import Report, run_trials, settings, silent
 from ks_core.errors import ModelError, SettingsError
 from ks_core.jobs import world
-from ks_core.translation.bootstrap import RESAMPLES
+from ks_core.translation.bootstrap import RESAMPLES, SEED
 from ks_core.translation.evaluation import HeldOut
 from ks_core.translation.generation import Generation
 from ks_core.translation.prompts import template as template_text
@@ -200,7 +200,7 @@ def position_gating(
     ids: Sequence[int] | None = None,
     gates: Mapping[str, Sequence[str]] = GATES,
     resamples: int = RESAMPLES,
-    seed: int = 0,
+    seed: int = SEED,
     report: Report = silent,
 ) -> Gating:
     """Generate and score under each gate; ``none`` and ``all`` are always among them.

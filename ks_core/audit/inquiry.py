@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ks_core.audit import controls
 from ks_core.checkpoints import demo
-from ks_core.errors import KSLotteryError, SettingsError, TicketError
+from ks_core.errors import SettingsError, TicketError
 from ks_core.jobs.resources import Resources
 from ks_core.ks.statistic import exact_pvalue
 from ks_core.signature import Signature, versions
@@ -28,9 +29,7 @@ from ks_core.study.scan import Scan, Study, readable
 from ks_core.tickets.selection import select
 from ks_core.tickets.stability import Run, compare, is_llama, published_runs
 from ks_core.tuning import trainings
-from ks_core.tuning.arms import Arm
 from ks_core.tuning.plans import Plan, Subject
-from ks_core.tuning.recipes import Recipe
 
 if TYPE_CHECKING:
     from ks_core.jobs.queue import Job
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 #: How much is spent: held-out sentences, training steps of a control, seeds of the random ones.
 BUDGETS = {"small": (24, 40, 1), "standard": (64, 80, 2), "large": (200, 150, 3)}
 #: Raised when a panel could come out differently than before.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -86,23 +85,13 @@ class Audit(Subject):
         return found
 
     def controls(self, rows: tuple[int, ...]) -> Plan:
-        """The run whose arms doubt the ticket: given, copied, trained, one structural row, and random ones.
-
-        ``rows`` is the structural row (the newline, where the vocabulary has it).
-        """
+        """The run whose arms doubt the ticket (``controls.arms``); ``rows`` is the structural row, if there is one."""
         sentences, steps, seeds = BUDGETS[self.budget]
-        recipe = Recipe(steps=steps, learning_rate=1e-2, schedule="linear")
-        arms = [Arm("base"), Arm("tuned"), Arm("transfer"), Arm("partial", recipe=recipe)]
-        if rows:
-            token = readable(self.study.token_strings(), rows[0])
-            arms.append(Arm("rows", tokens=rows, recipe=recipe, label=f"Row {token}"))
-        arms += [Arm("matched", seed=s, recipe=replace(recipe, seed=s)) for s in range(seeds)]
-        arms += [Arm("random", seed=s, recipe=replace(recipe, seed=s)) for s in range(seeds)]
-        arms += [Arm("frequent", recipe=recipe), Arm("prompt", recipe=recipe), Arm("noise")]
+        token = readable(self.study.token_strings(), rows[0]) if rows else ""
         return Plan(
             base=self.base, tuned=self.tuned, rule=self.rule, alpha=self.alpha, k=self.k, corpus=self.corpus,
-            prompt=self.prompt, arms=tuple(arms), sentences=sentences, max_new_tokens=self.max_new_tokens,
-            device=self.device, resources=self.resources,
+            prompt=self.prompt, arms=controls.arms(rows, token, steps=steps, seeds=seeds), sentences=sentences,
+            max_new_tokens=self.max_new_tokens, device=self.device, resources=self.resources,
         )  # fmt: skip
 
     def folder(self) -> Path:
@@ -121,28 +110,9 @@ class Audit(Subject):
         return found if isinstance(found, dict) else None
 
     def run(self) -> Job | None:
-        """The newest finished run of Fine-tune on this pair, ticket, text and prompt that has the ticket and the base, and
-        that scored at least as many sentences as the budget asks for."""
-        from ks_core.jobs.queue import all_jobs
-
-        pair = f"base:{self.study.base.label}@{self.study.base.content_hash[:12]}"
-        given = f"tuned:{self.study.tuned.label}@{self.study.tuned.content_hash[:12]}"
-        for job in all_jobs("tune"):
-            if job.state != "done":
-                continue
-            try:
-                plan, summary = Plan.from_dict(job.request["parameters"]), job.result
-            except KSLotteryError:  # of an older version, or damaged
-                continue
-            kinds = {a["kind"] for a in summary["arms"] if not a["error"]}
-            precise = plan.resources.precision == self.resources.precision
-            same = precise and (plan.rule, plan.prompt, plan.corpus) == (self.rule, self.prompt, self.corpus)
-            chosen = plan.k == self.k if self.rule == "count" else plan.alpha == self.alpha
-            is_pair = all(part in summary["signature"].split("|") for part in (pair, given))
-            enough = plan.sentences == 0 or plan.sentences >= self.sentences
-            if same and chosen and enough and is_pair and {"base"} < kinds and kinds & {"partial", "transfer"}:
-                return job
-        return None
+        """The newest run of Fine-tune that is what ``controls`` asks for, in pair, ticket, text, prompt, arms, recipes and
+        scoring; ``None`` where there is none."""
+        return controls.find(self.study, self.controls(structural_row(self))).run
 
     @property
     def signature(self) -> Signature:

@@ -55,19 +55,22 @@ PANELS = Registry("panel", [
     Panel(
         "gating", "Gating", "Where in the sequence does the ticket act?", REPLICATION, needs="position gating",
         function="ks_core.audit.gating:panel", sentence=sentences.gating, figure="ks_core.audit.figures:recovery_bars",
-        note="One trained change, nothing trained anew: the ticket's rows act only at the tokens of one part of the sequence. "
+        note="Of the copied ticket (Partial Transfer), nothing trained anew: its rows act only at the tokens of one part of the "
+        "sequence. Intervals are over sentences alone. "
         "The diamonds say how many tokens there have an acting row: where none has, no effect is no opportunity.",
     ),
     Panel(
         "transfer", "Prompts", "Does it survive another prompt?", needs="prompt transfer",
         function="ks_core.audit.prompt_transfer:panel", sentence=sentences.transfer,
         figure="ks_core.audit.figures:transfer_bars",
-        note="The ticket's rows copied into the base, under prompts that it was not trained with, with the base beside it.",
+        note="The ticket's rows copied into the base (Partial Transfer), under prompts that it was not trained with, with the base "
+        "beside it. Intervals are over sentences alone.",
     ),
     Panel(
         "strength", "Strength", "How much of its change does it need?", needs="the sweep over strength",
         function="ks_core.audit.strength:panel", sentence=sentences.strength, figure="ks_core.audit.figures:strength_curves",
-        note="base + a × change: 0 is the base, 1 the ticket as trained, bit for bit.",
+        note="base + a × change of the copied ticket (Partial Transfer): 0 is the base, 1 the ticket as trained, bit for bit. The "
+        "curves are of development sentences, where the best strength is chosen; the diamonds are the test's, of which it is claimed.",
     ),
     Panel(
         "certificate", "Certificate", "Does the ticket model predict what the tuned one does?",

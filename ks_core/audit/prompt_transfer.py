@@ -15,7 +15,7 @@ from ks_core.audit.delta import acting
 from ks_core.audit.material import Material
 from ks_core.audit.trials import Report, run_trials, settings, silent
 from ks_core.errors import SettingsError
-from ks_core.translation.bootstrap import RESAMPLES
+from ks_core.translation.bootstrap import RESAMPLES, SEED
 from ks_core.translation.evaluation import HeldOut
 from ks_core.translation.extraction import SOURCE
 from ks_core.translation.prompts import format_prompt, template as template_text, texts
@@ -63,7 +63,7 @@ def prompt_transfer(
     templates: Mapping[str, str] | None = None,
     ids: Sequence[int] | None = None,
     resamples: int = RESAMPLES,
-    seed: int = 0,
+    seed: int = SEED,
     report: Report = silent,
 ) -> PromptTransfer:
     """Translate under each template, with the delta and without, and score both.

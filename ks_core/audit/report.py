@@ -83,6 +83,8 @@ def _card(scan: Scan, alpha: float, evidence: Evidence | None, anchors: set[str]
     missing = [needs[name] for name in (evidence.missing if evidence else needs)]
     not_run = f"<p>Not known, because it was not run: {escape(', '.join(missing))}.</p>" if missing else ""
     ticket = ""
+    if evidence and evidence.not_taken:
+        not_run += f'<p class="small">{escape(evidence.not_taken)}</p>'
     if evidence:
         ticket = f'<p class="small">Ticket: {len(evidence.ticket):,} rows, {escape(SELECTION_RULES[evidence.audit.rule].about)}</p>'
     short = f"<p><strong>{escape(evidence.headline)}</strong></p>" if evidence and evidence.headline else ""

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ks_core import drawing
-from ks_core.audit import figures as panel_figures
-from ks_core.audit.gains import cuts, stopping_table
+from ks_core.audit import control_sentences, figures as panel_figures, tables
+from ks_core.audit.gains import cuts
 from ks_core.audit.panels import Panel, questions
 from ks_core.ks.statistic import critical_value
 from ks_core.registry import named
@@ -135,7 +135,17 @@ def _panel(evidence: Evidence, section: Section, panel: Panel) -> None:
 def _termination(evidence: Evidence, section: Section) -> None:
     if evidence.run is None or evidence.gains is None:
         return
-    section.table(stopping_table(evidence.gains), "Paired bootstrap over sentences, 95%")
+    under = control_sentences.prompt_words
+    section.table(
+        tables.stopping(evidence.gains),
+        f"Under {under(evidence.audit.prompt)}. Paired bootstrap, 95%. {comparison.OVER_SENTENCES}",
+    )
+    if evidence.beside and evidence.beside_gains:
+        prompt = evidence.beside.request["parameters"]["prompt"]
+        section.table(
+            tables.stopping(evidence.beside_gains),
+            f"The same ticket under {under(prompt)}. {comparison.OVER_SENTENCES}",
+        )
     section.table(
         [{"Arm": c.arm, "Source": c.source, "Kept": c.kept or "nothing", "Cut off": c.dropped[:160]}
          for c in cuts(evidence.run, "first_line")],
@@ -147,19 +157,21 @@ def _controls(evidence: Evidence, section: Section) -> None:
     if evidence.run is None or evidence.gains is None:
         return
     section.figure(panel_figures.gain_points(evidence.gains))
+    section.table(tables.controls(evidence.gains), f"Every arm beside the ticket. {comparison.OVER_SENTENCES}")
     frame = comparison.table(evidence.run.result)
     section.table(
         [
             {
-                "Arm": r.arm, "Rows": int(r.rows), "Trained values": f"{int(r.trainable):,}",
+                "Arm": r.arm, "Rows": int(r.rows), "Steps": int(r.steps) if pd.notna(r.steps) else None,
+                "Trained values": f"{int(r.trainable):,}",
                 **{f"BLEU {rule.replace('_', ' ')}": f"{getattr(r, f'bleu_{rule}'):.2f} "
                    f"[{getattr(r, f'bleu_low_{rule}'):.1f}, {getattr(r, f'bleu_high_{rule}'):.1f}]"
                    for rule in ("raw", "first_line", "prompt_restart")},
-                "chrF first line": f"{r.chrf_first_line:.1f}", "Stops": f"{r.stop_rate:.0%}",
+                "chrF first line": f"{r.chrf_first_line:.1f} [{r.chrf_low_first_line:.1f}, {r.chrf_high_first_line:.1f}]", "Stops": f"{r.stop_rate:.0%}",
             }
             for r in frame.itertuples()
         ],
-        f"Run {evidence.run.id}",
+        f"Run {evidence.run.id}. {comparison.OVER_SENTENCES}",
     )  # fmt: skip
     section.figure(tuning_figures.score_chart(frame, "chrf", "first_line"))
     section.parts.append(f'<p class="small">Run: <code>{escape(evidence.run.result["signature"])}</code></p>')

@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> int:
         raise
     if state != "done":
         raise JobError(job.error or f"The run was {state}. Go on with: python -m ks_core tune --resume {job.id}")
-    print("\n".join(table_lines(job.result)))
+    print("\n".join(table_lines(job.result, job.request["parameters"].get("tuned", ""))))
     if options.output:
         shutil.copytree(job.folder, options.output, dirs_exist_ok=True)
         print(f"copied to {options.output}")
@@ -163,21 +163,25 @@ def have(*sources: str) -> None:
             whole.check(source)
 
 
-def table_lines(summary: dict[str, Any]) -> list[str]:
-    """The comparison as a Markdown table, its notes and its signature."""
+def table_lines(summary: dict[str, Any], tuned: str = "") -> list[str]:
+    """The comparison as a Markdown table, its notes and its signature. ``tuned``: the checkpoint that the run was given."""
+    from ks_core.tuning import comparison  # loads what reads trainings
+
     lines = [
-        "| arm | rows | trained values | BLEU raw | BLEU first line | BLEU prompt restart | chrF raw | chrF first line | stops | length | seconds |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| arm | rows | in ticket | steps | trained values | BLEU raw | BLEU first line | BLEU prompt restart | chrF raw | chrF first line | stops | length | seconds |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for arm in summary["arms"]:
         if arm["error"]:
-            lines.append(f"| {arm['name']} | - | - | {arm['error']} | | | | | | | |")
+            lines.append(f"| {arm['name']} | - | - | - | - | {arm['error']} | | | | | | | |")
             continue
         e = arm["evaluation"]
         bleu = [e["scores"][rule]["bleu"] for rule in ("raw", "first_line", "prompt_restart")]
         seconds = arm.get("training_seconds", 0) + arm["translating_seconds"]
+        inside = arm.get("in_ticket")
         lines.append(
-            f"| {arm['name']} | {len(arm.get('rows', [])) or '-'} | {arm['trainable']:,} | "
+            f"| {arm['name']} | {len(arm.get('rows', [])) or '-'} | {'-' if inside is None else inside} | "
+            f"{comparison.steps_of(arm) or '-'} | {arm['trainable']:,} | "
             + " | ".join(f"{s['value']:.2f} [{s['low']:.1f}, {s['high']:.1f}]" for s in bleu)
             + f" | {e['scores']['raw']['chrf']['value']:.1f} | {e['scores']['first_line']['chrf']['value']:.1f} | "
             f"{e['stop_rate']:.0%} | {e['mean_length']:.0f} | {seconds:.0f} |"
@@ -186,8 +190,12 @@ def table_lines(summary: dict[str, Any]) -> list[str]:
         for name, found in rules["first_line"].items():
             b = found["bleu"]
             lines.append(
-                f"first line, {name} against {baseline}: BLEU {b['difference']:+.2f}, p = {b['pvalue']:.3g}"
-                + (f" ({b['holm']:.3g} by Holm)" if "holm" in b else "")
+                f"first line, {name} against {baseline}: BLEU {b['difference']:+.2f}, "
+                + (
+                    f"p = {b['holm']:.3g} by Holm ({b['pvalue']:.3g} alone)"
+                    if "holm" in b
+                    else f"p = {b['pvalue']:.3g}, not corrected"
+                )
             )
     for point in summary["sweep"]:
         e = point["evaluation"]["scores"]
@@ -195,5 +203,5 @@ def table_lines(summary: dict[str, Any]) -> list[str]:
             f"alpha {point['alpha']:g}: {point['rows']:,} rows transferred, BLEU {e['raw']['bleu']['value']:.2f} raw, "
             f"{e['first_line']['bleu']['value']:.2f} first line, chrF {e['first_line']['chrf']['value']:.1f}"
         )
-    lines += [f"note: {note}" for note in summary["notes"]]
+    lines += [f"note: {note}" for note in [*comparison.notes(summary, tuned), *summary["notes"]]]
     return [*lines, f"signature  {summary['signature']}"]

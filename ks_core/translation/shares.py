@@ -11,11 +11,11 @@ from ks_core.translation.bootstrap import Scores, interval
 
 @dataclass(frozen=True)
 class Share:
-    """A gain in points of its metric, and what share it is of another gain; each with a 95% interval.
+    """A gain in points of its metric, and what share it is of another gain, the whole; each with a 95% interval.
 
-    ``gain`` is this run's score minus its base's. ``value`` is that over the gain it is compared with, ``None`` when
-    that is 0. Where the interval of the gain it is compared with holds 0, the share has no bounds: ``low`` and
-    ``high`` are ``None``. Without resamples all bounds are.
+    ``gain`` is this run's score minus its base's. ``value`` is that over the ``whole``, ``None`` when that is 0. A share is
+    to be shown where it has bounds, which is where the interval of the whole lies above 0: ``low`` and ``high`` are ``None``
+    for a whole that may be nothing, and for a loss. Without resamples all bounds are.
     """
 
     gain: float
@@ -24,6 +24,9 @@ class Share:
     value: float | None
     low: float | None
     high: float | None
+    whole: float = 0.0
+    whole_low: float | None = None
+    whole_high: float | None = None
 
 
 def shares(scores: Scores, none: Scores, full: Scores, full_none: Scores | None = None) -> dict[str, dict[str, Share]]:
@@ -45,10 +48,11 @@ def share(part: np.ndarray, whole: np.ndarray) -> Share:
     """
     gain, value = float(part[0]), float(part[0] / whole[0]) if whole[0] else None
     if len(part) == 1:
-        return Share(gain, None, None, value, None, None)
+        return Share(gain, None, None, value, None, None, float(whole[0]))
     gain_low, gain_high = interval(part[1:])
     whole_low, whole_high = interval(whole[1:])
-    if value is None or whole_low <= 0 <= whole_high:
-        return Share(gain, gain_low, gain_high, value, None, None)
-    usable = whole[1:] != 0
-    return Share(gain, gain_low, gain_high, value, *interval(part[1:][usable] / whole[1:][usable]))
+    low = high = None
+    if value is not None and whole_low > 0:
+        usable = whole[1:] != 0
+        low, high = interval(part[1:][usable] / whole[1:][usable])
+    return Share(gain, gain_low, gain_high, value, low, high, float(whole[0]), whole_low, whole_high)

@@ -22,12 +22,15 @@ from ks_core.tuning.row_choice import Asked, Material
 #: More rows than any vocabulary has.
 MOST_ROWS = 100_000_000
 
+#: Optimizer steps of every kind, so that arms of one run are trained for as long unless somebody chooses otherwise.
+STEPS = 150
+
 #: What a kind is trained with unless it says otherwise. Rates: 1e-2 for rows is the paper's for Partial
 #: Tuning; the paper's 2e-5 for Embed Tuning moves nothing in a run as short as those that a CPU allows.
-ROW_RECIPE = Recipe(steps=80, learning_rate=1e-2, schedule="linear")
-EMBED_RECIPE = Recipe(steps=300, learning_rate=1e-2, schedule="linear")
-LORA_RECIPE = Recipe(steps=80, learning_rate=1e-3, optimizer="adam", schedule="linear")
-FULL_RECIPE = Recipe(steps=80, learning_rate=5e-5, optimizer="adam", schedule="linear")
+ROW_RECIPE = Recipe(steps=STEPS, learning_rate=1e-2, schedule="linear")
+EMBED_RECIPE = Recipe(steps=STEPS, learning_rate=1e-2, schedule="linear")
+LORA_RECIPE = Recipe(steps=STEPS, learning_rate=1e-3, optimizer="adam", schedule="linear")
+FULL_RECIPE = Recipe(steps=STEPS, learning_rate=5e-5, optimizer="adam", schedule="linear")
 
 PAPER = "KS-Lottery, arXiv 2402.02801"
 

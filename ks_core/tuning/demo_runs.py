@@ -67,9 +67,7 @@ def build(run: Run, report: Report = lambda done, total, message: None, folder: 
     corpus = corpora.load(run.corpus)
     examples = encode(corpus, tokenizer, run.prompt, model.config.max_position_embeddings)
     counts = count_tokens(examples)
-    prompts = [
-        format_prompt(run.prompt, p.source, corpus.source_language, corpus.target_language) for p in corpus.test
-    ]
+    prompts = [format_prompt(run.prompt, p.source, corpus.source_language, corpus.target_language) for p in corpus.test]
     references = [p.target for p in corpus.test]
 
     def scored(label: str) -> dict[str, Any]:

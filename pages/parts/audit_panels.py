@@ -14,12 +14,16 @@ from ks_core.audit import (
     Evidence,
     Panel,
     Question,
+    control_sentences,
+    controls as audit_controls,
     delta_model,
     figures as panel_figures,
     gains,
     optimizer_sentence,
     questions,
     report,
+    structural_row,
+    tables,
     verdict,
 )
 from ks_core.jobs import submit
@@ -28,7 +32,8 @@ from ks_core.store import access
 from ks_core.study import Scan, Study, critical_sentence, critical_values, readable
 from ks_core.tickets import SELECTION_RULES, Settings, figures as audit_figures, ranking as rankings
 from ks_core.translation import EXTRACTION_RULES, extract, format_prompt
-from pages.parts import charts, downloads, job
+from ks_core.tuning import comparison
+from pages.parts import charts, downloads, job, place
 from pages.parts.tuning_results import plain
 
 #: Questions that have a page of their own instead of a tab on the page Audit.
@@ -71,6 +76,8 @@ def card(found: Evidence, runners: Mapping[str, Callable[[], None]]) -> None:
         if found.missing:
             needs = verdict.needs()
             st.markdown(f"**Not known, because it was not run:** {', '.join(needs[name] for name in found.missing)}.")
+        if found.not_taken:
+            st.caption(plain(found.not_taken))
         for run in dict.fromkeys(runners[name] for name in found.missing if name in runners):
             run()
         signature = str(found.audit.signature)
@@ -104,9 +111,12 @@ def _termination(found: Evidence) -> None:
     """What stopping explains of each arm's gain, and answers in which the rule matters."""
     if not (found.run and found.gains):
         return _absent(NO_CONTROLS)
-    table = pd.DataFrame(gains.stopping_table(found.gains))
-    st.dataframe(table, hide_index=True, alt="Gains under raw and first line")
-    st.caption("Paired bootstrap over sentences, 95%. 100% means that nothing of the gain was stopping.")
+    st.write(f"Under {plain(control_sentences.prompt_words(found.audit.prompt))}:")
+    st.dataframe(pd.DataFrame(tables.stopping(found.gains)), hide_index=True, alt="Gains raw and cut")
+    st.caption(f"Paired bootstrap, 95%. 100% means that nothing of the gain was stopping. {comparison.OVER_SENTENCES}")
+    _beside(found)
+    for sentence in found.sentences("termination"):
+        st.write(plain(sentence))
     rule = st.segmented_control("Where does this rule cut?", [r for r in EXTRACTION_RULES if r != "raw"], default="first_line",
                                 required=True, key="audit_cut_rule")  # fmt: skip
     for cut in gains.cuts(found.run, str(rule)):
@@ -114,12 +124,35 @@ def _termination(found: Evidence) -> None:
                     f":red-background[{plain(cut.dropped[:220])}]")  # fmt: skip
 
 
+def _beside(found: Evidence) -> None:
+    """The same question under another protocol's prompt, or the button that has it answered."""
+    plan = audit_controls.beside(found.audit.controls(structural_row(found.audit)))
+    words = plain(control_sentences.prompt_words(plan.prompt))
+    if found.beside_gains:
+        st.write(f"The same ticket under {words}:")
+        st.dataframe(
+            pd.DataFrame(tables.stopping(found.beside_gains)), hide_index=True, alt="Gains under another prompt"
+        )
+        return
+    st.write(f"What of the gain is stopping holds for this prompt. Under {words} it was not run.")
+    running = job.latest("tune", plan.as_dict())
+    if running and running.state in ("queued", "running"):
+        job.follow(running)
+    elif job.button("Run base and ticket under that prompt", icon=":material/play_arrow:"):
+        place.start("tune", plan.as_dict(), "The ticket under another prompt", plan.device, None)
+        st.rerun()
+
+
 def _controls(found: Evidence) -> None:
     """Every arm's gain, so that the ticket stands beside what any rows give."""
     if not (found.run and found.gains):
         return _absent(NO_CONTROLS)
     charts.chart(panel_figures.gain_points(found.gains), "audit-gains", found.run.result["signature"])
-    st.caption(f"95% paired bootstrap. The whole comparison is on the page Fine-tune, run {found.run.id}.")
+    st.dataframe(pd.DataFrame(tables.controls(found.gains)), hide_index=True, alt="Every arm beside the ticket")
+    st.caption(
+        f"95% paired bootstrap. {comparison.OVER_SENTENCES} {plain(found.lengths)} The whole comparison is on the page Fine-tune, "
+        f"run {found.run.id}."
+    )
 
 
 def _panel(found: Evidence, panel: Panel) -> None:

@@ -18,7 +18,7 @@ from pages.parts import pair, place
 
 OWN = {"file": "A TSV or JSONL file", "flores": "A folder in Flores layout", "hub": "A dataset on the hub"}
 SWEEP = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5)
-DEFAULT = ("base", "tuned", "transfer", "partial", "matched", "rows")
+DEFAULT = ("base", "tuned", "transfer", "partial", "paired", "partners", "rows")
 
 
 @st.cache_data(max_entries=8, show_spinner="Reading the text …")
@@ -172,7 +172,9 @@ def _ticket(study: Study, alpha: float) -> tuple[bool, str, int, int]:
 
 def _arms(study: Study, given: bool) -> tuple[Arm, ...] | None:
     kinds = [kind for kind in ARMS if given or kind != "tuned"]
-    default = [k for k in DEFAULT if k in kinds] if given else ["base", "embed", "transfer", "partial", "matched"]
+    default = (
+        [k for k in DEFAULT if k in kinds] if given else ["base", "embed", "transfer", "partial", "paired", "partners"]
+    )
     chosen = st.multiselect(
         "Arms", kinds, default, format_func=lambda kind: ARMS[kind].title, key=f"tune_arms_{given}",
         help="  \n".join(f"**{kind.title}**: {kind.about}" for kind in ARMS.values()),

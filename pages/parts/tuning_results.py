@@ -69,7 +69,7 @@ def live(run: Job) -> None:
             st.plotly_chart(figure, key="live-losses", alt=drawing.alt(figure))
         summary = _partial(run)
         if summary["arms"]:
-            _table(comparison.table(summary))
+            _table(comparison.table(summary), comparison.notes(summary, run.request["parameters"].get("tuned", "")))
 
     view()
 
@@ -84,9 +84,7 @@ def results(run: Job) -> None:
     if not len(frame):
         st.info("No arm was finished.", icon=":material/hourglass_empty:")
         return
-    _table(frame)
-    for note in summary["notes"]:
-        st.caption(note)
+    _table(frame, [*comparison.notes(summary, run.request["parameters"].get("tuned", "")), *summary["notes"]])
     with st.container(horizontal=True):
         rule = str(st.segmented_control("Extraction rule", comparison.rules_of(frame), default="first_line", required=True, key="tune_rule_shown",
                                     help=RULE_HELP))  # fmt: skip
@@ -107,33 +105,42 @@ def results(run: Job) -> None:
     downloads.signature(summary["signature"])
 
 
-def _table(frame: pd.DataFrame) -> None:
+def _table(frame: pd.DataFrame, notes: list[str]) -> None:
+    """The table of scores, and below it what has to be known to read it."""
+    corrected = [c for c in frame if c.startswith("Holm p") and frame[c].notna().any()]
+    pvalues = corrected or [c for c in frame if c.startswith("p against")]  # an older run's stand as they are
     shown = pd.DataFrame({
-        "Arm": frame.arm, "Rows": [f"{n:,}" if n else "–" for n in frame.rows], "Trained values": frame.trainable,
+        "Arm": frame.arm, "Rows": [f"{n:,}" if n else "–" for n in frame.rows],
+        "In ticket": ["–" if pd.isna(n) else f"{int(n):,}" for n in frame.in_ticket],
+        "Steps": ["–" if pd.isna(n) else f"{int(n):,}" for n in frame.steps], "Trained values": frame.trainable,
         **{f"BLEU {rule.replace('_', ' ')}": [
             f"{v:.2f} [{a:.1f}, {b:.1f}]" for v, a, b in zip(
                 frame[f"bleu_{rule}"], frame[f"bleu_low_{rule}"], frame[f"bleu_high_{rule}"], strict=True)
         ] for rule in comparison.rules_of(frame)},
         "chrF raw": frame.chrf_raw, "chrF first line": frame.chrf_first_line, "Stops": 100 * frame.stop_rate,
         "Length": frame.mean_length, "Time": [duration(s) for s in frame.training_seconds + frame.translating_seconds],
-        **{name.replace("p against", "p, against"): frame[name] for name in frame if "p against" in name},
+        **{name.replace("p against", "p, against"): frame[name] for name in pvalues},
     })  # fmt: skip
     st.dataframe(
         shown, hide_index=True, alt="Scores of every arm",
         column_config={
+            "In ticket": st.column_config.TextColumn(help="How many of the arm's rows are rows of the ticket."),
+            "Steps": st.column_config.TextColumn(help="Optimizer steps of the training."),
             "Trained values": st.column_config.NumberColumn(format="localized", help="Numbers that had a gradient."),
             "chrF raw": st.column_config.NumberColumn(format="%.1f"),
             "chrF first line": st.column_config.NumberColumn(format="%.1f"),
             "Stops": st.column_config.NumberColumn(format="%.0f%%", help="Answers that the model ended by itself."),
             "Length": st.column_config.NumberColumn(format="%.0f", help="Mean length of the raw answer, in characters."),
             "Time": st.column_config.TextColumn(help="Training and translating, on the machine that ran it."),
-            **{c: st.column_config.NumberColumn(format="%.3g", help="Paired bootstrap of BLEU under first_line. Holm: corrected for all p of the run.")
+            **{c: st.column_config.NumberColumn(format="%.3g", help="Paired bootstrap of BLEU under first_line" + (", corrected for all p of the run (Holm)." if corrected else ", not corrected."))
                for c in shown if "p, against" in c},
         },
     )  # fmt: skip
     st.caption(
         "BLEU with its 95% bootstrap interval under each extraction rule; the references are never looked at to cut."
     )
+    for note in notes:
+        st.caption(plain(note))
 
 
 def _translations(run: Job, summary: dict[str, Any], rule: str) -> None:

@@ -12,11 +12,11 @@ from streamlit.testing.v1 import AppTest
 
 from helpers.places import APP
 from helpers.tiny_text import PROMPT
-from ks_core.audit import verdict
+from ks_core.audit import inquiry, verdict
 from ks_core.audit.gains import Gain
-from ks_core.audit.inquiry import BUDGETS, Audit, ranking, stability, structural_row
+from ks_core.audit.inquiry import BUDGETS, VERSION, Audit, ranking, stability, structural_row
 from ks_core.audit.panels import PANELS
-from ks_core.audit.verdict import Finding
+from ks_core.audit.verdict import Asked, Finding
 from ks_core.commands.audit import add_arguments
 from ks_core.commands.program import main
 from ks_core.errors import SettingsError, TicketError
@@ -41,8 +41,12 @@ def test_the_whole_audit_from_the_command_line_and_on_its_page(tiny_pair, tmp_pa
     # One exam throughout: all gates open is Partial Transfer, none is the base.
     assert gates["all"]["evaluation"] == arms["transfer"]["evaluation"]
     assert gates["none"]["evaluation"] == arms["base"]["evaluation"]
-    strongest = [p for p in found["panels"]["strength"]["points"] if (p["rows"], p["strength"]) == ("ticket", 1.0)]
-    assert strongest[0]["evaluation"] == arms["transfer"]["evaluation"]
+    # What strength is claimed of is scored on the same test sentences; it was looked for on others.
+    strength = found["panels"]["strength"]
+    claimed = {p["strength"]: p["evaluation"] for p in strength["claimed"]}
+    assert claimed[1.0] == arms["transfer"]["evaluation"] and claimed[0.0] == arms["base"]["evaluation"]
+    assert strength["settings"]["part"] == "development" and strength["claim_settings"]["part"] == "test"
+    assert strength["chosen"] in claimed
     for finding in found["verdict"]:
         assert finding["sentence"] in printed
     assert "not known   how often each token was trained" in printed
@@ -76,13 +80,21 @@ def test_panels_are_kept_by_content(tiny_pair):
     assert Audit.from_dict(json.loads(json.dumps(audit.as_dict()))) == audit
 
 
-def test_an_audit_of_an_earlier_version_is_found_again():
-    """Names of folders and the JSON of jobs as they have been: what a workspace holds is looked up by them."""
+def test_an_audit_of_an_earlier_version_is_found_again(monkeypatch):
+    """Names of folders and the JSON of jobs as they have been: what a workspace holds is looked up by them. Version 2 scores
+    other sentences, so its panels lie elsewhere, and what they are named after is otherwise as it was."""
     sharing = Resources(2, True, "bfloat16")
     other = Audit("b", "t", "count", 0.2, 5, prompt="{source}", budget="small", max_new_tokens=6, resources=sharing)
-    for audit, name in ((Audit("b", "t"), "799e91b6fd14aa195d1b7b9a"), (other, "cbc0cfdebb581ef1f4896be2")):
+    assert VERSION == 2
+    for audit, first, now in (
+        (Audit("b", "t"), "799e91b6fd14aa195d1b7b9a", "53d59defccbdfc9a3a10b7d1"),
+        (other, "cbc0cfdebb581ef1f4896be2", "f4bb4b955b2d16ba3f6e4d7a"),
+    ):
         audit.__dict__["study"] = SimpleNamespace(key={"base": "1", "tuned": "2", "version": 1})
-        assert audit.folder().name == name
+        assert audit.folder().name == now
+        with monkeypatch.context() as before:
+            before.setattr(inquiry, "VERSION", 1)
+            assert audit.folder().name == first
     shared = ["base", "tuned", "rule", "alpha", "k", "corpus", "prompt"]
     assert list(other.as_dict()) == [*shared, "budget", "max_new_tokens", "device", "resources"]
     assert list(Plan().as_dict()) == [
@@ -113,29 +125,35 @@ def test_what_it_cannot_know_it_does_not_say(tiny_pair):
         Audit(base, base).positions(Study(base, base).scan())
 
 
-def gain(kind, stopping, of_ticket, name=""):
-    """A gain from draws: (first line, raw) and (this arm, ticket), each the sample itself and its resamples."""
+def gain(kind, stopping, compared, **facts):
+    """A gain from draws: (first line, raw) and (this arm, the whole), each the sample itself and its resamples."""
     first, raw = (np.array(x, float) for x in stopping)
-    own, ticket = (np.array(x, float) for x in of_ticket)
-    return Gain(name or kind, kind, {"bleu": share(first, raw)}, {"chrf": share(own, ticket)}, 0.9, 50.0)
+    own, whole = (np.array(x, float) for x in compared)
+    return Gain(
+        kind, kind, dict.fromkeys(("bleu", "chrf"), share(first, raw)), {"chrf": share(own, whole)}, 0.9, 50.0, **facts
+    )
 
 
 def test_sentences_follow_the_figures():
     clear = ([1, 0.8, 1.2], [10, 9, 11])
     whole = ([8, 7, 9], [8, 7, 9])
     said, missing = verdict.findings(
-        [gain("partial", clear, whole), gain("rows", clear, ([4, 3, 5], [8, 7, 9])), gain("matched", clear, ([2, 1, 3], [8, 7, 9])),
-         gain("matched", clear, ([6, 5, 7], [8, 7, 9]))],
+        Asked([gain("partial", clear, whole), gain("rows", clear, ([4, 3, 5], [8, 7, 9])), gain("random", clear, ([2, 1, 3], [8, 7, 9])),
+               gain("random", clear, ([6, 5, 7], [8, 7, 9]), seed=1)], "short", "greedy"),
         {}, None, None,
     )  # fmt: skip
     by_panel = {f.panel: f.sentence for f in said}
-    assert "of the gain in raw BLEU 10% [" in by_panel["termination"]
+    assert "in BLEU, of the raw gain (+10.0 [9.1, 10.9]) 10% [" in by_panel["termination"]
     texts = " ".join(f.sentence for f in said)
-    assert "one structural row alone gives 50% [" in texts and "25% and 75% (one seed each)" in texts
+    assert "one structural row alone gives 50% [" in texts
+    assert (
+        "Random rows give 25% [15%, 33%] and 75% [72%, 78%] of the gain" in texts and "2 seeds, in their order" in texts
+    )
     assert "controls" not in missing and "gating" in missing
     # A gain that may be nothing is not divided by.
     nothing = ([0.1, -1, 1], [0.2, -1, 1])
-    said, _ = verdict.findings([gain("partial", nothing, nothing), gain("rows", nothing, nothing)], {}, None, None)
+    unclear = Asked([gain("partial", nothing, nothing), gain("rows", nothing, nothing)], "short", "greedy")
+    said, _ = verdict.findings(unclear, {}, None, None)
     assert "clear of chance" in said[0].sentence and "%" not in said[1].sentence
     assert isinstance(said[0], Finding)
 

@@ -3,16 +3,18 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from helpers.made_run import MadeRun
 from helpers.own_panel import LENGTHS
 from helpers.places import APP
 from helpers.tiny_text import PROMPT
-from ks_core.audit import report, verdict
+from ks_core.audit import controls, report, verdict
 from ks_core.audit.evidence import gather
 from ks_core.audit.inquiry import Audit
 from ks_core.audit.panels import PANELS, make_panels, questions
 from ks_core.audit.whole import carry_out
 from ks_core.errors import JobError, SettingsError, TicketError
 from ks_core.registry import named
+from ks_core.tuning import comparison
 
 
 class Telling:
@@ -95,7 +97,38 @@ def test_a_whole_audit_follows_its_jobs_one_after_the_other(audit, monkeypatch):
 
     with pytest.raises(JobError, match="stopped"):
         carry_out(audit, audit.study.scan(), planned=lambda plan: asked.append(len(plan.arms)), follow=stopped)
-    assert asked == [9, ("tune", "Controls: 9 arms", "cpu")]
+    assert asked == [14, ("tune", "Controls: 14 arms", "cpu")]
     with pytest.raises(TicketError, match="ticket is empty"):
         carry_out(Audit(audit.base, audit.base), Audit(audit.base, audit.base).study.scan(), follow=stopped)
     assert len(asked) == 2
+
+
+def test_termination_and_controls_on_page_and_in_report(audit, monkeypatch, tmp_path):
+    """Shares with their intervals, steps and overlaps, and the other protocol's prompt with the button that runs it."""
+    from pages.parts import audited
+
+    plan = audit.controls(())
+    told = [
+        (arm, 3 + n % 4, n > 0, {"rows": [3, 4], "in_ticket": 1} if n > 1 else {}) for n, arm in enumerate(plan.arms)
+    ]
+    run = MadeRun(tmp_path, told)
+    monkeypatch.setattr(controls, "find", lambda study, asked: controls.Found(run if asked.prompt == PROMPT else None))
+    found = gather(audit, audit.study.scan())
+    assert len(found.gains) == 13 and "1 of those 2 rows is a ticket row" in " ".join(found.sentences("controls"))
+    page = report.build(audit.study, found.scan, 0.2, found)
+    assert page.count(comparison.OVER_SENTENCES) >= 4 and "Of them in the ticket" in page
+    monkeypatch.setattr(audited, "choose", lambda study: (audit, None))
+    at = AppTest.from_file(APP, default_timeout=60)
+    at.query_params.update({"base": audit.base, "tuned": audit.tuned})
+    at = at.run()
+    for title, columns in (
+        ("Termination", "Share of the raw gain in chrF that remains"),
+        ("Controls", "Of them in the ticket"),
+    ):
+        at.session_state["audit_panel"] = title
+        at = at.switch_page("pages/audit.py").run()
+        assert not at.exception
+        assert any(columns in frame.value.columns and "Steps" in frame.value.columns for frame in at.dataframe)
+        assert any(comparison.OVER_SENTENCES in caption.value for caption in at.caption)
+        button = "Run base and ticket under that prompt"
+        assert any(b.label == button for b in at.button) == (title == "Termination")

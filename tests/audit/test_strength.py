@@ -6,7 +6,7 @@ import pytest
 
 from helpers.deltas import asked, changed
 from ks_core.audit.delta import acting, rows_of
-from ks_core.audit.strength import sweep, translate_at
+from ks_core.audit.strength import claim, sweep, translate_at
 from ks_core.errors import Cancelled, SettingsError, TicketError
 from ks_core.translation.generation import generate
 from ks_core.tuning.rows import lift_off
@@ -39,6 +39,25 @@ def test_sweep(model, tiny_tokenizer):
     assert list(points["all", 1].texts) == tuned != base == list(points["all", 0].texts)
     assert len({p.texts for p in points.values()}) >= 5
     assert len(json.loads(json.dumps(found.as_dict()))["points"]) == 8
+
+
+def test_the_best_strength_is_scored_on_other_sentences(model, tiny_tokenizer):
+    other = asked("{source}", [p.replace("w2", "w3") for p in PROMPTS], ["w40", "w42 w43 w44 w41", "w45"])
+    swept = sweep(model, tiny_tokenizer, ASKED, strengths=(0, 0.5, 1, 1.5), rows={"all": None}, resamples=20)
+    found = claim(model, tiny_tokenizer, other, swept, name="all", ids=None, resamples=20)
+    best = max(found.points, key=lambda p: p.evaluation.scores["first_line"]["chrf"].value)
+    assert found.points == swept.points and found.chosen == best.strength
+    claimed = {p.strength: p for p in found.claimed}
+    assert set(claimed) == {0, 1, found.chosen} and found.claim_settings["part"] == "test"
+    with acting(model, strength=found.chosen):
+        texts = [a.text for a in generate(model, tiny_tokenizer, other.prompts, max_new_tokens=8)]
+    assert list(claimed[found.chosen].texts) == texts
+    scores = {a: p.evaluation.scores["first_line"]["chrf"].value for a, p in claimed.items()}
+    over = found.over_one["first_line"]["chrf"]
+    assert over.gain == pytest.approx(scores[found.chosen] - scores[1]) and over.whole == pytest.approx(
+        scores[1] - scores[0]
+    )
+    json.dumps(found.as_dict())
 
 
 def test_a_few_sentences_at_one_strength(model, tiny_tokenizer):

@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ks_core.audit import controls, inquiry
+from ks_core.audit.evidence import gather
+from ks_core.audit.gains import gains
 from ks_core.audit.inquiry import Audit
 from ks_core.jobs import queue
 from ks_core.store import prepared
@@ -19,8 +22,9 @@ from ks_core.study import drift
 from ks_core.study.layers import scan_layers
 from ks_core.study.scan import Study
 from ks_core.tickets.ticket import Ticket
+from ks_core.translation.evaluation import part_of, read_answers
 from ks_core.tuning import comparison
-from ks_core.tuning.plans import CorpusChoice
+from ks_core.tuning.plans import CorpusChoice, Plan
 
 KEPT = Path(__file__).parent / "workspace_before"
 
@@ -56,21 +60,44 @@ def test_a_scan_and_layers_and_a_map_are_found(study, here):
     assert {entry.kind for entry in Cache().entries()} == {"scan", "layer", "drift"}
 
 
-def test_a_run_and_the_audit_of_its_ticket_are_found(study):
+def test_a_run_and_the_panels_of_its_ticket_are_read_and_not_taken_for_todays(study, monkeypatch):
+    """The run is listed and read as ever. It is not taken for the controls of an audit any more: its signature names no part
+    of the held-out text, and it has other arms, recipes and limits than the audit asks for. The panels lie where they lay, and
+    today's audit, which scores other sentences, looks elsewhere."""
     audit = Audit.of(
         study, rule="count", k=6, prompt="w3 {source} w4", budget="small", max_new_tokens=3, device="cpu",
         corpus=CorpusChoice("file:pairs.tsv", source_language="A", target_language="B", shortest=1),
     )  # fmt: skip
-    run = audit.run()
-    assert run is not None and run.id == jobs_by_label()["kept run"].id and run.state == "done"
+    run = jobs_by_label()["kept run"]
+    assert run.state == "done" and audit.run() is None
+    found = controls.find(study, audit.controls(()))
+    assert found.run is None and found.passed_over == run.id
+    assert "scored on held-out pairs that were not parted yet, asked the test part" in found.differs
+    assert any(words.startswith("without Ticket rows with a partner, Their partners") for words in found.differs)
+    assert "Partial Tuning: steps 4, asked 40, batch size 4, asked 8, learning rate 0.05, asked 0.01" in found.differs
+    assert run.id in found.sentence and gather(audit, study.scan()).not_taken == found.sentence
     table = comparison.table(run.result)
     assert list(table.kind) == ["base", "tuned", "transfer", "partial", "rows"]
     ticket = Ticket.load(run.folder / "arms" / "03-partial" / "adapter")
     positions = audit.positions(study.scan())
     assert ticket.token_ids == study.scan().token_ids[positions].tolist()
-    for name in ("gating", "transfer", "strength", "certificate"):
+    names = ("gating", "transfer", "strength", "certificate")
+    assert [audit.panel(name) for name in names] == [None] * 4
+    monkeypatch.setattr(inquiry, "VERSION", 1)
+    for name in names:
         panel = audit.panel(name)
         assert panel is not None and panel["signature"].startswith("base:base@"), name
+
+
+def test_the_sentences_of_a_run_are_those_that_it_scored(study):
+    """Before what is held out had parts, a run scored the first of all of it."""
+    run = jobs_by_label()["kept run"]
+    pairs = Plan.from_dict(run.request["parameters"]).corpus.load().part(part_of(run.result["signature"]))
+    for arm in run.result["arms"]:
+        answers = read_answers(run.folder, arm)
+        assert [a.prompt for a in answers] == [f"w3 {p.source} w4" for p in pairs[: len(answers)]]
+        assert {a.answer("response") for a in answers} == {a.answer("raw") for a in answers}, "a rule of today"
+    assert [gain.kind for gain in gains(run)] == ["tuned", "transfer", "partial", "rows"]
 
 
 def test_jobs_and_prepared_studies_are_listed(here):
@@ -89,5 +116,8 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(here):
     steps = [event["step"] for event in job.events() if "step" in event]
     resumed = steps[steps.index(before) + 1]
     assert resumed > 1 and steps[-1] == 600, "the second goes on from its checkpoint"
-    trained = json.loads((job.folder / "result.json").read_text())["arms"][1]
+    result = json.loads((job.folder / "result.json").read_text())
+    first, trained = result["arms"]
+    asked = [[a.prompt for a in read_answers(job.folder, arm)] for arm in (first, trained)]
+    assert asked[0] == asked[1] and part_of(result["signature"]) == "", "both arms answer what the first was asked"
     assert trained["rows"] and np.isfinite(trained["losses"][-1][1])

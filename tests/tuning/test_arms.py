@@ -120,6 +120,10 @@ def test_an_arm_goes_through_json_and_has_its_kinds_recipe():
         Arm.from_dict({"kind": "lora", "recipe": {"size": 3}})
 
 
+def test_arms_of_a_run_are_trained_for_as_long_unless_somebody_chooses_otherwise():
+    assert {kind.recipe.steps for kind in ARMS.values() if kind.recipe} == {150}
+
+
 def test_words_of_the_command_line():
     arm = parse_arm("matched:seed=2:steps=40:learning_rate=0.003:k=5", steps=9, batch_size=4)
     assert (arm.seed, arm.k) == (2, 5)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from ks_core import drawing
+from ks_core.commands.tune import table_lines
 from ks_core.translation.extraction import EXTRACTION_RULES
 from ks_core.translation.generation import Generation
 from ks_core.translation.scores import compare, evaluate
@@ -63,6 +64,48 @@ def test_a_result_of_before_a_rule_was_there_has_a_table(summary):
     assert comparison.rules_of(frame) == ["raw", "first_line", "prompt_restart"]
     assert comparison.rules_of(comparison.table(summary)) == list(EXTRACTION_RULES)
     assert frame["p against Base"][1] > 0.5 and frame["Holm p against Base"].isna().all()
+
+
+def trained(name, kind, steps, seed=0, **more):
+    return {
+        **arm(name, kind, ENDED, 2),
+        "arm": {"kind": kind, "seed": seed, "recipe": {"steps": steps} if steps else None},
+        **more,
+    }
+
+
+def test_beside_a_table_stands_what_its_intervals_leave_out(summary):
+    assert comparison.notes(summary) == [comparison.OVER_SENTENCES]
+    balanced = {"balance": {"sentence": "2 pairs: equal"}, "in_ticket": 0}
+    arms = [
+        summary["arms"][0], trained("Embed Tuning", "embed", 300), trained("Random rows", "random", 80),
+        {**trained("Random rows, seed 1", "random", 80, 1), "evaluation": summary["arms"][0]["evaluation"]},
+        trained("Their partners", "partners", 80, **balanced), trained("Copied", "both", None),
+    ]  # fmt: skip
+    made = {**summary, "arms": arms}
+    spread, lengths, balance = comparison.notes(made)
+    assert "Over the seeds here: Random rows 100.0 to 100.0 chrF (first line), ending 0% to 100% of answers." in spread
+    assert lengths == (
+        "Not trained for as long: 300 steps (Embed Tuning) against 80 steps (Random rows, Random rows, seed 1, Their partners)."
+    )
+    assert balance == "Their partners: 2 pairs: equal."
+    frame = comparison.table(made).set_index("arm")
+    assert frame.steps["Embed Tuning"] == 300 and frame.in_ticket["Their partners"] == 0
+    lines = table_lines(made)
+    assert [f"note: {note}" for note in comparison.notes(made)] == [line for line in lines if line.startswith("note")]
+    assert "| Their partners | 2 | 0 | 80 |" in "\n".join(lines)
+    assert any(line.endswith("alone)") and "by Holm" in line for line in lines)
+
+
+def test_a_given_embed_tuning_that_is_known_to_be_longer_is_told(summary):
+    made = {
+        **summary,
+        "arms": [trained("Embed Tuning (given)", "tuned", None), trained("Partial Tuning", "partial", 80)],
+    }
+    assert comparison.lengths(made, "demo:en-fr") == (
+        "Not trained for as long: 300 steps (Embed Tuning (given)) against 80 steps (Partial Tuning)."
+    )
+    assert comparison.lengths(made, "somewhere") == ""
 
 
 def test_losses_of_a_resumed_run_count_once():
