@@ -108,7 +108,7 @@ if counts is not None:
         changed = frame[frame.l2 > 0]
         rho = changed.statistic.corr(changed["count"], method="spearman")
         st.write(
-            f"Among the {len(changed):,} changed rows, D and training count have a rank correlation of **{rho:.2f}** "
+            f"Among the {len(changed):,} changed rows, D and the count in the training text have a rank correlation of **{rho:.2f}** "
             f"(Spearman). Of the ticket's {len(chosen):,} tokens {int((frame[frame.winner]['count'] > 100).sum()):,} occur "
             "more than 100 times in the training text. A ticket that is little more than a list of frequent tokens says "
             "little about which parameters matter."

@@ -39,11 +39,14 @@ class Found:
         return f"Run {self.passed_over} is of this ticket and is not taken, as it differs from what is asked: {'; '.join(self.differs)}."
 
 
-def arms(rows: tuple[int, ...], token: str, *, steps: int, seeds: int) -> tuple[Arm, ...]:
+def arms(
+    rows: tuple[int, ...], token: str, *, steps: int, seeds: int, optimizer: str = Recipe.optimizer
+) -> tuple[Arm, ...]:
     """The arms that doubt a ticket: given, copied, trained; one structural row (``rows``, whose ``token`` names it), the
     ticket's rows that have a partner and those partners, random, frequent and prompt rows, random directions; and, copied,
-    what ticket and frequent rows share and what each has alone."""
-    recipe = Recipe(steps=steps, learning_rate=1e-2, schedule="linear")
+    what ticket and frequent rows share and what each has alone. ``optimizer`` is the one that the ticket was trained with,
+    where that is known: rows trained otherwise would not be its controls."""
+    recipe = Recipe(steps=steps, learning_rate=1e-2, schedule="linear", optimizer=optimizer)
     found = [Arm("base"), Arm("tuned"), Arm("transfer"), Arm("partial", recipe=recipe)]
     if rows:
         found.append(Arm("rows", tokens=rows, recipe=recipe, label=f"Row {token}"))

@@ -30,6 +30,7 @@ from ks_core.tickets.selection import select
 from ks_core.tickets.stability import Run, compare, is_llama, published_runs
 from ks_core.tuning import trainings
 from ks_core.tuning.plans import Plan, Subject
+from ks_core.tuning.recipes import ROWWISE, Recipe
 
 if TYPE_CHECKING:
     from ks_core.jobs.queue import Job
@@ -88,9 +89,11 @@ class Audit(Subject):
         """The run whose arms doubt the ticket (``controls.arms``); ``rows`` is the structural row, if there is one."""
         sentences, steps, seeds = BUDGETS[self.budget]
         token = readable(self.study.token_strings(), rows[0]) if rows else ""
+        known = trainings.of(self.tuned)
+        optimizer = known.recipe.optimizer if known and known.recipe.optimizer in ROWWISE else Recipe.optimizer
         return Plan(
             base=self.base, tuned=self.tuned, rule=self.rule, alpha=self.alpha, k=self.k, corpus=self.corpus,
-            prompt=self.prompt, arms=controls.arms(rows, token, steps=steps, seeds=seeds), sentences=sentences,
+            prompt=self.prompt, arms=controls.arms(rows, token, steps=steps, seeds=seeds, optimizer=optimizer), sentences=sentences,
             max_new_tokens=self.max_new_tokens, device=self.device, resources=self.resources,
         )  # fmt: skip
 
@@ -196,7 +199,7 @@ def optimizer_sentence(audit: Audit, scan: Scan) -> str:
 
 
 def ranking(audit: Audit, scan: Scan) -> Ranking | None:
-    """What explains D, where it is known how the checkpoint was trained (``trainings.of``); ``None`` elsewhere, and where
+    """What goes with D, where it is known how the checkpoint was trained (``trainings.of``); ``None`` elsewhere, and where
     fewer rows changed than a regression needs."""
     from ks_core.tickets.ranking import explain
     from ks_core.tickets.regression import FEWEST

@@ -54,7 +54,8 @@ GLOSSARY = (
          "paired bootstrap.", ("bleu", "chrf", "bootstrap"), "fine_tune"),
     Term("Bonferroni, Benjamini-Hochberg", "Corrections for testing many rows at once. They are not in the paper, assume p-values that mean what "
          "they say, and depend on which rows are counted as tested: rows that no training step touched could not have moved.", ("bh",), "winning_tokens"),
-    Term("Row-wise Adam, dense Adam", "Adam that steps only the rows that were in the batch, or all rows at every step. Dense Adam goes on moving "
+    Term("Row-wise Adam, dense Adam", "Adam that steps only the rows that were in the batch (by each row's own count of steps, adam_per_row, or by the training's, "
+         "rowwise_adam), or all rows at every step. Dense Adam goes on moving "
          "rows that were seen once, so D then says little about use.", ("adam", "program"), "audit"),
     Term("Tied embeddings", "Input and output matrix are one. Training a row then also changes what the model writes; this program unties them first "
          "and says so.", ("program",), "fine_tune"),

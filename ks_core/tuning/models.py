@@ -117,7 +117,9 @@ def put_rows(embedding: RowEmbedding, rows: np.ndarray) -> None:
     import torch
 
     with torch.no_grad():
-        embedding.rows.copy_(torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)))
+        embedding.rows.copy_(
+            torch.from_numpy(np.array(rows, dtype=np.float32))
+        )  # a copy: a view of a file is read-only
 
 
 def _location(path: Path) -> tuple[str, dict[str, str]]:

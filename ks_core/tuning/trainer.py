@@ -32,8 +32,9 @@ class RowwiseAdam(torch.optim.SparseAdam):
 
     The arithmetic is ``torch.optim.SparseAdam``'s, which TensorFlow's LazyAdam shares: the moments are a row's own, the
     step count t of the bias correction is the whole training's. A row that is met for the first time at step t so moves
-    by ``lr * sqrt(1 - beta2^t) / (1 - beta1^t) * (1 - beta1) / sqrt(1 - beta2)`` in every value, whatever its gradient:
-    by 0.70 lr at t = 50 and 1.61 lr at t = 300. ``AdamPerRow`` counts for each row instead.
+    by ``lr * sqrt(1 - beta2^t) / (1 - beta1^t) * (1 - beta1) / sqrt(1 - beta2)`` in every value, whatever its gradient
+    (less where that is not far above 3e-7, as eps is added before the correction): by 0.70 lr at t = 50 and 1.61 lr at
+    t = 300. ``AdamPerRow`` counts for each row instead; ``recipes`` says what that does.
 
     The gradient arrives dense (k, d), so that norms and distributed averaging work as for any parameter; rows of zeros
     in it were not used.

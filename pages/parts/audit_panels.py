@@ -247,7 +247,7 @@ def _stability(found: Evidence) -> None:
 
 
 def _ranking(found: Evidence) -> None:
-    """What explains D."""
+    """What goes with D."""
     if not (known := found.ranking):
         return _absent(
             "How often each token was trained is not known for this checkpoint, or too few rows changed. Open an arm of a run "
@@ -263,7 +263,7 @@ def _ranking(found: Evidence) -> None:
     for note in known.notes:
         st.caption(note)
     frame = rankings.table(known, strings)
-    st.dataframe(frame.head(200), hide_index=True, alt="Tokens by D and by D adjusted for what explains it")
+    st.dataframe(frame.head(200), hide_index=True, alt="Tokens by D and by D with what goes with it held fixed")
     downloads.table(frame, "ranking", signature)
     st.write(optimizer_sentence(found.audit, found.scan))
 

@@ -238,8 +238,9 @@ def _settings(arms: list[Arm], trained: list[Arm]) -> list[Arm]:
             },
         )  # fmt: skip
         st.caption(
-            "rowwise_adam steps only the rows in the batch. Dense Adam goes on moving rows that were seen once, and D then "
-            "says little about use; it is there to show that."
+            "adam_per_row and rowwise_adam step only the rows in the batch; the first corrects its moments by each row's own count "
+            "of steps, the second, which the demo was trained with, by the training's. Dense Adam goes on moving rows that were seen "
+            "once, and D then says little about use; it is there to show that."
         )
     changed = {}
     for arm, row in zip(trained, edited.to_dict("records"), strict=True):

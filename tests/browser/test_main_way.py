@@ -108,7 +108,7 @@ def test_a_tiny_run_goes_to_its_table(server, browser, demo_home, tmp_path, tiny
     tuned = tmp_path / "tuned"
     shutil.copytree(tiny_folder, tuned)
     weights = load_file(tuned / "model.safetensors")
-    weights["model.embed_tokens.weight"][3:9] += np.float32(3)
+    weights["model.embed_tokens.weight"][20:26] += np.float32(3)  # words that have equals outside the ticket
     save_file(weights, tuned / "model.safetensors", metadata={"format": "pt"})
     pairs = tmp_path / "pairs.tsv"
     pairs.write_text(tiny_text.pairs())

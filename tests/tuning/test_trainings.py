@@ -158,7 +158,7 @@ def test_an_arm_of_a_run_knows_its_training(runs, place, tiny_tokenizer):
     corpus, sources = runs
     training = trainings.of(sources[0])
     assert training.facets == {"seed": 0, "prompt": "w3 w4 {source} w6", "language": corpus.name,
-                               "optimizer": "rowwise_adam"}  # fmt: skip
+                               "optimizer": "adam_per_row"}  # fmt: skip
     met = trainings.seen(training)
     examples = encode(corpus.load(), tiny_tokenizer, "w3 w4 {source} w6", 128)
     everything = count_tokens(examples)
