@@ -12,7 +12,7 @@ Under a rule that cuts at a p-value, the largest D left out is by construction t
 whichever rows the ticket has. So where the condition holds says how sure the embed-tuned model is; what says something
 of the ticket is whether the models agree there, beside other rows copied at the same tokens: as many most frequent ones,
 as many random ones, one structural one, none, and matched ones where there is
-a match (``baselines``).
+a match (``predictions.baselines``).
 
 The agreement is measured on held-out sentences twice: given the reference so far, and along what the embed-tuned model
 itself writes greedily. It says nothing about translation quality: two models can agree on nonsense.
@@ -23,26 +23,16 @@ over sentences (as in ``ks_core.translation.bootstrap``, with its draws and seed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_core.audit.inquiry import structural_row
-from ks_core.audit.material import Material
-from ks_core.audit.trials import Report, silent
-from ks_core.errors import TicketError
-from ks_core.jobs import sharding, world
-from ks_core.ks.statistic import critical_value
-from ks_core.study.scan import readable
-from ks_core.translation.bootstrap import RESAMPLES, SEED, interval
-from ks_core.tuning import row_choice
-from ks_core.tuning.arms import Arm
+from ks_core.audit.rates import Rate, by_sentences, difference, rate
 
 if TYPE_CHECKING:
-    from ks_core.translation.evaluation import HeldOut
+    pass
 
 READINGS = {
     "vocabulary": "the largest D of any row outside the ticket",
@@ -50,8 +40,6 @@ READINGS = {
 }
 #: What the models have read before the token that they predict.
 PREFIXES = {"reference": "the reference so far", "own": "the embed-tuned model's own greedy answer so far"}
-#: Fewer sentences than this give no interval: a difference that has one sign in five sentences is no rarer than 1 in 16.
-FEWEST = 6
 
 
 @dataclass(frozen=True)
@@ -104,29 +92,6 @@ class Predictions:
         """Which entries were read after a prefix, int64 (n,)."""
         own = np.array(self.own, bool) if self.own else np.zeros(len(self.sentence), bool)
         return np.nonzero(own == (prefix == "own"))[0]
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A share of tokens with its 95% interval, whose unit is the sentence; (0, 1) where there is none to be had."""
-
-    hits: int
-    tokens: int
-    low: float
-    high: float
-
-    @property
-    def share(self) -> float:
-        """0 without a token."""
-        return self.hits / self.tokens if self.tokens else 0.0
-
-    @property
-    def bounds(self) -> str:
-        """Its interval, for a person."""
-        return f"95% interval, by sentences: {self.low:.1%} to {self.high:.1%}."
-
-    def __str__(self) -> str:
-        return f"{self.share:.1%} [{self.low:.1%}, {self.high:.1%}]" if self.tokens else "no token"
 
 
 @dataclass(frozen=True)
@@ -258,205 +223,6 @@ class Outcome:
         return self.own._measured() if self.own else ""
 
 
-def predict(
-    model: Any,
-    examples: Sequence[Mapping[str, list[int]]],
-    *,
-    pad: int,
-    ticket: Sequence[int],
-    statistic: Mapping[int, float],
-    own: Sequence[Mapping[str, list[int]]] = (),
-    others: Mapping[str, Sequence[int]] | None = None,
-    batch_size: int = 8,
-    report: Report = silent,
-) -> Predictions:
-    """What both models, and the base with each of ``others``' rows copied, predict along the references.
-
-    ``model`` has every changed row laid over it (``ks_core.tuning.rows``); ``examples`` are ``batches.encode``'s; ``statistic``
-    maps token id to D (ids that are not in it have D = 0). ``own`` are ``own_answers``' examples of the same sentences,
-    which are gone through in the same way; ``others`` maps names to ids of changed rows. A batch is run once for each model.
-    ``report(done, total, message)`` may raise to cancel.
-    """
-    from ks_core.audit.delta import acting
-    from ks_core.tuning.batches import IGNORED, Collator
-
-    inside = set(map(int, ticket))
-    left_out = {token: d for token, d in statistic.items() if token not in inside}
-    sets: dict[str, list[int] | None] = {"tuned": None, "ticket": sorted(inside)}
-    compared = {name: sorted(map(int, ids)) for name, ids in (others or {}).items()}
-    collate, texts, message = Collator(pad), (examples, own), "comparing the models' predictions"
-    batches = [
-        (which, range(start, min(start + batch_size, len(texts[which]))))
-        for which in (0, 1)
-        for start in range(0, len(texts[which]), batch_size)
-    ]
-    pieces: list[tuple[tuple[int, int], dict[str, list[Any]]]] = []  # by the prefix and the first example of each
-    total = len(examples) + len(own)
-    model.eval()
-    report(0, total, message)
-    for (which, chosen), counts, taken in world.deal(batches, sharding.is_spread(model)):
-        part = [dict(texts[which][i]) for i in chosen]
-        batch = {name: values.to(model.device) for name, values in collate(part).items()}
-        labels = batch.pop("labels")[:, 1:]  # of the last columns: what each is to predict
-        rows, columns = (labels != IGNORED).nonzero(as_tuple=True)
-        guesses: dict[str, list[int]] = {}
-        with sharding.inference(model):
-            for name, ids in (sets | compared).items():
-                with acting(model, ids):
-                    logits = model(**batch, use_cache=False, logits_to_keep=labels.shape[1]).logits
-                logits = logits[rows, columns].float()
-                guesses[name] = logits.argmax(-1).tolist()
-                if name == "tuned":
-                    top = logits.softmax(-1).topk(2).values.tolist()
-        found: dict[str, list[Any]] = {name: [] for name in ("sentence", "place", "reference", "context", "own")}
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            ids = part[row]["input_ids"]
-            place = len(ids) - labels.shape[1] + column  # both end together
-            found["sentence"].append(chosen[row])
-            found["place"].append(place)
-            found["reference"].append(ids[place])
-            found["context"].append(max((left_out.get(i, 0.0) for i in ids[:place]), default=0.0))
-            found["own"].append(which)
-        found |= {"p_first": [p for p, _ in top], "p_second": [p for _, p in top]} | guesses
-        if counts:
-            pieces.append(((which, chosen[0]), found))
-        report(sum(len(batch) for _, batch in batches[:taken]), total, message)
-    in_order = [piece for _, piece in sorted(world.gather(pieces), key=lambda piece: piece[0])]
-    lists: dict[str, Any] = {
-        name: [value for piece in in_order for value in piece[name]]
-        for name in (
-            "sentence",
-            "place",
-            "reference",
-            "tuned",
-            "ticket",
-            "p_first",
-            "p_second",
-            "context",
-            "own",
-            *compared,
-        )
-    }
-    return Predictions(
-        others={name: lists.pop(name) for name in compared}, **lists,
-        rows={"ticket": sorted(inside), **compared} if compared else {},
-        left_out=max(left_out.values(), default=0.0), sentences=len(examples),
-    )  # fmt: skip
-
-
-def own_answers(model: Any, tokenizer: Any, asked: HeldOut, report: Report = silent) -> list[dict[str, list[int]]]:
-    """What the model writes greedily for each prompt, as ``batches.encode`` gives references: ids, and labels on the answer.
-
-    The ids are the model's own, with the end token where it ended; an answer tokenized anew could be another sequence.
-    The model is taken as it is: with every changed row acting, it is the embed-tuned one.
-    """
-    import torch
-
-    from ks_core.translation.generation import batches_of
-    from ks_core.tuning.batches import IGNORED
-
-    named = getattr(model.generation_config, "eos_token_id", None)
-    ends = {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id} - {None}
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    batches = batches_of(asked.prompts, asked.batch_size)
-    message, found = "writing the embed-tuned model's own answers", {}
-    model.eval()
-    for batch, counts, taken in world.deal(batches, sharding.is_spread(model)):
-        report(sum(map(len, batches[: max(taken - world.size(), 0)])), len(asked), message)
-        prompts = [list(tokenizer(asked.prompts[i])["input_ids"]) for i in batch]
-        width = max(map(len, prompts))
-        with sharding.inference(model):
-            written = model.generate(
-                input_ids=torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=model.device),
-                attention_mask=torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device),
-                max_new_tokens=asked.max_new_tokens, num_beams=1, do_sample=False, temperature=None, top_p=None, top_k=None,
-                pad_token_id=pad, eos_token_id=sorted(ends),
-            )[:, width:].tolist()  # fmt: skip
-        for i, prompt, tokens in zip(batch, prompts, written, strict=True):
-            end = next((n + 1 for n, token in enumerate(tokens) if token in ends), None)
-            answer = tokens[:end]
-            if counts:
-                found[i] = {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
-    found = dict(world.gather(list(found.items())))
-    return [found[i] for i in range(len(asked))]
-
-
-def baselines(
-    counts: Mapping[int, int], changed: set[int], ticket: Sequence[int], size: int, structural: Sequence[int] = (), token: str = ""
-) -> tuple[dict[str, list[int]], dict[str, str], dict[str, str]]:  # fmt: skip
-    """Which other rows are copied for comparison: ids by name, the names in words, and notes (why one is missing, or how well
-    it is matched).
-
-    ``counts`` token id -> how often the model reads it in the training text (``batches.count_tokens``); rows that did not
-    change are no candidates, as copying them copies nothing. ``structural`` is one row, ``token`` its text. Matched rows are
-    there only where they match (``ks_core.tuning.matching``); otherwise the ticket's rows that have a partner, and the partners.
-    """
-    among = {i: n for i, n in counts.items() if i in changed}
-    limit = "" if len(among) == len(counts) else ", of those that changed"
-    material = row_choice.Material(among, ticket=list(ticket), size=size)
-    rows: dict[str, list[int]] = {}
-    titles: dict[str, str] = {}
-    notes: dict[str, str] = {}
-
-    def add(kind: str, words: str) -> bool:
-        arm = Arm(kind)
-        choose = {"frequent": row_choice.frequent, "random": row_choice.at_random, "matched": row_choice.matched,
-                  "paired": row_choice.paired, "partners": row_choice.partners}[kind]  # fmt: skip
-        try:
-            rows[kind] = sorted(choose(arm, material))
-        except TicketError as error:
-            notes[kind] = str(error)
-            return False
-        titles[kind] = words.format(n=f"{len(rows[kind]):,}")
-        if reached := row_choice.balance_of(kind, arm, material):
-            notes[kind] = reached.sentence
-        return True
-
-    add("frequent", "the {n} most frequent rows" + limit)
-    if structural and structural[0] in changed:
-        rows["structural"], titles["structural"] = [int(structural[0])], f"the row {token}"
-    elif structural:
-        notes["structural"] = f"The row {token} did not change, so there is nothing to copy."
-    if not add("matched", "{n} rows outside the ticket that occur as often") and add(
-        "partners", "the partners of those"
-    ):
-        # The order of a sentence: the ticket's rows first, then their partners.
-        partners, words = rows.pop("partners"), titles.pop("partners")
-        add("paired", "those {n} rows of the ticket that have a partner within 25%")
-        rows["partners"], titles["partners"] = partners, words
-    add("random", "{n} random rows outside the ticket" + limit)
-    rows["base"], titles["base"] = [], "no row (the base)"
-    return rows, titles, notes
-
-
-def panel(material: Material, report: Report) -> Predictions:
-    """The panel ``certificate``: the models along references and own answers of the sentences that are asked.
-
-    One generation, and for either prefix one run over the sentences for the embed-tuned model, the ticket and each baseline.
-    """
-    from ks_core.tuning.batches import count_tokens, encode
-
-    model, tokenizer, scan, audit = material.model, material.tokenizer, material.scan, material.audit
-    pairs = replace(material.corpus, train=material.corpus.part(material.asked.part)[: audit.sentences])
-    examples = encode(pairs, tokenizer, audit.prompt, getattr(model.config, "max_position_embeddings", 1 << 30))
-    statistic = dict(zip(scan.token_ids[scan.changed].tolist(), scan.statistic[scan.changed].tolist(), strict=True))
-    structural = structural_row(audit)
-    rows, titles, notes = baselines(
-        count_tokens(encode(material.corpus, tokenizer, audit.prompt, 1 << 62)), set(statistic), material.ticket,
-        model.get_input_embeddings().weight.shape[0], structural,
-        readable(audit.study.token_strings(), structural[0]) if structural else "",
-    )  # fmt: skip
-    found = predict(
-        model, examples, pad=tokenizer.pad_token_id, ticket=material.ticket, statistic=statistic,
-        own=own_answers(model, tokenizer, material.asked, report), others=rows, report=report,
-    )  # fmt: skip
-    tests = {"alpha": 1, "bonferroni": len(scan.pvalue), "bonferroni-changed": max(int(scan.changed.sum()), 1)}
-    below = None
-    if audit.rule in tests:
-        below = critical_value(scan.dim, audit.alpha / tests[audit.rule]) - 1 / scan.dim
-    return replace(found, titles=titles, notes=notes, below=below)
-
-
 def outcome(found: Predictions, reading: str) -> Outcome:
     """The condition under one reading, against the agreement that was measured: given the reference, and along own answers."""
     said = {prefix: _outcome(found, reading, prefix) for prefix in found.prefixes}
@@ -490,51 +256,6 @@ def _outcome(found: Predictions, reading: str, prefix: str) -> Outcome:
     )  # fmt: skip
 
 
-def rate(hit: np.ndarray, among: np.ndarray, sentence: np.ndarray, sentences: int) -> Rate:
-    """The share of ``hit`` among some tokens, with an interval by sentences; all three arrays (tokens,), the first two bool.
-
-    Percentiles of a bootstrap over sentences. Where all tokens are hits, or none, no draw could be otherwise: there it is
-    Clopper-Pearson's interval with the sentences as trials. (0, 1) for tokens of fewer than ``FEWEST`` sentences otherwise.
-    """
-    hits, tokens = int((hit & among).sum()), int(among.sum())
-    clusters = len(np.unique(sentence[among]))
-    if hits in (0, tokens):
-        low, high = clopper_pearson(clusters if hits else 0, clusters)
-    elif clusters < FEWEST:
-        low, high = 0.0, 1.0
-    else:
-        low, high = interval(_draws(hit & among, among, sentence, sentences))
-    return Rate(hits, tokens, low, high)
-
-
-def difference(
-    first: np.ndarray, second: np.ndarray, among: np.ndarray, sentence: np.ndarray, sentences: int
-) -> tuple[float, float, float]:
-    """By how much two shares differ among the same tokens, first less second, with its interval on the same draws of
-    sentences: (value, low, high). (value, -1, 1) for tokens of fewer than ``FEWEST`` sentences."""
-    count = max(int(among.sum()), 1)
-    value = (int((first & among).sum()) - int((second & among).sum())) / count
-    if len(np.unique(sentence[among])) < FEWEST:
-        return value, -1.0, 1.0
-    draws = [_draws(hit & among, among, sentence, sentences) for hit in (first, second)]
-    return value, *interval(draws[0] - draws[1])
-
-
-def _draws(hit: np.ndarray, among: np.ndarray, sentence: np.ndarray, sentences: int) -> np.ndarray:
-    """The share on each draw of sentences, float64 (draws,); draws without a token among those counted are left out."""
-    hits, tokens = (np.bincount(sentence, weights=what, minlength=sentences) for what in (hit, among))
-    drawn = _weights(sentences) @ np.stack([hits, tokens], axis=1)
-    return drawn[drawn[:, 1] > 0, 0] / drawn[drawn[:, 1] > 0, 1]
-
-
-@lru_cache(maxsize=2)
-def _weights(sentences: int) -> np.ndarray:
-    """How often each draw takes each sentence, float64 (RESAMPLES, sentences)."""
-    return (
-        np.random.default_rng(SEED).multinomial(sentences, np.full(sentences, 1 / sentences), RESAMPLES).astype(float)
-    )
-
-
 def _margin(found: Predictions) -> np.ndarray:
     return (np.array(found.p_first) - np.array(found.p_second)) / 2
 
@@ -562,28 +283,10 @@ def table(panel: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
     return rows, " ".join([caption, *notes(found)])
 
 
-def by_sentences(count: int) -> str:
-    """What the intervals are (``rate``), in words."""
-    return (
-        f"Intervals are 95%, by a bootstrap over the {count:,} sentences; where all tokens agree, or none, Clopper-Pearson's "
-        f"with sentences as trials. Fewer than {FEWEST} sentences otherwise give none: 0% to 100%."
-    )
-
-
 def notes(found: Predictions) -> list[str]:
     """Why something was not compared, and how well what is called matched is matched."""
     named = {name: title[:1].upper() + title[1:] for name, title in found.titles.items()}
     return [f"{named[name]}: {said}." if name in named else said for name, said in found.notes.items()]
-
-
-def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
-    """The exact 95% interval of a share (Clopper and Pearson 1934); (0, 1) without a trial."""
-    from scipy.stats import binomtest
-
-    if not trials:
-        return 0.0, 1.0
-    found = binomtest(successes, trials).proportion_ci(method="exact")
-    return float(found.low), float(found.high)
 
 
 def by_margin(found: Predictions, bins: int = 8) -> list[tuple[float, float, int, int]]:

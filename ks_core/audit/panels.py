@@ -75,7 +75,7 @@ PANELS = Registry("panel", [
     Panel(
         "certificate", "Certificate", "Does the ticket model predict what the tuned one does?",
         f"{PAPER}, Theorem 2 as this program reads it", needs="the certificate",
-        function="ks_core.audit.certificate:panel", sentence=sentences.certificate,
+        function="ks_core.audit.predictions:panel", sentence=sentences.certificate,
         figure="ks_core.audit.figures:agreement_curve", table="ks_core.audit.certificate:table",
     ),
 ])  # fmt: skip

@@ -13,9 +13,11 @@ from streamlit.testing.v1 import AppTest
 from helpers.places import APP
 from helpers.tiny_text import PROMPT
 from ks_core.audit import certificate, figures, sentences
-from ks_core.audit.certificate import Predictions, baselines, by_margin, clopper_pearson, outcome, own_answers, predict
+from ks_core.audit.certificate import Predictions, by_margin, outcome
 from ks_core.audit.inquiry import Audit
 from ks_core.audit.panels import make_panels
+from ks_core.audit.predictions import baselines, own_answers, predict
+from ks_core.audit.rates import clopper_pearson
 from ks_core.drawing import alt
 from ks_core.ks.statistic import exact_pvalue
 from ks_core.translation.corpora import Corpus, SentencePair
