@@ -40,10 +40,11 @@ def predict(
 
     ``model`` has every changed row laid over it (``ks_core.tuning.rows``); ``examples`` are ``batches.encode``'s; ``statistic``
     maps token id to D (ids that are not in it have D = 0). ``own`` are ``own_answers``' examples of the same sentences,
-    which are gone through in the same way; ``others`` maps names to ids of changed rows. A batch is run once for each model.
+    which are gone through in the same way; ``others`` maps names to ids of changed rows. A batch is run once for each model
+    that is another one for it.
     ``report(done, total, message)`` may raise to cancel.
     """
-    from ks_core.audit.delta import acting
+    from ks_core.audit.delta import acting, rows_of
     from ks_core.tuning.batches import IGNORED, Collator
 
     inside = set(map(int, ticket))
@@ -66,12 +67,18 @@ def predict(
         labels = batch.pop("labels")[:, 1:]  # of the last columns: what each is to predict
         rows, columns = (labels != IGNORED).nonzero(as_tuple=True)
         guesses: dict[str, list[int]] = {}
+        read, said = {i for ids in part for i in ids["input_ids"]}, {}
         with sharding.inference(model):
             for name, ids in (sets | compared).items():
+                # Two sets that share what this batch reads are one model here (random rows and none, often).
+                here = read & set(rows_of(model).ids.tolist() if ids is None else ids)
+                if (key := frozenset(here)) in said:
+                    guesses[name] = said[key]
+                    continue
                 with acting(model, ids):
                     logits = model(**batch, use_cache=False, logits_to_keep=labels.shape[1]).logits
                 logits = logits[rows, columns].float()
-                guesses[name] = logits.argmax(-1).tolist()
+                guesses[name] = said[key] = logits.argmax(-1).tolist()
                 if name == "tuned":
                     top = logits.softmax(-1).topk(2).values.tolist()
         found: dict[str, list[Any]] = {name: [] for name in ("sentence", "place", "reference", "context", "own")}
@@ -198,7 +205,8 @@ def baselines(
 def panel(material: Material, report: Report) -> Predictions:
     """The panel ``certificate``: the models along references and own answers of the sentences that are asked.
 
-    One generation, and for either prefix one run over the sentences for the embed-tuned model, the ticket and each baseline.
+    One generation, and for either prefix one run over the sentences for the embed-tuned model, the ticket and each baseline,
+    less the batches for which two of them are the same.
     """
     from ks_core.tuning.batches import count_tokens, encode
 

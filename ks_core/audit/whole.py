@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from ks_core.audit import controls
 from ks_core.audit.evidence import Evidence, gather
 from ks_core.audit.inquiry import Audit, second_seed, structural_row
 from ks_core.audit.panels import PANELS
@@ -40,21 +41,24 @@ def carry_out(
 ) -> Evidence:
     """Run what of an audit is missing, and give what is known then: the jobs of the page Audit's buttons.
 
-    They are submitted to this machine, or to Slurm with an ``allocation``. ``planned`` is told the run of the controls
-    before it begins; ``follow`` is given each job and returns when it is done, or raises; ``report(done, total, message)``
+    They are submitted to this machine, or to Slurm with an ``allocation``. Last comes the ticket under another protocol's prompt,
+    so that what is said of stopping is said of two. ``planned`` is told the run of the controls before it begins; ``follow`` is given each job and returns when it is done, or raises; ``report(done, total, message)``
     is told of the calibration, which is made here. Raises ``TicketError`` for an empty ticket, ``JobError`` for controls
     that ended without the ticket's arm, and what ``follow`` raises.
     """
     audit.positions(scan)
     lane = "slurm" if allocation else devices.select(audit.device).removeprefix("torch:")
+    plan = audit.controls(structural_row(audit))
     if audit.run() is None:
-        plan = audit.controls(structural_row(audit))
         planned(plan)
         label = f"Controls: {len(plan.arms)} arms"
         follow(submit("tune", plan.as_dict(), label=label, device=lane, allocation=allocation))
     if any(audit.panel(name) is None for name in PANELS):
         follow(submit("audit", audit.as_dict(), label="Audit", device=lane, allocation=allocation))
     calibrate(audit.study, scan, Settings(alpha=audit.alpha), second_seed(audit), report=report)
+    other = controls.beside(plan)
+    if controls.find(audit.study, other).run is None:
+        follow(submit("tune", other.as_dict(), label="The ticket under another prompt", device=lane, allocation=allocation))
     found = gather(audit, scan)
     if found.run is None or found.gains is None:
         raise JobError(

@@ -23,6 +23,7 @@ from ks_core.errors import SettingsError, TicketError
 from ks_core.jobs import queue
 from ks_core.jobs.resources import Resources
 from ks_core.study.scan import Study
+from ks_core.translation.protocols import PROTOCOLS
 from ks_core.translation.shares import share
 from ks_core.tuning.plans import Plan
 
@@ -50,6 +51,8 @@ def test_the_whole_audit_from_the_command_line_and_on_its_page(tiny_pair, tmp_pa
     for finding in found["verdict"]:
         assert finding["sentence"] in printed
     assert "not known   how often each token was trained" in printed
+    prompts = {job.request["parameters"]["prompt"] for job in queue.all_jobs("tune") if job.state == "done"}
+    assert prompts == {PROMPT, PROTOCOLS["sibling"].prompt}, "what stopping explains is asked under two protocols"
     runs = len(queue.all_jobs())
     assert main(words) == 0 and len(queue.all_jobs()) == runs, "a second audit finds everything"
 
