@@ -58,7 +58,9 @@ def carry_out(
     calibrate(audit.study, scan, Settings(alpha=audit.alpha), second_seed(audit), report=report)
     other = controls.beside(plan)
     if controls.find(audit.study, other).run is None:
-        follow(submit("tune", other.as_dict(), label="The ticket under another prompt", device=lane, allocation=allocation))
+        follow(
+            submit("tune", other.as_dict(), label="The ticket under another prompt", device=lane, allocation=allocation)
+        )
     found = gather(audit, scan)
     if found.run is None or found.gains is None:
         raise JobError(
