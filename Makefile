@@ -5,7 +5,7 @@ VENV   ?= .venv
 PORT   ?= 8501
 BIN    := $(VENV)/bin
 
-.PHONY: help app test soak slurm speed format screenshots bench clean
+.PHONY: help app test soak slurm speed gpu format screenshots bench clean
 
 help:
 	@echo "make app          environment, demo model, and the app on http://127.0.0.1:$(PORT)"
@@ -13,6 +13,7 @@ help:
 	@echo "make soak         what takes long: processes killed 30 times, 20 visitors for 10 minutes, 100,000 damaged files"
 	@echo "make slurm        runs on a cluster, against a real Slurm of one node (needs slurm-wlm and munge, as root)"
 	@echo "make speed        how fast the pages feel, measured in a browser"
+	@echo "make gpu          what only a GPU can show: integers, speed, memory (ends with a word where there is none)"
 	@echo "make format       let ruff format the code"
 	@echo "make screenshots  the README's pictures, made anew from the running app"
 	@echo "make bench        how fast this machine tests a matrix"
@@ -42,6 +43,9 @@ slurm: $(VENV)/.dev
 
 speed: $(VENV)/.dev
 	@$(BIN)/python tests/soak/felt_speed.py
+
+gpu: $(VENV)/.dev
+	@$(BIN)/python tests/gpu/card.py
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff format .

@@ -77,15 +77,9 @@ def tiny_model():
 @pytest.fixture(scope="session")
 def tiny_tokenizer():
     """A word-level tokenizer over 64 entries: three special ones, then w3 to w63."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    from helpers import tiny_text
 
-    words = ["<unk>", "<s>", "</s>", *(f"w{i}" for i in range(3, 64))]
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
-    )
+    return tiny_text.tokenizer()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -105,8 +105,13 @@ def matrices(rows: int, dim: int, dtype: str, seed: int = 0) -> tuple[ArrayMatri
     return ArrayMatrix(before, dtype), ArrayMatrix(after, dtype)
 
 
-def measure(before: ArrayMatrix, after: ArrayMatrix, sample: int, repeat: int) -> list[Timing]:
-    """All the ways, scipy's loop first: the others are compared with its integers on the sample."""
+def measure(
+    before: ArrayMatrix, after: ArrayMatrix, sample: int, repeat: int, ours: Sequence[str] = ()
+) -> list[Timing]:
+    """All the ways, scipy's loop first: the others are compared with its integers on the sample.
+
+    ``ours`` are the devices of this program's ways; without it all that the machine has, and torch on the CPU.
+    """
     from scipy.stats import ks_2samp
 
     rows, dim = before.shape
@@ -124,7 +129,7 @@ def measure(before: ArrayMatrix, after: ArrayMatrix, sample: int, repeat: int) -
     timings.append(Timing("scipy, axis=1" + note, axis * scale, np.array_equal(counts, expected)))
     sort, _ = _best(lambda: np.sort(a, axis=1), repeat)
     timings.append(Timing("numpy's sort of one side: floor of ways that sort" + note, sort * scale))
-    ours = ["cpu", *("torch:cpu" if d == "cpu" else d for d in devices.available())]
+    ours = ours or ["cpu", *("torch:cpu" if d == "cpu" else d for d in devices.available())]
     for device in ours if _has_torch() else ["cpu"]:
         print(f"measuring: {device}", flush=True)
         seconds, result = _time_ours(before, after, device, repeat)

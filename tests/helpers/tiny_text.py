@@ -1,4 +1,4 @@
-"""Parallel text and a prompt in the tiny model's words."""
+"""Parallel text and a prompt in the tiny model's words, and its tokenizer."""
 
 from ks_core.tuning.plans import CorpusChoice
 
@@ -18,3 +18,16 @@ def corpus(folder, count=120, *, two_words=False):
     path = folder / "pairs.tsv"
     path.write_text(pairs(count, two_words=two_words), encoding="utf-8")
     return CorpusChoice(f"file:{path}", source_language="A", target_language="B")
+
+
+def tokenizer():
+    """A word-level tokenizer over 64 entries: three special ones, then w3 to w63."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<unk>", "<s>", "</s>", *(f"w{i}" for i in range(3, 64))]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )

@@ -209,12 +209,17 @@ def test_shift(device, dtype):
     assert plain.l2 is None and plain.cosine is None
 
 
-@pytest.mark.parametrize("scale", [1e-200, 1e-310, 1e200, 1e308])
-def test_shift_of_extreme_float64(scale):
+@pytest.mark.parametrize("device", ["cpu", "torch:cpu"])
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e-310, 1e200, 1e308])
+def test_shift_of_extreme_float64(scale, device):
     before, after = np.array([[1, 0]]) * scale, np.array([[0, 1]]) * scale
-    found = ks_test(before, after, "cpu", with_shift=True)
+    found = ks_test(before, after, device, with_shift=True)
     np.testing.assert_allclose(found.l2 / scale, [2**0.5], rtol=1e-9)
     np.testing.assert_allclose(found.cosine, [0])
+    before, after = (np.array(rows) / 8 * scale for rows in ([[1, 0], [3, 4]], [[-1, 0], [4, 3]]))
+    found = ks_test(before, after, device, with_shift=True)
+    np.testing.assert_allclose(found.l2 / scale, [0.25, 2**0.5 / 8], rtol=1e-9)
+    np.testing.assert_allclose(found.cosine, [-1, 0.96], rtol=1e-9)
 
 
 def test_devices():

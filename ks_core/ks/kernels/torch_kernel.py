@@ -83,7 +83,11 @@ class TorchKernel:
         counts[:] = gap.abs().mul(last).amax(dim=1).cpu().numpy()
         if with_shift:
             x, y = (self._floats(z, dtype) for z in (before, after))
-            l2[:] = (y - x).norm(dim=1).cpu().numpy()
+            if dtype == "float64":
+                length, x, y = _near_one(x, y)
+            else:
+                length = (y - x).norm(dim=1)
+            l2[:] = length.cpu().numpy()
             found = (x * y).sum(1) / x.norm(dim=1) / y.norm(dim=1)
             cosine[:] = torch.where(same.to(found.device), 1.0, torch.nan_to_num(found).clamp(-1, 1)).cpu().numpy()
 
@@ -104,6 +108,19 @@ class TorchKernel:
             self._cpu = CPUKernel()
             self.note = f"{self.device} could not do it ({why}), so the CPU did; the result is the same."
             self.device = "cpu"
+
+
+def _near_one(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Lengths of y - x, and both with each row brought near 1 by a power of two: squares of float64 can leave its range."""
+
+    def apart(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        exponent = torch.frexp(z.abs().amax(dim=1, keepdim=True)).exponent
+        # In two steps: the power itself can be out of range.
+        return torch.ldexp(torch.ldexp(z, -(exponent // 2)), exponent // 2 - exponent), exponent
+
+    shift, exponent = apart(y / 2 - x / 2)  # a difference can be twice the largest number
+    length, up = shift.norm(dim=1), exponent[:, 0] + 1
+    return torch.ldexp(torch.ldexp(length, up // 2), up - up // 2), apart(x)[0], apart(y)[0]
 
 
 def _keys(bits: torch.Tensor) -> torch.Tensor:
