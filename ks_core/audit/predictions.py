@@ -67,7 +67,8 @@ def predict(
         labels = batch.pop("labels")[:, 1:]  # of the last columns: what each is to predict
         rows, columns = (labels != IGNORED).nonzero(as_tuple=True)
         guesses: dict[str, list[int]] = {}
-        read, said = {i for ids in part for i in ids["input_ids"]}, {}
+        read = {i for ids in part for i in ids["input_ids"]}
+        said: dict[frozenset[int], list[int]] = {}
         with sharding.inference(model):
             for name, ids in (sets | compared).items():
                 # Two sets that share what this batch reads are one model here (random rows and none, often).
