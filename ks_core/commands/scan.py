@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("base", help="checkpoint before tuning: folder, file, hub id, or demo:base")
     parser.add_argument("tuned", help="checkpoint after tuning, or an adapter: folder, file, hub id, or demo:en-fr")
     parser.add_argument("--alpha", type=float, default=0.05, help="a row wins when its p-value is below (default 0.05)")
-    parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu (default auto)")
+    parser.add_argument("--device", default="auto", help="auto (the CPU, the fastest for this test), cuda, mps or cpu")
     parser.add_argument("--output", metavar="FILE", help="write a row per token to FILE: .csv, .parquet or .json")
     parser.add_argument("--top", type=int, default=20, metavar="N", help="print the N largest shifts (default 20)")
     parser.add_argument("--layers", action="store_true", help="test every tensor, not only the embedding")

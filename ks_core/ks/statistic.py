@@ -26,8 +26,7 @@ import numpy as np
 
 from ks_core.checkpoints.matrices import FLOATS, ArrayMatrix, Matrix, blocks, to_floats, widest
 from ks_core.errors import CheckpointError, PairError, SettingsError
-from ks_core.jobs import devices
-from ks_core.ks.kernels.kernel import kernel_of
+from ks_core.ks.kernels.kernel import fastest, kernel_of
 
 #: Bytes of one matrix that are looked at in one go.
 CHUNK_BYTES = 32 << 20
@@ -73,8 +72,8 @@ def ks_test(
     Takes NumPy arrays or torch tensors of float16, bfloat16 (tensors), float32 or float64, or
     ``ks_core.checkpoints.matrices.Matrix`` objects, which are read a chunk of ``chunk_bytes`` at a time. Different
     dtypes are compared in the narrowest that holds both. Ties count as in ``scipy.stats.ks_2samp``; -0.0
-    equals 0.0. ``device`` is ``auto``, ``cuda``, ``mps``, ``cpu`` or ``torch:cpu`` (the torch kernel on
-    the CPU). ``progress(rows_done, rows)`` is called after each chunk and may raise ``Cancelled``.
+    equals 0.0. ``device`` is ``auto`` (the CPU, see ``ks_core.ks.kernels.kernel.fastest``), ``cuda``, ``mps``, ``cpu`` or
+    ``torch:cpu`` (the torch kernel on the CPU). ``progress(rows_done, rows)`` is called after each chunk and may raise ``Cancelled``.
 
     Raises ``PairError`` for shapes that cannot be compared, ``CheckpointError`` for NaN or infinity,
     ``SettingsError`` for a device that is not there.
@@ -90,7 +89,7 @@ def ks_test(
         raise PairError(
             f"The matrices are {_by(first)}: there is nothing to test. Expected at least one row of at least one value."
         )
-    kernel = kernel_of(devices.select(device))
+    kernel = kernel_of(fastest(device))
     dtype = widest(first.dtype, second.dtype)
     counts = np.empty(rows, np.int32)
     l2, cosine = np.empty(rows), np.empty(rows)

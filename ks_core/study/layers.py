@@ -27,6 +27,7 @@ from ks_core.checkpoints.tensors import Tensors, open_tensors, why_apart
 from ks_core.errors import CheckpointError, JobError, PairError
 from ks_core.jobs import devices, processes as parallel
 from ks_core.jobs.resources import MOST_PROCESSES
+from ks_core.ks.kernels.kernel import fastest
 from ks_core.ks.statistic import ks_test, pvalue_table
 from ks_core.signature import Signature, versions
 from ks_core.store.cache import Cache
@@ -224,7 +225,7 @@ class _Worker:
 
         parallel.end_with_parent()
         numba.set_num_threads(threads)
-        chosen = devices.select(device)
+        chosen = fastest(device)
         if chosen == "cuda":
             number = multiprocessing.current_process()._identity[-1]  # counts from 1
             chosen = f"cuda:{(number - 1) % devices.count('cuda')}"
@@ -278,8 +279,9 @@ def table(scan: LayerScan, alpha: float) -> pd.DataFrame:
 
 
 def run_layers(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
-    """The job ``layers``: fill the cache, tensor by tensor. Every GPU gets a process; on the CPU one uses all cores."""
-    device = devices.select(parameters.get("device", "auto"))
+    """The job ``layers``: fill the cache, tensor by tensor. Where a GPU is asked for, every one gets a process; on the CPU
+    one uses all cores."""
+    device = fastest(parameters.get("device", "auto"))
     scan = scan_layers(
         parameters["base"],
         parameters["tuned"],

@@ -13,6 +13,8 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import ks_2samp
 
 from ks_core.checkpoints.matrices import ArrayMatrix, to_floats
+from ks_core.jobs import devices
+from ks_core.ks.kernels.kernel import fastest
 from ks_core.ks.statistic import ks_test
 
 #: Rows of the seeded sweep; set it to 100000 for the long run.
@@ -311,3 +313,14 @@ class TestTorchMemory:
         counts = kernel.count(a, b, "float32", False)[0]
         assert counts.tolist() == expected_counts(a, b).tolist()
         assert kernel.device == "cpu" and "memory" in kernel.note and "\n" not in kernel.note
+
+
+def test_auto_is_the_cpu_and_asks_for_no_torch(monkeypatch):
+    monkeypatch.setattr(devices, "available", lambda: ["cuda", "cpu"])
+    assert fastest() == "cpu" and fastest("cuda") == "cuda" and fastest("torch:cpu") == "torch:cpu"
+    code = (
+        "import sys, numpy as np; from ks_core.ks.statistic import ks_test; "
+        "print(ks_test(np.zeros((2, 4)), np.ones((2, 4))).device, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["cpu", "False"]
