@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +142,7 @@ def stability(audit: Audit, scan: Scan) -> Stability | None:
             positions = select(other, rule=audit.rule, alpha=audit.alpha, k=audit.k)
             runs.append(Run.from_scan(one.name, other, positions, one.facets, *trainings.how_often(one.source)))
         if audit.base == demo.BASE and training.source.startswith("demo:"):
-            runs += [_kept(audit, name, test) for name, test in demo.kept_tests().items()]
+            runs += [_kept(audit, scan, name, test) for name, test in demo.kept_tests().items()]
         return compare(runs)
     if is_llama(audit.study.base.vocabulary):
         own = Run.from_scan("this pair", scan, audit.positions(scan), {})
@@ -150,19 +150,18 @@ def stability(audit: Audit, scan: Scan) -> Stability | None:
     return None
 
 
-def _kept(audit: Audit, name: str, test: demo.KeptTest) -> Run:
-    """A run of the demo of which only the test is kept, with the ticket of p < alpha, or of its k largest D."""
-    order = np.lexsort((test.token_ids, -test.l2, -test.statistic))
-    size = audit.k
-    if audit.rule != "count":
-        size = int((exact_pvalue(test.statistic, test.dim) < audit.alpha).sum())
-    base = f"{audit.study.base.label}@{audit.study.base.content_hash[:12]}"
-    trained, measure = trainings.how_often(f"demo:{name}")
-    return Run(
-        name, tuple(test.token_ids[order[:size]].tolist()), test.token_ids, test.statistic, test.l2,
-        np.ones(len(order), bool), trainings.of(f"demo:{name}").facets, base,  # type: ignore[union-attr]
-        trained=trained, measure=measure,
-    )  # fmt: skip
+def _kept(audit: Audit, scan: Scan, name: str, test: demo.KeptTest) -> Run:
+    """A run of the demo of which only the test of the rows that changed is kept, with its ticket by the audit's rule.
+
+    The other rows are those of ``scan``, a test of the same base: they did not move.
+    """
+    place = np.searchsorted(scan.token_ids, test.token_ids)
+    counts, l2 = np.zeros(len(scan.token_ids), np.int32), np.zeros(len(scan.token_ids))
+    counts[place], l2[place] = np.rint(test.statistic * test.dim), test.l2
+    whole = replace(scan, counts=counts, l2=l2, pvalue=exact_pvalue(counts / test.dim, test.dim))
+    positions = select(whole, rule=audit.rule, alpha=audit.alpha, k=audit.k)
+    known = trainings.of(f"demo:{name}")
+    return Run.from_scan(name, whole, positions, known.facets if known else {}, *trainings.how_often(f"demo:{name}"))
 
 
 def _training(audit: Audit) -> trainings.Training | None:

@@ -17,11 +17,13 @@ from ks_core.audit.gains import Gain
 from ks_core.audit.inquiry import BUDGETS, VERSION, Audit, ranking, stability, structural_row
 from ks_core.audit.panels import PANELS
 from ks_core.audit.verdict import Asked, Finding
+from ks_core.checkpoints import demo
 from ks_core.commands.audit import add_arguments
 from ks_core.commands.program import main
 from ks_core.errors import SettingsError, TicketError
 from ks_core.jobs import queue
 from ks_core.jobs.resources import Resources
+from ks_core.ks.statistic import exact_pvalue
 from ks_core.study.scan import Study
 from ks_core.translation.protocols import PROTOCOLS
 from ks_core.translation.shares import share
@@ -168,3 +170,16 @@ def test_the_command_offers_the_budgets():
     add_arguments(parser)
     option = next(a for a in parser._actions if "--budget" in a.option_strings)
     assert list(option.choices or ()) == list(BUDGETS)
+
+
+def test_a_run_of_which_only_the_test_is_kept_follows_the_rule(demo_home):
+    audit = Audit()
+    scan = audit.study.scan()
+    tickets = {}
+    for rule in ("alpha", "bonferroni", "count"):
+        found = stability(replace(audit, rule=rule, k=7), scan)
+        tickets[rule] = found.sizes[found.names.index("en-fr-adam")]
+    kept = demo.kept_tests()["en-fr-adam"]
+    pvalue = exact_pvalue(kept.statistic, kept.dim)
+    assert tickets == {"alpha": (pvalue < 0.05).sum(), "bonferroni": (pvalue < 0.05 / 49_152).sum(), "count": 7}
+    assert tickets["bonferroni"] < tickets["alpha"]
