@@ -1,78 +1,91 @@
-"""KS-Lottery Explorer: the router. Navigation and the pair that is being looked at, nothing else."""
+"""KS-Lottery Explorer: the router. Navigation and the pair that is being looked at, nothing else.
+
+``streamlit run app.py`` imports this file once, for the server, and runs it as a script for every visit.
+"""
 
 from pathlib import Path
 
 import streamlit as st
 
 from ks_core.errors import KSLotteryError, of_machine
+from ks_core.jobs import bounded
 from ks_core.store import log
-from pages.parts import links, pair
+from pages.parts import gate, links, pair, say
 
 ASSETS = Path(__file__).parent / "assets"
 
 log.begin(also=("streamlit",))
-st.set_page_config(page_title="KS-Lottery Explorer", page_icon=str(ASSETS / "logo.png"), layout="wide")
 
-PAGES = {
-    "": [
-        st.Page("pages/overview.py", title="Overview", icon=":material/home:", default=True,
-                help="What is loaded, how large the ticket is, the largest shifts, what to do next."),
-    ],
-    "Understand": [
-        st.Page("pages/learn.py", title="Learn", icon=":material/school:",
-                help="The method by doing: CDFs, D and p to play with, tickets, and the stopping trap, in nine short steps."),
-        st.Page("pages/glossary.py", title="Glossary", icon=":material/menu_book:", help="Every term, in a sentence or two, with its source."),
-    ],
-    "The pair": [
-        st.Page("pages/checkpoints.py", title="Checkpoints", icon=":material/folder_open:",
-                help="Choose the base and the tuned checkpoint; see what was found in each and what did not match."),
-    ],
-    "The test": [
-        st.Page("pages/ks_test.py", title="KS test", icon=":material/bar_chart:",
-                help="p-values and D over the vocabulary, ticket size against alpha, and any token's two CDFs."),
-        st.Page("pages/winning_tokens.py", title="Winning tokens", icon=":material/confirmation_number:",
-                help="The tokens behind the numbers: search, filter, inspect, download, save as a ticket."),
-        st.Page("pages/layers.py", title="Layers", icon=":material/layers:",
-                help="The same test over every tensor of the model: which layers did fine-tuning shift?"),
-        st.Page("pages/drift_map.py", title="Drift map", icon=":material/scatter_plot:",
-                help="Where the changed rows went, as PCA or UMAP of the embedding rows."),
-        st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:",
-                help="Several tuned checkpoints of one base: shared and own tokens, ranks, p-values over one another."),
-    ],
-    "Tickets at work": [
-        st.Page("pages/fine_tune.py", title="Fine-tune", icon=":material/science:",
-                help="Train the ticket, controls and references in the background; compare them by BLEU and chrF."),
-        st.Page("pages/audit.py", title="Audit", icon=":material/gavel:",
-                help="Is the ticket real? What stopping explains, what other rows give, where and when it acts."),
-        st.Page("pages/certificate.py", title="Certificate", icon=":material/verified:",
-                help="Does the ticket model predict what the embed-tuned one does, where the margin says it should?"),
-    ],
-}  # fmt: skip
 
-# Streamlit's own list of pages has section titles between its items, which is no list to a screen reader.
-page = st.navigation([p for pages in PAGES.values() for p in pages], position="hidden")
+def failed(error: Exception, where: str = "what a widget calls") -> bool:
+    """Say an error that a page did not deal with, such as a file that changes or a disk that fills meanwhile. The details of one that
+    nobody expected are for whoever runs the server. Always true: Streamlit has nothing to add."""
+    say.error(error if isinstance(error, KSLotteryError) else of_machine(error) or log.unexpected(error, where))
+    return True
 
-st.logo(str(ASSETS / "logo.png"), size="large")
-# White on the dark theme's bright primary colour, as Streamlit writes on buttons and chips, has a contrast of 2.3. The
-# browser chooses, so that it is right at once when the theme is changed.
-st.html(
-    "<style>button[kind=primary] p, button[kind=primary] span, [data-testid=stMultiSelect] span[title] "
-    "{ color: light-dark(#FFFFFF, #0E131A); }</style>"
-)
-with st.sidebar:
-    for section, pages in PAGES.items():
-        if section:
-            st.caption(section)
-        for entry in pages:
-            st.page_link(entry)
-    st.divider()
-try:
-    with links.checked(page.title):
-        pair.sidebar()
-        page.run()
-except KSLotteryError as error:
-    # A page deals with what it expects; this is for a file that changes or a disk that fills meanwhile.
-    st.error(str(error), icon=":material/error:")
-except Exception as error:
-    # The details are for whoever runs the server. Streamlit's own ways out of a script are no Exception.
-    st.error(of_machine(error) or log.unexpected(error, f"page {page.title}"), icon=":material/error:")
+
+if __name__ != "__main__":
+    bounded.begin()
+    app = st.App(__file__, middleware=gate.middleware(), on_script_error=failed)
+else:
+    st.set_page_config(page_title="KS-Lottery Explorer", page_icon=str(ASSETS / "logo.png"), layout="wide")
+
+    PAGES = {
+        "": [
+            st.Page("pages/overview.py", title="Overview", icon=":material/home:", default=True,
+                    help="What is loaded, how large the ticket is, the largest shifts, what to do next."),
+        ],
+        "Understand": [
+            st.Page("pages/learn.py", title="Learn", icon=":material/school:",
+                    help="The method by doing: CDFs, D and p to play with, tickets, and the stopping trap, in nine short steps."),
+            st.Page("pages/glossary.py", title="Glossary", icon=":material/menu_book:", help="Every term, in a sentence or two, with its source."),
+        ],
+        "The pair": [
+            st.Page("pages/checkpoints.py", title="Checkpoints", icon=":material/folder_open:",
+                    help="Choose the base and the tuned checkpoint; see what was found in each and what did not match."),
+        ],
+        "The test": [
+            st.Page("pages/ks_test.py", title="KS test", icon=":material/bar_chart:",
+                    help="p-values and D over the vocabulary, ticket size against alpha, and any token's two CDFs."),
+            st.Page("pages/winning_tokens.py", title="Winning tokens", icon=":material/confirmation_number:",
+                    help="The tokens behind the numbers: search, filter, inspect, download, save as a ticket."),
+            st.Page("pages/layers.py", title="Layers", icon=":material/layers:",
+                    help="The same test over every tensor of the model: which layers did fine-tuning shift?"),
+            st.Page("pages/drift_map.py", title="Drift map", icon=":material/scatter_plot:",
+                    help="Where the changed rows went, as PCA or UMAP of the embedding rows."),
+            st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:",
+                    help="Several tuned checkpoints of one base: shared and own tokens, ranks, p-values over one another."),
+        ],
+        "Tickets at work": [
+            st.Page("pages/fine_tune.py", title="Fine-tune", icon=":material/science:",
+                    help="Train the ticket, controls and references in the background; compare them by BLEU and chrF."),
+            st.Page("pages/audit.py", title="Audit", icon=":material/gavel:",
+                    help="Is the ticket real? What stopping explains, what other rows give, where and when it acts."),
+            st.Page("pages/certificate.py", title="Certificate", icon=":material/verified:",
+                    help="Does the ticket model predict what the embed-tuned one does, where the margin says it should?"),
+        ],
+    }  # fmt: skip
+
+    # Streamlit's own list of pages has section titles between its items, which is no list to a screen reader.
+    page = st.navigation([p for pages in PAGES.values() for p in pages], position="hidden")
+
+    st.logo(str(ASSETS / "logo.png"), size="large")
+    # White on the dark theme's bright primary colour, as Streamlit writes on buttons and chips, has a contrast of 2.3. The
+    # browser chooses, so that it is right at once when the theme is changed.
+    st.html(
+        "<style>button[kind=primary] p, button[kind=primary] span, [data-testid=stMultiSelect] span[title] "
+        "{ color: light-dark(#FFFFFF, #0E131A); }</style>"
+    )
+    with st.sidebar:
+        for section, pages in PAGES.items():
+            if section:
+                st.caption(section)
+            for entry in pages:
+                st.page_link(entry)
+        st.divider()
+    try:
+        with links.checked(page.title):
+            pair.sidebar()
+            page.run()
+    except Exception as error:  # Streamlit's own ways out of a script are none
+        failed(error, f"page {page.title}")

@@ -15,10 +15,14 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
+from ks_core.errors import one_line
+
 BASE, TUNED, WINNING, CONTROL, MUTED = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#8A94A0"
 #: Viridis without its ends, which would vanish on a dark and on a light page.
 SCALE = sample_colorscale("Viridis", np.linspace(0.15, 0.92, 12).tolist())
 HEIGHT = 380
+#: How much of a string is drawn where it has to differ from its neighbours: a place on an axis.
+LONG = 200
 
 
 def alt(figure: go.Figure) -> str:
@@ -72,11 +76,14 @@ def texts(tokens: Sequence[str], positions: np.ndarray) -> list[str]:
     return [text(tokens[int(i)]) for i in positions]
 
 
-def text(token: str) -> str:
-    """A token string as text, at most 60 characters of it.
+def text(value: str, most: int = 60) -> str:
+    """A string from outside (a token, a name, a label) as text in a figure, at most ``most`` characters of it, on one line.
 
     Plotly reads tags, mathematics between two ``$`` and, even in a title, templates such as ``%{x}``. It does
     not know ``&quot;``, so quotes stay.
+
+    >>> text("<a href='x'>$1$</a>")
+    "&lt;a href='x'&gt;&#36;1&#36;&lt;/a&gt;"
     """
-    token = token if len(token) <= 60 else token[:59] + "…"
-    return html.escape(token, quote=False).replace("$", "&#36;").replace("%", "&#37;")
+    value = one_line(value if len(value) <= most else value[: most - 1] + "…")
+    return html.escape(value, quote=False).replace("$", "&#36;").replace("%", "&#37;")

@@ -19,10 +19,12 @@ def one_line(text: str) -> str:
     >>> one_line("a\\nb\\x1b[2J")
     'a⟨U+000A⟩b⟨U+001B⟩[2J'
     """
-    shown = text[:LONGEST]
-    if not shown.isprintable():
-        shown = "".join(c if c.isprintable() else f"⟨U+{ord(c):04X}⟩" for c in shown)
-    return shown + ("…" if len(text) > LONGEST else "")
+    return visible(text[:LONGEST]) + ("…" if len(text) > LONGEST else "")
+
+
+def visible(text: str) -> str:
+    """The whole text, with ``⟨U+001B⟩`` for what a screen does not show or acts upon."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"⟨U+{ord(c):04X}⟩" for c in text)
 
 
 class KSLotteryError(ValueError):

@@ -6,11 +6,11 @@ SVG and PNG are drawn by kaleido (Plotly's own exporter), which needs a Chrome o
 from __future__ import annotations
 
 import textwrap
-from html import escape
+from html import escape, unescape
 
 import plotly.graph_objects as go
 
-from ks_core.drawing import alt
+from ks_core.drawing import alt, text
 from ks_core.errors import SettingsError
 
 #: File endings and their media types.
@@ -40,7 +40,7 @@ def figure_bytes(figure: go.Figure, suffix: str, signature: str, caption: str = 
     made.update_layout(template="plotly_white", paper_bgcolor="white", plot_bgcolor="white")
     if suffix == ".html":
         drawing = made.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
-        title = str(made.layout.title.text or "Figure")
+        title = unescape(str(made.layout.title.text or "Figure"))  # it was made for Plotly, which reads HTML too
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title></head><body><figure>'
             f"{drawing}<figcaption>{escape(caption)}<br><small>Signature: {escape(signature)}</small></figcaption></figure>"
@@ -53,11 +53,11 @@ def figure_bytes(figure: go.Figure, suffix: str, signature: str, caption: str = 
     lines = [*textwrap.wrap(caption, LINE), *textwrap.wrap(f"Signature: {signature}", LINE)]
     top = 58 + 15 * len(lines)
     height = int(made.layout.height or 400) + top - int(made.layout.margin.t or 64)
-    text = "<br>".join(escape(line, quote=False).replace("$", "&#36;").replace("%", "&#37;") for line in lines)
+    under = "<br>".join(text(line, LINE) for line in lines)
     made.update_layout(
         height=height, margin={"t": top, "l": 70, "r": 30, "b": 70},
         title={"y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 14},
-               "subtitle": {"text": text, "font": {"size": 11, "color": "#57606a"}}},
+               "subtitle": {"text": under, "font": {"size": 11, "color": "#57606a"}}},
     )  # fmt: skip
     try:
         return made.to_image(format=suffix[1:], width=WIDTH, height=height, scale=1 if suffix == ".svg" else 2)

@@ -16,6 +16,7 @@ from importlib import metadata
 from typing import Any
 
 from ks_core import __version__
+from ks_core.errors import visible
 
 
 @dataclass(frozen=True)
@@ -54,4 +55,4 @@ def versions(*packages: str) -> dict[str, str]:
 
 def _plain(value: Any) -> str:
     # The two characters that structure a signature may not occur in a value (a path may hold both).
-    return str(value).replace("|", "/").replace("\n", " ")
+    return visible(str(value).replace("|", "/").replace("\n", " "))

@@ -5,16 +5,20 @@ Each check returns the value, or raises ``SettingsError`` saying what was found 
 
 from __future__ import annotations
 
+import json
 import math
 import numbers
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from ks_core.errors import SettingsError
+from ks_core.errors import SettingsError, visible
 
 #: Seeds as NumPy, torch and transformers all take them.
 LARGEST_SEED = 2**32 - 1
+#: ``org/name`` on the Hugging Face hub, as a pattern: neither part begins or ends with a dot, so none is a path.
+REPOSITORY = r"\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?"
 
 
 def whole(name: str, value: Any, least: int, most: int) -> int:
@@ -44,6 +48,15 @@ def text(name: str, value: Any) -> str:
     return value
 
 
+def is_repository(value: str) -> bool:
+    """Whether text reads as the id of a repository on the Hugging Face hub.
+
+    >>> is_repository("org/name"), is_repository("./name"), is_repository("org/../name")
+    (True, False, False)
+    """
+    return bool(re.fullmatch(REPOSITORY, value))
+
+
 def table(name: str, value: Any) -> Mapping[str, Any]:
     """A table with names as keys."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
@@ -67,6 +80,50 @@ def of_fields(kind: Any, value: Any) -> dict[str, Any]:
             f"{kind.__name__} has no field {', '.join(unknown)[:300]}. Expected some of: {', '.join(known)}."
         )
     return dict(value)
+
+
+class TooMany(ValueError):
+    """More values than were to be taken. The message is about how many, as a person writes it."""
+
+
+def parsed(text: bytes, most: int, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """What a JSON text says, where it has at most so many values. ``pairs`` makes a table from its entries, in order.
+
+    In memory a value takes up to 64 bytes and two of the text, so the bytes of a text bound little. How many values there
+    can be is seen from its separators before any is made; those inside of strings count too.
+
+    >>> parsed(b'{"a": [1, 2]}', 4)
+    {'a': [1, 2]}
+
+    Raises ``TooMany``; ``ValueError`` or ``RecursionError`` for what is no JSON.
+    """
+    about = 1 + sum(text.count(sign) for sign in (b",", b"[", b"{"))
+    if about > most:
+        raise TooMany(f"{about:,}")
+    return json.loads(text, object_pairs_hook=pairs)
+
+
+def code_span(value: str) -> str:
+    """A value as code in Markdown: its fence is longer than any run of backticks in it, line breaks are ``⏎``, and what a
+    screen does not show is ``⟨U+200B⟩``.
+
+    >>> code_span("a`b"), code_span("two\\nlines"), code_span("")
+    ('``a`b``', '`two⏎lines`', '')
+    """
+    text = visible(re.sub(r"\r\n|\r|\n", "⏎", value))
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    # A backtick at an end would belong to the fence; and Markdown takes a space off both ends of what is not all spaces.
+    room = " " if text.strip(" ") and (text[0] in "` " or text[-1] in "` ") else ""
+    return f"{fence}{room}{text}{room}{fence}" if text else ""
+
+
+def table_cell(text: str) -> str:
+    """Markdown, on one line, as a cell of a table: a bar does not end it, and a backslash before one does not free it.
+
+    >>> print(table_cell("a|b"), table_cell("a\\\\|b"))
+    a\\|b a\\\\\\|b
+    """
+    return re.sub(r"(\\*)\|", r"\1\1\\|", visible(text))
 
 
 def _shown(value: Any) -> str:

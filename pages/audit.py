@@ -7,6 +7,7 @@ import streamlit as st
 from ks_core.audit import PANELS, gather, second_seed, structural_row
 from ks_core.tuning import ARMS
 from pages.parts import audit_panels, audited, downloads, job, pair, place, tuning_form
+from pages.parts.say import plain
 
 st.title("Audit")
 st.write(
@@ -33,7 +34,7 @@ def controls_button() -> None:
         label = f"Controls: {len(plan.arms)} arms"
         place.start("tune", plan.as_dict(), label, plan.device, allocation)
         st.rerun()
-    st.caption(f"{len(plan.arms)} arms: {', '.join(dict.fromkeys(ARMS[a.kind].title for a in plan.arms))}.")
+    st.caption(f"{len(plan.arms)} arms: {plain(', '.join(dict.fromkeys(ARMS[a.kind].title for a in plan.arms)))}.")
     corpus = tuning_form.read(asdict(plan.corpus))
     place.memory_line(plan, corpus, len(found.ticket), allocation)
     place.time_line(plan, corpus, allocation)
@@ -53,7 +54,7 @@ audit_panels.card(
     found, {"controls": controls_button, "calibration": calibration_button, **dict.fromkeys(PANELS, panels_button)}
 )
 tabs = audit_panels.tabs()
-titles = [question.title for question in tabs]
+titles = [plain(question.title) for question in tabs]
 for tab, question in zip(st.tabs(titles, key=audit_panels.TAB_KEY, bind="query-params"), tabs, strict=True):
     if tab.open:
         with tab:

@@ -8,6 +8,7 @@ from ks_core.registry import named
 from ks_core.study import readable
 from ks_core.translation import part_of
 from pages.parts import audited, charts, downloads, pair
+from pages.parts.say import plain
 
 st.title("Certificate")
 st.write(
@@ -45,7 +46,7 @@ prefix = "reference"
 if len(found.prefixes) > 1:
     prefix = str(right.segmented_control(
         "What the models have read", list(found.prefixes), default="reference", required=True, key="certificate_prefix",
-        format_func=lambda name: found.prefixes[name],
+        format_func=lambda name: plain(found.prefixes[name]),
     ))  # fmt: skip
 whole = outcome(found, str(reading))
 said = whole.own if prefix == "own" and whole.own else whole
@@ -54,23 +55,23 @@ columns = st.columns(4)
 columns[0].metric(
     "Tokens predicted",
     f"{said.tokens:,}",
-    help=f"Of {found.sentences:,} held-out sentences, given {found.prefixes[said.prefix]}.",
+    help=f"Of {found.sentences:,} held-out sentences, given {plain(found.prefixes[said.prefix])}.",
 )
 columns[1].metric(
-    "Certified", f"{said.coverage:.1%}", help=f"The share for which the condition holds. {said.covered.bounds}"
+    "Certified", f"{said.coverage:.1%}", help=f"The share for which the condition holds. {plain(said.covered.bounds)}"
 )
 columns[2].metric(
-    "Agreement, certified", f"{measured.certified.share:.1%}" if said.certified else "–", help=measured.certified.bounds,
+    "Agreement, certified", f"{measured.certified.share:.1%}" if said.certified else "–", help=plain(measured.certified.bounds),
 )  # fmt: skip
-columns[3].metric("Agreement, all", f"{measured.all.share:.1%}", help=f"Certified or not. {measured.all.bounds}")
-st.write(whole.sentence)
+columns[3].metric("Agreement, all", f"{measured.all.share:.1%}", help=f"Certified or not. {plain(measured.all.bounds)}")
+st.write(plain(whole.sentence))
 charts.chart(panel_figures.agreement_curve(panel), "agreement", str(asked.signature))
 if found.others:
     st.header("The same tokens, with other rows copied")
     charts.chart(panel_figures.agreement_points(panel, str(reading)), "agreement-others", str(asked.signature))
     rows, caption = named(PANELS["certificate"].table)(panel)
     st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Agreement with other rows copied, along either prefix")
-    st.caption(caption)
+    st.caption(plain(caption))
 
 strings = study.token_strings()
 pairs = asked.corpus.load().part(part_of(panel["signature"]))

@@ -5,7 +5,8 @@ import streamlit as st
 from ks_core.checkpoints import Checkpoint, demo
 from ks_core.store import access
 from ks_core.study import readable
-from pages.parts import pair
+from pages.parts import pair, say
+from pages.parts.say import code, plain
 
 st.title("Checkpoints")
 st.write(
@@ -37,7 +38,7 @@ runs = [name for name in demo.names() if name != demo.BASE]
 with st.container(horizontal=True):
     for name in [] if access.read_only() else runs:
         st.button(
-            f"Open {name}",
+            f"Open {plain(name)}",
             icon=":material/play_circle:",
             on_click=choose,
             args=(demo.BASE, name),
@@ -52,19 +53,19 @@ study = pair.study()
 def show(title: str, checkpoint: Checkpoint) -> None:
     """What was found in one checkpoint."""
     with st.container(border=True, height="stretch"):
-        st.header(title)
+        st.header(plain(title))
         rows, width = checkpoint.shape
         tied = {True: "yes", False: "no", None: "not known"}[checkpoint.tied]
         words = checkpoint.vocabulary
         st.table({
-            "Source": f"`{checkpoint.source}`",
-            "Kind": checkpoint.kind,
-            "Embedding": f"`{checkpoint.tensor}`",
+            "Source": code(checkpoint.source),
+            "Kind": plain(checkpoint.kind),
+            "Embedding": code(checkpoint.tensor),
             "Shape": f"{rows:,} tokens × {width:,} values",
-            "Stored as": checkpoint.stored,
+            "Stored as": plain(checkpoint.stored),
             "Tied to the output layer": tied,
-            "Tokenizer": f"{words.style}, {len(words):,} tokens (`{words.source.name}`)" if words else "none found",
-            "Content hash": f"`{checkpoint.content_hash[:16]}`",
+            "Tokenizer": f"{plain(words.style)}, {len(words):,} tokens ({code(words.source.name)})" if words else "none found",
+            "Content hash": code(checkpoint.content_hash[:16]),
         }, border="horizontal")  # fmt: skip
         if checkpoint.changed_ids is not None:
             st.caption(
@@ -87,7 +88,7 @@ st.header("How they match")
 found = study.pair
 st.write(f"{len(found.base_ids):,} rows are compared, matched by {'id' if found.by == 'id' else 'token string'}.")
 for note in found.notes:
-    st.info(note, icon=":material/info:")
+    say.info(note)
 strings = study.token_strings()
 for title, checkpoint, ids in (
     ("only in the base", study.base, found.base_only),
@@ -95,7 +96,7 @@ for title, checkpoint, ids in (
 ):
     if len(ids):
         names = checkpoint.vocabulary.readable_list() if checkpoint.vocabulary else None
-        with st.expander(f"{len(ids):,} rows {title} checkpoint"):
+        with st.expander(f"{len(ids):,} rows {plain(title)} checkpoint"):
             st.dataframe(
                 {"id": ids[:5000], "token": [readable(names, int(i)) for i in ids[:5000]]},
                 hide_index=True,

@@ -10,7 +10,8 @@ from ks_core.store import access
 from ks_core.study import Study, named as named_pairs, readable
 from ks_core.tickets import SELECTION_RULES, Several, figures as audit_figures, line_up, several_figures
 from ks_core.tuning import trainings
-from pages.parts import charts, downloads, pair
+from pages.parts import charts, downloads, pair, say
+from pages.parts.say import plain
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -56,10 +57,11 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         width=160,
     )
 if len(chosen) < 2:
-    st.info(
+    say.info(
         "Choose at least two tuned checkpoints. Runs of the page Fine-tune on this base are offered when they have the same arm; "
-        "any other is named by its path.", icon=":material/compare_arrows:",
-    )  # fmt: skip
+        "any other is named by its path.",
+        icon="compare_arrows",
+    )
     st.stop()
 
 try:
@@ -76,12 +78,12 @@ try:
     content = json.dumps({name: one.key for name, one in studies.items()})
     found = lined_up(content, tuple(groups), rule, alpha, int(k), studies)
 except KSLotteryError as error:
-    st.error(str(error), icon=":material/error:")
+    say.error(error)
     st.stop()
 
 
 signature = str(found.signature)
-st.write(f"**{found.sentence}**")
+st.write(f"**{plain(found.sentence)}**")
 strings = study.token_strings()
 left, right = st.columns(2)
 with left:

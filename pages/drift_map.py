@@ -5,7 +5,7 @@ from dataclasses import asdict
 import streamlit as st
 
 from ks_core.study import drift, figures, readable
-from pages.parts import charts, downloads, pair
+from pages.parts import charts, downloads, pair, say
 from pages.parts.job import make
 
 st.title("Drift map")
@@ -46,9 +46,9 @@ with st.expander("Settings", icon=":material/tune:"), st.container(horizontal=Tr
         "UMAP minimum distance", min_value=0.0, max_value=0.99, value=0.1, step=0.05, key="map_min_dist"
     )
 
-st.info(drift.EXPLANATION[method], icon=":material/visibility:")
+say.info(drift.EXPLANATION[method], icon="visibility")
 if not scan.changed.any():
-    st.info("No row changed, so there is no drift to draw.", icon=":material/equal:")
+    say.info("No row changed, so there is no drift to draw.", icon="equal")
     st.stop()
 
 settings = drift.Settings(method, int(seed), int(neighbors), float(min_dist), int(background), int(changed))

@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from ks_core.checkpoints import whole
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import Job, all_jobs
 from ks_core.store import access
-from pages.parts import job, pair, place, tuning_form, tuning_results
+from ks_core.tuning import runnable
+from pages.parts import job, pair, place, say, tuning_form, tuning_results
 from pages.parts.tuning_form import Chosen
 
 st.title("Fine-tune")
@@ -54,9 +54,9 @@ def show(found: Job) -> None:
         tuning_results.live(found)
         return
     if state == "failed":
-        st.error(found.error, icon=":material/error:")
+        say.error(found.error)
     elif state == "cancelled":
-        st.info("This run was cancelled. The arms that were finished are below.", icon=":material/cancel:")
+        say.info("This run was cancelled. The arms that were finished are below.", icon="cancel")
     if state != "done":
         tuning_results.resume_button(found)
     tuning_results.results(found)
@@ -64,19 +64,27 @@ def show(found: Job) -> None:
 
 try:
     if view == "New run":
-        whole.check(study.base_source)
-        chosen = tuning_form.form(study, pair.alpha())
-        if chosen:
-            with st.container(border=True):
+        runnable.check(study.base_source)
+        above = st.container()
+        with st.container(border=True):
+            takes = st.container()
+            if active:
+                st.caption("A run is going on; a new one waits until it is over.")
+            # Here at once: what comes above it may wait for the text to be read and the machine to be looked at.
+            pressed = st.button("Start the run", type="primary", icon=":material/play_arrow:")
+        with takes, st.spinner("Estimating how much memory and time this takes …"):
+            with above:
+                chosen = tuning_form.form(study, pair.alpha())
+            if chosen:
                 estimate(chosen)
-                if active:
-                    st.caption("A run is going on; a new one waits until it is over.")
-                if st.button("Start the run", type="primary", icon=":material/play_arrow:"):
-                    start(chosen)
+        if pressed and chosen:
+            start(chosen)
+        elif not chosen:
+            takes.caption("It can be started when nothing is missing above.")
     elif not runs:
-        st.info(access.NOTHING_STARTS if access.read_only() else
-                "There is no run yet. Choose the arms under *New run* and start one.", icon=":material/science:")  # fmt: skip
+        nothing = "There is no run yet. Choose the arms under New run and start one."
+        say.info(access.NOTHING_STARTS if access.read_only() else nothing, icon="science")
     else:
         show(tuning_results.choose(runs))
 except KSLotteryError as error:
-    st.error(str(error), icon=":material/error:")
+    say.error(error)

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from ks_core.teaching import GLOSSARY, cite
+from pages.parts import say
 from pages.parts.small import small
 
 st.title("Glossary")
@@ -10,7 +11,7 @@ wanted = st.text_input("Search", placeholder="for example alpha", key="term", bi
 shown = [t for t in GLOSSARY if wanted in t.name.lower() or wanted in t.meaning.lower()]
 st.caption(f"{len(shown)} of {len(GLOSSARY)} terms.")
 if not shown:
-    st.info("No term has these words. Clear the search to see all of them.", icon=":material/search_off:")
+    say.info("No term has these words. Clear the search to see all of them.", icon="search_off")
 for term in shown:
     with st.container(border=True):
         st.markdown(f"**{term.name}**  \n{term.meaning}")

@@ -7,7 +7,7 @@ from ks_core.checkpoints import take, to_floats
 from ks_core.ks import asymptotic_critical_value, critical_value
 from ks_core.study import figures, readable
 from ks_core.tickets import sizes
-from pages.parts import charts, downloads, pair
+from pages.parts import charts, downloads, pair, say
 
 st.title("KS test")
 study = pair.study()
@@ -86,10 +86,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 chosen = int(typed) if typed is not None else listed
 place = np.nonzero(scan.token_ids == chosen)[0]
 if not len(place):
-    st.info(
-        f"Token id {chosen} has no partner in the other checkpoint, so it was not tested.",
-        icon=":material/info:",
-    )
+    say.info(f"Token id {chosen} has no partner in the other checkpoint, so it was not tested.")
 else:
     i = int(place[0])
     before, after = (to_floats(take(m, np.array([i])), m.dtype)[0] for m in (study.pair.before, study.pair.after))

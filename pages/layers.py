@@ -6,6 +6,7 @@ from ks_core.ks import critical_value
 from ks_core.study import figures, layers
 from pages.parts import charts, downloads, pair
 from pages.parts.job import latest, make
+from pages.parts.say import plain
 
 st.title("Layers")
 st.write(
@@ -44,7 +45,7 @@ with st.container(horizontal=True):
     )
     st.metric("Parameters read", f"{sum(t.rows * t.dim for t in scan.tensors) / 1e6:,.1f} M", border=True)
 for note in scan.left_out[:20]:
-    st.caption(f"Left out: {note}")
+    st.caption(f"Left out: {plain(note)}")
 
 measure = st.segmented_control(
     "Colour",

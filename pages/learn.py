@@ -21,9 +21,9 @@ NAMES = list(STEPS)
 st.title("Learn the method")
 
 
-def go(by: int) -> None:
-    """To the step before or after."""
-    st.session_state.step = NAMES[NAMES.index(st.session_state.step) + by]
+def go(to: str) -> None:
+    """To another step."""
+    st.session_state.step = to
 
 
 step = st.segmented_control(
@@ -31,12 +31,14 @@ step = st.segmented_control(
 )
 number = NAMES.index(step)
 with st.container(horizontal=True, vertical_alignment="center"):
-    st.button("Back", icon=":material/arrow_back:", disabled=number == 0, on_click=go, args=(-1,))
+    st.button(
+        "Back", icon=":material/arrow_back:", disabled=number == 0, on_click=go, args=(NAMES[max(number - 1, 0)],)
+    )
     st.button(
         "Next", icon=":material/arrow_forward:", icon_position="right", type="primary", disabled=number == len(NAMES) - 1,
-        on_click=go, args=(1,),
+        on_click=go, args=(NAMES[min(number + 1, len(NAMES) - 1)],),
     )  # fmt: skip
-    st.caption(f"Step {number + 1} of {len(NAMES)}. Words you do not know are in the glossary.")
+    st.caption(f"Step {number + 1:d} of {len(NAMES)}. Words you do not know are in the glossary.")
     st.page_link("pages/glossary.py", label="Glossary", icon=":material/menu_book:")
-st.header(f"{number + 1}. {STEPS[step][0]}")
+st.header(f"{number + 1:d}. {STEPS[step][0]}")
 STEPS[step][1]()

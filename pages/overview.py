@@ -4,7 +4,7 @@ import streamlit as st
 
 from ks_core.ks import critical_value
 from ks_core.study import figures, table
-from pages.parts import charts, downloads, pair
+from pages.parts import charts, downloads, pair, say
 
 st.title("Which tokens did fine-tuning move?")
 st.write(
@@ -39,28 +39,21 @@ with st.container(horizontal=True):
         "Critical D",
         f"{critical:.4f}" if critical <= 1 else "none",
         border=True,
-        help=f"The smallest D that alpha = {alpha:g} accepts for rows of {scan.dim} values.",
+        help=f"The smallest D that alpha = {alpha:g} accepts for rows of {scan.dim:,} values.",
     )
 
 if not scan.changed.any():
-    st.info(
-        "The two checkpoints are identical: every D is 0, every p is 1, and the ticket is empty.",
-        icon=":material/equal:",
-    )
+    say.info("The two checkpoints are identical: every D is 0, every p is 1, and the ticket is empty.", icon="equal")
 elif not winners.any():
-    st.info(
+    say.info(
         f"Rows changed, but none so much that p < {alpha:g}. Raise alpha in the sidebar, or see on the KS test page "
-        "how the ticket's size depends on it.",
-        icon=":material/info:",
+        "how the ticket's size depends on it."
     )
 if critical > 1:
-    st.warning(
-        f"With rows of {scan.dim} values no shift at all can reach p < {alpha:g}. Raise alpha.",
-        icon=":material/warning:",
-    )
+    say.warning(f"With rows of {scan.dim:,} values no shift at all can reach p < {alpha:g}. Raise alpha.")
 elif scan.dim < 1024:
     st.caption(
-        f"Rows of this model are narrow (d = {scan.dim}): a shift has to open a gap of {critical:.3f} to be seen. "
+        f"Rows of this model are narrow (d = {scan.dim:,}): a shift has to open a gap of {critical:.3f} to be seen. "
         "In a model with d = 4096, 0.030 is enough."
     )
 

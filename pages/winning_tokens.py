@@ -7,7 +7,7 @@ from ks_core.checkpoints import take, to_floats
 from ks_core.study import figures, table
 from ks_core.tickets import SELECTION_RULES, select, ticket_of
 from ks_core.tuning import trainings
-from pages.parts import charts, downloads, pair
+from pages.parts import charts, downloads, pair, say
 
 st.title("Winning tokens")
 study = pair.study()
@@ -60,15 +60,12 @@ elif which == "changed":
 if which == "ticket":
     shown = shown.drop(columns="winner")  # all of them are
 if search:
-    plain = search.replace(" ", "␣")
-    hits = shown.token.str.contains(plain, case=False, regex=False) | (shown.token_id.astype(str) == search.strip())
+    part = search.replace(" ", "␣")
+    hits = shown.token.str.contains(part, case=False, regex=False) | (shown.token_id.astype(str) == search.strip())
     shown = shown[hits]
 
 if shown.empty:
-    st.info(
-        "No token fits. Clear the search, show all tokens, or raise alpha in the sidebar.",
-        icon=":material/search_off:",
-    )
+    say.info("No token fits. Clear the search, show all tokens, or raise alpha in the sidebar.", icon="search_off")
 else:
     left, right = st.columns([3, 2])
     with left:
@@ -96,7 +93,7 @@ else:
         figure = figures.cdfs(before, after, row.token)
         charts.chart(figure, "token-cdfs", signature)
         st.caption(
-            f"Rank {row['rank']:,}, id {row.token_id}: D = {row.statistic:.4f}, p = {row.pvalue:.3g}. Select a row to see "
+            f"Rank {row['rank']:,}, id {row.token_id:d}: D = {row.statistic:.4f}, p = {row.pvalue:.3g}. Select a row to see "
             "another token."
         )
     downloads.table(shown, f"tokens-{scan.signature.short}", signature)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from helpers.places import APP, ROOT
-
 # Before any test imports a library that reads these: nothing may ask a network, and two cores are few.
 os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"})
 
@@ -132,40 +130,14 @@ def tiny_plan(tiny_folder, tmp_path):
 @pytest.fixture
 def server(demo_home):
     """The app on a free port, on the demo, as `make app` leaves it."""
-    import socket
-    import subprocess
-    import sys
-    import time
-    import urllib.request
-
+    from helpers.serving import serving
     from ks_core.checkpoints import demo
     from ks_core.study.scan import Study
 
     Study(demo.BASE, demo.TUNED).scan()
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    log = (demo_home / "server.log").open("w")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", APP, "--server.port", str(port)],
-        cwd=ROOT,
-        stdout=log,
-        stderr=log,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
-                break
-            except OSError:
-                time.sleep(0.2)
+    with serving(demo_home / "server.log") as address:
         yield address
         assert "Traceback" not in (demo_home / "server.log").read_text()
-    finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
 
 
 @pytest.fixture

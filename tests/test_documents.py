@@ -58,6 +58,24 @@ def test_files_that_it_names_are_there(document):
         assert (ROOT / path).exists(), path
 
 
+def promises():
+    """Every promise of serving.md: an item of the lists before what is not protected."""
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    promised = text.partition("## What is promised")[2].partition("Not protected:")[0]
+    return [" ".join(item.split()) for item in re.split(r"^- ", promised, flags=re.M)[1:]]
+
+
+def test_every_promise_names_a_test_that_is_there():
+    assert len(promises()) > 12
+    for promise in promises():
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", promise)
+        assert named, f"no test keeps this: {promise}"
+        for file, test in named:
+            assert (ROOT / file).is_file(), f"{file} of: {promise}"
+            wanted = rf"^def {test}\(" if test else r"^def test_"
+            assert re.search(wanted, (ROOT / file).read_text(encoding="utf-8"), re.M), f"{file}::{test} of: {promise}"
+
+
 def test_the_house_lists_every_file_of_every_room():
     sections = re.split(r"^## ", (ROOT / "docs" / "house.md").read_text(encoding="utf-8"), flags=re.M)
     told = {section.partition("\n")[0]: set(re.findall(r"`([\w/]+\.py)`", section)) for section in sections}

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ks_core.errors import KSLotteryError
 from ks_core.study.scan import Study
 from ks_core.translation.evaluation import part_of
-from ks_core.translation.prompts import template
+from ks_core.translation.prompts import template, texts
 from ks_core.translation.protocols import PROTOCOLS, Protocol
+from ks_core.tuning import runnable
 from ks_core.tuning.arms import Arm
 from ks_core.tuning.plans import Plan
 from ks_core.tuning.recipes import Recipe
@@ -58,9 +59,12 @@ def arms(
 
 
 def beside(controls: Plan) -> Plan:
-    """Base and ticket alone, under the prompt of another protocol: the sibling's, or the replication's where it is the sibling's."""
-    sibling, replication = PROTOCOLS["sibling"].prompt, PROTOCOLS["replication"].prompt
-    other = replication if template(controls.prompt) == template(sibling) else sibling
+    """Base and ticket alone, under the prompt of another protocol: the sibling's, or the replication's where it is the sibling's.
+    An encoder-decoder, which is given no instructions, gets the other one of the prompts for such."""
+    own, first, second = template(controls.prompt), PROTOCOLS["sibling"].prompt, PROTOCOLS["replication"].prompt
+    if runnable.reads_with_encoder(controls.base):
+        first, second = texts(encoder=True)
+    other = second if own == template(first) else first
     arms = tuple(a for a in controls.arms if a.kind in ("base", "tuned", "transfer", "partial"))
     return replace(controls, prompt=other, arms=arms)
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ks_core.errors import ModelError, SettingsError, TicketError
-from ks_core.tuning.rows import RowEmbedding
+from ks_core.tuning.rows import RowEmbedding, rows_over
 
 #: A delta is turned on the model itself, so one thread at a time may do so (pages share a loaded model).
 _one_at_a_time = RLock()
@@ -25,8 +25,8 @@ _one_at_a_time = RLock()
 
 def rows_of(model: Any) -> RowEmbedding:
     """The rows laid over a model. Raises ``ModelError`` when there are none, as on a base."""
-    rows = model.get_input_embeddings()
-    if not isinstance(rows, RowEmbedding):
+    rows = rows_over(model)
+    if rows is None:
         raise ModelError(
             "The model has no trained rows laid over it. Expected one loaded from an adapter or a ticket, "
             "such as demo:en-fr; a base or a fully saved model has no delta that could be turned."
@@ -74,8 +74,8 @@ def _only(rows: RowEmbedding, ids: Sequence[int]) -> torch.Tensor:
 def gated(rows: RowEmbedding, codes: torch.Tensor, on: torch.Tensor, fed: list[torch.Tensor]) -> Iterator[None]:
     """Inside, one batch can be generated with the rows acting at chosen positions only.
 
-    ``codes`` (B, W) int64 are the spans of the left-padded prompts; ``on`` bool says which spans act, the last of
-    them being what the model writes. For each token that the model reads after the prompt, ``fed`` is given whether
+    ``codes`` (B, W) int64 are the spans of the padded prompts; ``on`` bool says which spans act, the last of
+    them being what the model writes, which in an encoder-decoder is read in another place (``rows.others``). For each token that the model reads after the prompt, ``fed`` is given whether
     it has an acting row: bool (B * beams,).
     """
     seen = 0
@@ -93,10 +93,23 @@ def gated(rows: RowEmbedding, codes: torch.Tensor, on: torch.Tensor, fed: list[t
             fed.append(rows.slots[ids[:, -1]] >= 0)
         seen = stop
 
+    begun = False
+
+    def set_written(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        # What the decoder begins with was not written, so the first call is not counted.
+        nonlocal begun
+        ids = arguments[0]
+        rows.gate = on[-1].expand(ids.shape)
+        if begun:
+            fed.append(rows.slots[ids[:, -1]] >= 0)
+        begun = True
+
     before = rows.gate
-    hook = rows.register_forward_pre_hook(set_gate)
+    hooks = [rows.register_forward_pre_hook(set_gate)]
+    hooks += [other.register_forward_pre_hook(set_written) for other in rows.others]
     try:
         yield
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
         rows.gate = before

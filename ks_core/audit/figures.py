@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from ks_core.audit.certificate import PREFIXES, Predictions, outcome, rates_by_margin
 from ks_core.audit.sentences import METRICS, gain as points, in_words, is_clear, share_of
-from ks_core.drawing import BASE, CONTROL, MUTED, TUNED, WINNING, labelled, sheet
+from ks_core.drawing import BASE, CONTROL, LONG, MUTED, TUNED, WINNING, labelled, sheet, text
 from ks_core.translation.prompts import template_title
 
 
@@ -18,20 +18,21 @@ def recovery_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "f
     there. Where that gain is not clear of chance there is no share, and the bars are gains in points."""
     runs = [r for r in panel["runs"] if r["name"] not in ("none",)]
     names = [r["name"].replace("_", " ") for r in runs]
+    drawn = [text(name) for name in names]
     found = [share_of(r["recovery"][rule][metric]) for r in runs]
     clear, name = all(is_clear(f) for f in found), METRICS[metric]
     figure = sheet("Share of the gain recovered" if clear else f"Gain in {name}", "Where the rows act", height=420)
     values = [(f.value if clear else f.gain) or 0.0 for f in found]
     lows, highs = ([f.low if clear else f.gain_low for f in found], [f.high if clear else f.gain_high for f in found])
     figure.add_bar(
-        x=names, y=values, name="recovered", marker={"color": WINNING}, offsetgroup="a",
+        x=drawn, y=values, name="recovered", marker={"color": WINNING}, offsetgroup="a",
         error_y={"type": "data", "symmetric": False, "thickness": 1,
                  "array": [0 if h is None else h - v for h, v in zip(highs, values, strict=True)],
                  "arrayminus": [0 if low is None else v - low for low, v in zip(lows, values, strict=True)]},
         hovertemplate="%{x}: %{y:.0%}<extra></extra>" if clear else "%{x}: %{y:+.1f}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
-        x=names, y=[r["acting"] for r in runs], name="tokens with an acting row, a sentence", yaxis="y2", mode="markers",
+        x=drawn, y=[r["acting"] for r in runs], name="tokens with an acting row, a sentence", yaxis="y2", mode="markers",
         marker={"color": BASE, "size": 11, "symbol": "diamond"}, hovertemplate="%{x}: %{y:.1f} tokens<extra></extra>",
     )  # fmt: skip
     if clear:
@@ -65,7 +66,7 @@ def transfer_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "f
     for key, name, colour in (("base", "base", BASE), ("tuned", "with the ticket's rows", WINNING)):
         scores = [r[key]["scores"][rule][metric] for r in runs]
         figure.add_bar(
-            x=names, y=[s["value"] for s in scores], name=name, marker={"color": colour},
+            x=[text(name, LONG) for name in names], y=[s["value"] for s in scores], name=name, marker={"color": colour},
             error_y={"type": "data", "symmetric": False, "thickness": 1, "array": [s["high"] - s["value"] for s in scores],
                      "arrayminus": [s["value"] - s["low"] for s in scores]},
             hovertemplate=f"{name}, %{{x}}: %{{y:.1f}}<extra></extra>",
@@ -88,7 +89,7 @@ def strength_curves(panel: Mapping[str, Any], rule: str = "first_line") -> go.Fi
         points = [p for p in panel["points"] if p["rows"] == name]
         x = [p["strength"] for p in points]
         scores = [p["evaluation"]["scores"][rule]["chrf"] for p in points]
-        label = f"{name} ({points[0]['count']:,} rows)"
+        label = f"{text(name)} ({points[0]['count']:,} rows)"
         figure.add_scatter(
             x=x, y=[s["value"] for s in scores], name=f"chrF, {label}", mode="lines+markers", line={"color": colour},
             error_y={"type": "data", "symmetric": False, "thickness": 1, "array": [s["high"] - s["value"] for s in scores],
@@ -130,11 +131,11 @@ def gain_points(rows: Sequence[Any], metric: str = "chrf") -> go.Figure:
         found = row.shares[metric]
         low, high = found.gain_low, found.gain_high
         figure.add_scatter(
-            x=[found.gain], y=[row.name], mode="markers", showlegend=False,
+            x=[found.gain], y=[text(row.name, LONG)], mode="markers", showlegend=False,
             marker={"size": 12, "color": colours.get(row.kind, CONTROL)},
             error_x={"type": "data", "symmetric": False, "thickness": 1, "array": [(high or found.gain) - found.gain],
                      "arrayminus": [found.gain - (low if low is not None else found.gain)]},
-            hovertemplate=f"{row.name}: %{{x:+.1f}}<extra></extra>",
+            hovertemplate=f"{text(row.name)}: %{{x:+.1f}}<extra></extra>",
         )  # fmt: skip
     figure.add_vline(x=0, line={"color": MUTED, "dash": "dash"})
     said = "; ".join(f"{r.name} {points(r.shares[metric])}" for r in rows)
@@ -186,7 +187,7 @@ def agreement_points(panel: Mapping[str, Any], reading: str = "vocabulary") -> g
         rates = [m.certified if one.certified else m.all for m in one.models]
         labels = [m.label for m in one.models]
         figure.add_scatter(
-            x=[r.share for r in rates], y=labels, mode="markers", name=name,
+            x=[r.share for r in rates], y=[text(label, LONG) for label in labels], mode="markers", name=name,
             marker={"size": 11, "symbol": symbol, "color": [WINNING] + [CONTROL] * (len(rates) - 1)},
             error_x={"type": "data", "symmetric": False, "thickness": 1, "array": [r.high - r.share for r in rates],
                      "arrayminus": [r.share - r.low for r in rates]},

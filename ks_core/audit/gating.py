@@ -36,6 +36,7 @@ from ks_core.audit.trials import Report, run_trials, settings, silent
 from ks_core.errors import ModelError, SettingsError
 from ks_core.jobs import world
 from ks_core.translation.bootstrap import RESAMPLES, SEED
+from ks_core.translation.encoder_decoder import is_encoder_decoder
 from ks_core.translation.evaluation import HeldOut
 from ks_core.translation.generation import Generation
 from ks_core.translation.prompts import template as template_text
@@ -120,6 +121,7 @@ class GatedRows:
         self, model: Any, tokens: Sequence[tuple[list[int], np.ndarray]], gates: Mapping[str, Sequence[str]]
     ) -> None:
         self.rows, self.tokens, self.gates = rows_of(model), tokens, gates
+        self.halves = is_encoder_decoder(model)
         #: How often an acting row's token occurs in each span of each prompt, float64 (n, 5); none yet in the target.
         self.counts = np.zeros((len(tokens), len(SPANS)))
         for n, (ids, codes) in enumerate(tokens):
@@ -136,7 +138,9 @@ class GatedRows:
         width = max(len(self.tokens[i][0]) for i in batch)
         codes = np.full((len(batch), width), HEAD)
         for n, i in enumerate(batch):
-            codes[n, width - len(self.tokens[i][1]) :] = self.tokens[i][1]
+            own = self.tokens[i][1]
+            start = 0 if self.halves else width - len(own)  # an encoder's prompts are padded on the right
+            codes[n, start : start + len(own)] = own
         fed: list[torch.Tensor] = []
         with gated(self.rows, torch.from_numpy(codes).to(device), on, fed):
             yield

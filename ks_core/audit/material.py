@@ -13,6 +13,7 @@ from ks_core.jobs import devices, world
 from ks_core.jobs.resources import Resources
 from ks_core.study.scan import Scan
 from ks_core.translation.corpora import Corpus
+from ks_core.translation.encoder_decoder import speak
 from ks_core.translation.evaluation import HeldOut, check_length, held_out
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def delta_model(audit: Audit, scan: Scan) -> tuple[Any, Any]:
     resources = audit.resources if world.size() > 1 else Resources(precision=audit.resources.precision)
     device = world.device(devices.select(audit.device).removeprefix("torch:"))
     model, tokenizer = load_model(audit.base, device, resources)
+    corpus = audit.corpus.load()
+    speak(tokenizer, corpus.source_language, corpus.target_language)
     changed = np.nonzero(scan.changed)[0]
     order = np.argsort(scan.token_ids[changed])
     after = audit.study.pair.after

@@ -45,13 +45,19 @@ def predict(
     ``report(done, total, message)`` may raise to cancel.
     """
     from ks_core.audit.delta import acting, rows_of
-    from ks_core.tuning.batches import IGNORED, Collator
+    from ks_core.translation.encoder_decoder import is_encoder_decoder
+    from ks_core.tuning.batches import IGNORED, Collator, PairCollator, fed, target_logits
 
     inside = set(map(int, ticket))
     left_out = {token: d for token, d in statistic.items() if token not in inside}
     sets: dict[str, list[int] | None] = {"tuned": None, "ticket": sorted(inside)}
     compared = {name: sorted(map(int, ids)) for name, ids in (others or {}).items()}
-    collate, texts, message = Collator(pad), (examples, own), "comparing the models' predictions"
+    halves = is_encoder_decoder(model)
+    collate, texts, message = (
+        PairCollator(pad) if halves else Collator(pad),
+        (examples, own),
+        "comparing the models' predictions",
+    )
     batches = [
         (which, range(start, min(start + batch_size, len(texts[which]))))
         for which in (0, 1)
@@ -64,10 +70,10 @@ def predict(
     for (which, chosen), counts, taken in world.deal(batches, sharding.is_spread(model)):
         part = [dict(texts[which][i]) for i in chosen]
         batch = {name: values.to(model.device) for name, values in collate(part).items()}
-        labels = batch.pop("labels")[:, 1:]  # of the last columns: what each is to predict
+        labels = batch["labels"][:, 1:]  # what each column is to predict, of a decoder the last ones
         rows, columns = (labels != IGNORED).nonzero(as_tuple=True)
         guesses: dict[str, list[int]] = {}
-        read = {i for ids in part for i in ids["input_ids"]}
+        read = {i for example in part for i in fed(example)}
         said: dict[frozenset[int], list[int]] = {}
         with sharding.inference(model):
             for name, ids in (sets | compared).items():
@@ -77,19 +83,19 @@ def predict(
                     guesses[name] = said[key]
                     continue
                 with acting(model, ids):
-                    logits = model(**batch, use_cache=False, logits_to_keep=labels.shape[1]).logits
-                logits = logits[rows, columns].float()
+                    logits = target_logits(model, batch)[rows, columns].float()
                 guesses[name] = said[key] = logits.argmax(-1).tolist()
                 if name == "tuned":
                     top = logits.softmax(-1).topk(2).values.tolist()
         found: dict[str, list[Any]] = {name: [] for name in ("sentence", "place", "reference", "context", "own")}
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            ids = part[row]["input_ids"]
-            place = len(ids) - labels.shape[1] + column  # both end together
+            # A decoder's example and batch end together; an encoder-decoder's begin together.
+            place = column if halves else len(part[row]["labels"]) - labels.shape[1] + column
+            before = fed(part[row])[: len(part[row]["input_ids"]) + column + 1 if halves else place]
             found["sentence"].append(chosen[row])
             found["place"].append(place)
-            found["reference"].append(ids[place])
-            found["context"].append(max((left_out.get(i, 0.0) for i in ids[:place]), default=0.0))
+            found["reference"].append(part[row]["labels"][place])
+            found["context"].append(max((left_out.get(i, 0.0) for i in before), default=0.0))
             found["own"].append(which)
         found |= {"p_first": [p for p, _ in top], "p_second": [p for _, p in top]} | guesses
         if counts:
@@ -124,33 +130,17 @@ def own_answers(model: Any, tokenizer: Any, asked: HeldOut, report: Report = sil
     The ids are the model's own, with the end token where it ended; an answer tokenized anew could be another sequence.
     The model is taken as it is: with every changed row acting, it is the embed-tuned one.
     """
-    import torch
+    from ks_core.translation.generation import batches_of, write_ids
+    from ks_core.tuning.batches import answered
 
-    from ks_core.translation.generation import batches_of
-    from ks_core.tuning.batches import IGNORED
-
-    named = getattr(model.generation_config, "eos_token_id", None)
-    ends = {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id} - {None}
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     batches = batches_of(asked.prompts, asked.batch_size)
-    message, found = "writing the embed-tuned model's own answers", {}
-    model.eval()
+    message = "writing the embed-tuned model's own answers"
+    found: dict[int, dict[str, list[int]]] = {}
     for batch, counts, taken in world.deal(batches, sharding.is_spread(model)):
         report(sum(map(len, batches[: max(taken - world.size(), 0)])), len(asked), message)
-        prompts = [list(tokenizer(asked.prompts[i])["input_ids"]) for i in batch]
-        width = max(map(len, prompts))
-        with sharding.inference(model):
-            written = model.generate(
-                input_ids=torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=model.device),
-                attention_mask=torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device),
-                max_new_tokens=asked.max_new_tokens, num_beams=1, do_sample=False, temperature=None, top_p=None, top_k=None,
-                pad_token_id=pad, eos_token_id=sorted(ends),
-            )[:, width:].tolist()  # fmt: skip
-        for i, prompt, tokens in zip(batch, prompts, written, strict=True):
-            end = next((n + 1 for n, token in enumerate(tokens) if token in ends), None)
-            answer = tokens[:end]
-            if counts:
-                found[i] = {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+        written = write_ids(model, tokenizer, [asked.prompts[i] for i in batch], max_new_tokens=asked.max_new_tokens)
+        if counts:
+            found |= {i: answered(model, tokenizer, *ids) for i, ids in zip(batch, written, strict=True)}
     found = dict(world.gather(list(found.items())))
     return [found[i] for i in range(len(asked))]
 
@@ -209,16 +199,17 @@ def panel(material: Material, report: Report) -> Predictions:
     One generation, and for either prefix one run over the sentences for the embed-tuned model, the ticket and each baseline,
     less the batches for which two of them are the same.
     """
-    from ks_core.tuning.batches import count_tokens, encode
+    from ks_core.tuning.batches import count_tokens, examples_for
+    from ks_core.tuning.rows import reading
 
     model, tokenizer, scan, audit = material.model, material.tokenizer, material.scan, material.audit
     pairs = replace(material.corpus, train=material.corpus.part(material.asked.part)[: audit.sentences])
-    examples = encode(pairs, tokenizer, audit.prompt, getattr(model.config, "max_position_embeddings", 1 << 30))
+    examples = examples_for(model, tokenizer, pairs, audit.prompt)
     statistic = dict(zip(scan.token_ids[scan.changed].tolist(), scan.statistic[scan.changed].tolist(), strict=True))
     structural = structural_row(audit)
     rows, titles, notes = baselines(
-        count_tokens(encode(material.corpus, tokenizer, audit.prompt, 1 << 62)), set(statistic), material.ticket,
-        model.get_input_embeddings().weight.shape[0], structural,
+        count_tokens(examples_for(model, tokenizer, material.corpus, audit.prompt, 1 << 62)), set(statistic), material.ticket,
+        reading(model).weight.shape[0], structural,
         readable(audit.study.token_strings(), structural[0]) if structural else "",
     )  # fmt: skip
     found = predict(

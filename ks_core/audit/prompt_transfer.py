@@ -16,6 +16,7 @@ from ks_core.audit.material import Material
 from ks_core.audit.trials import Report, run_trials, settings, silent
 from ks_core.errors import SettingsError
 from ks_core.translation.bootstrap import RESAMPLES, SEED
+from ks_core.translation.encoder_decoder import is_encoder_decoder
 from ks_core.translation.evaluation import HeldOut
 from ks_core.translation.extraction import SOURCE
 from ks_core.translation.prompts import format_prompt, template as template_text, texts
@@ -69,11 +70,11 @@ def prompt_transfer(
     """Translate under each template, with the delta and without, and score both.
 
     ``asked`` is in the template of the training, which comes first; the others follow in their order (``None``: the named
-    ones). ``ids`` are the rows that act (``None``: every changed row). ``report(done, total, message)`` counts sentences.
+    ones for such a model). ``ids`` are the rows that act (``None``: every changed row). ``report(done, total, message)`` counts sentences.
     Raises ``ModelError`` without laid-over rows, ``SettingsError`` for a template that cannot be.
     """
     own = template_text(asked.template)
-    named = {name: template_text(text) for name, text in (templates or texts()).items()}
+    named = {name: template_text(text) for name, text in (templates or texts(is_encoder_decoder(model))).items()}
     first = next((name for name, text in named.items() if text == own), "trained")
     named = {first: own} | {name: text for name, text in named.items() if text != own}
     if not asked.sources:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ks_core import __version__
 from ks_core.audit import verdict
 from ks_core.audit.sections import Section, of_evidence, of_pair, of_test
+from ks_core.errors import one_line
 from ks_core.study.scan import Scan, Study
 from ks_core.tickets.selection import SELECTION_RULES
 
@@ -42,13 +43,14 @@ def build(study: Study, scan: Scan, alpha: float, evidence: Evidence | None = No
 
     sections = make_sections(study, scan, alpha, evidence)
     signature = signature_of(scan, alpha, evidence)
-    title = f"{study.tuned.label} against {study.base.label}"
+    title = one_line(f"{study.tuned.label} against {study.base.label}")
+    is_web = link.startswith(("http://", "https://"))  # a browser says it, and may say javascript:
     body = [
         '<div class="first">', f"<h1>{escape(title)}</h1>",
         f'<p class="small">KS-Lottery Explorer {__version__}, {time.strftime("%Y-%m-%d %H:%M", time.gmtime())} UTC</p>',
         _card(scan, alpha, evidence, {s.anchor for s in sections}),
         f'<p class="small">Signature: <code>{escape(signature)}</code></p>',
-        f'<p class="small">In the app: <a href="{escape(link)}">{escape(link)}</a></p>' if link else "", "</div>",
+        f'<p class="small">In the app: <a href="{escape(link)}">{escape(link)}</a></p>' if is_web else "", "</div>",
     ]  # fmt: skip
     for section in sections:
         body += [f'<section id="{section.anchor}"><h2>{escape(section.title)}</h2>', *section.parts, "</section>"]

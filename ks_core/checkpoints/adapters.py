@@ -8,7 +8,6 @@ Four ways lead to changed rows: TrainableTokens (new values for listed ids), the
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from ks_core.checkpoints import folders, safetensors_file
-from ks_core.checkpoints.matrices import Matrix, OverlaidMatrix, to_floats
+from ks_core.checkpoints import folders, hub, safetensors_file
+from ks_core.checkpoints.matrices import Matrix, OverlaidMatrix, check_shape, to_floats
 from ks_core.errors import CheckpointError, TicketError
 from ks_core.store import workspace
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+#: Bytes of the largest tensor that is held in memory: the rows of a vocabulary of 64,000 with 4,096 values each.
+LARGEST_ARRAY = 1 << 30
 #: How a whole embedding is called that ``modules_to_save`` brings.
 WHOLE = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight", "shared.weight")
 
@@ -56,7 +57,7 @@ class LowRankMatrix:
 
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds a peft adapter."""
-    return (folder / CONFIG).is_file()
+    return folders.has(folder, CONFIG)
 
 
 def config(folder: Path) -> dict[str, Any]:
@@ -132,6 +133,7 @@ def lay_over(folder: Path, base: Matrix) -> tuple[Matrix, np.ndarray]:
             )
         return LowRankMatrix(base, a.T, b.T, scaling(settings, a.shape[0])), np.arange(rows)
     found = safetensors_file.matrix(path, tensors[whole[0]])
+    check_shape(path, *found.shape)
     if found.shape[1] != width:
         raise CheckpointError(
             f"{folder} brings an embedding of {found.shape[0]} x {found.shape[1]}, its base has "
@@ -152,15 +154,20 @@ def _resized(path: Path, tensors: dict[str, safetensors_file.Tensor], base: Matr
 
 
 def _weights(folder: Path) -> Path:
-    path = folder / WEIGHTS
-    if not path.is_file():
+    if not folders.has(folder, WEIGHTS):
         raise CheckpointError(f"{folder} has no {WEIGHTS}. Expected a peft adapter saved as safetensors.")
-    return folders.inside(folder, path)
+    return folders.inside(folder, folder / WEIGHTS)
 
 
 def _array(path: Path, tensor: safetensors_file.Tensor) -> np.ndarray:
-    """A small tensor in memory, float32 or float64."""
+    """A small tensor in memory, float32 or float64. Raises ``CheckpointError`` for one that is not small."""
     found = safetensors_file.matrix(path, tensor)
+    size = found.shape[0] * found.shape[1] * max(4, found.storage.itemsize)
+    if size > LARGEST_ARRAY:
+        raise CheckpointError(
+            f"{path} changes rows by {folders.listed([tensor.name])} of {size:,} bytes. Expected at most {LARGEST_ARRAY:,}: merge "
+            "it with peft and open the merged checkpoint."
+        )
     return np.array(to_floats(found.block(0, found.shape[0]), found.dtype))
 
 
@@ -284,7 +291,6 @@ def base_of(folder: Path) -> str:
     found, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not isinstance(found, str) or not found:
         raise CheckpointError(f"{folder} does not name its base model. Add base_model_name_or_path to {CONFIG}.")
-    is_id = found.count("/") == 1 and "@" not in found and ":" not in found
-    if is_id and isinstance(revision, str) and revision and not os.path.exists(found):
+    if isinstance(revision, str) and revision and "@" not in found and hub.is_id(found):
         return f"{found}@{revision}"
     return found

@@ -11,7 +11,7 @@ import numpy as np
 from ks_core.checkpoints import adapters, hashes
 from ks_core.checkpoints.matrices import Matrix
 from ks_core.checkpoints.vocabulary import Vocabulary
-from ks_core.errors import CheckpointError
+from ks_core.errors import CheckpointError, visible
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Checkpoint:
     stamp: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        # It stands in lines of a terminal, in signatures, figures and reports; a folder may be called anything.
+        object.__setattr__(self, "label", visible(self.label))
         rows, width = self.shape
         if rows == 0 or width == 0:
             raise CheckpointError(

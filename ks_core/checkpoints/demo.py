@@ -29,7 +29,7 @@ import numpy as np
 from ks_core import places
 from ks_core.errors import CheckpointError
 from ks_core.jobs import processes, world
-from ks_core.store import workspace
+from ks_core.store import door, workspace
 
 if TYPE_CHECKING:
     from ks_core.jobs.running import Running
@@ -49,6 +49,10 @@ def base_folder() -> Path:
     return workspace.home() / "models" / "SmolLM2-135M-Instruct-f32-untied"
 
 
+# What lies there the program put there itself, so a server's roots need not hold it.
+door.OWN.extend([base_folder, lambda: ASSETS])
+
+
 def is_ready() -> bool:
     """Whether the base has been prepared in this workspace."""
     return (base_folder() / "model.safetensors").is_file() and (base_folder() / "tokenizer.json").is_file()
@@ -60,23 +64,37 @@ def names() -> list[str]:
     return [BASE, *(f"demo:{run}" for run in runs)]
 
 
+def is_name(source: str) -> bool:
+    """Whether a source is one of the demo's names, or would be if there were such a run.
+
+    >>> is_name("demo"), is_name("demo:en-fr"), is_name("demo/model")
+    (True, True, False)
+    """
+    return source == "demo" or source.startswith("demo:")
+
+
 def resolve(source: str) -> str:
     """The path behind a demo name. ``demo`` alone is the tuned model.
 
-    Raises ``CheckpointError`` for a name there is not, and for a base that is not prepared yet.
+    Raises ``CheckpointError`` for a name that is not among ``names``, whatever path it could be part of, and for a base
+    that is not prepared yet.
     """
-    name = source.partition(":")[2] or "en-fr"
-    if name == "base":
-        if not is_ready():
-            raise CheckpointError("The demo's base model is not prepared yet. Run: python -m ks_core demo")
-        return str(base_folder())
-    if not (ASSETS / name / "adapter_config.json").is_file():
-        raise CheckpointError(f"The demo has no run {name!r}. There are: {', '.join(names())}.")
-    return str(ASSETS / name)
+    source = TUNED if source == "demo" else source
+    if source not in names():
+        raise CheckpointError(
+            f"The demo has no run {source.partition(':')[2][:80]!r}. There are: {', '.join(names())}."
+        )
+    if source != BASE:
+        return str(ASSETS / source.partition(":")[2])
+    if not is_ready():
+        raise CheckpointError("The demo's base model is not prepared yet. Run: python -m ks_core demo")
+    return str(base_folder())
 
 
 def recipe(run: str = "en-fr") -> dict[str, Any]:
-    """What is known of a tuned run: settings, scores, training counts, and every setting tried."""
+    """What is known of a tuned run: settings, scores, training counts, and every setting tried. Raises ``CheckpointError``."""
+    if run not in (path.parent.name for path in ASSETS.glob("*/recipe.json")):
+        raise CheckpointError(f"The demo has no recipe for a run {run[:80]!r}. There are: {', '.join(names())}.")
     return json.loads((ASSETS / run / "recipe.json").read_text(encoding="utf-8"))
 
 
@@ -132,7 +150,7 @@ def prepare_base(report: Report = lambda done, total, message: None) -> Path:
 
 def prepare_for(sources: Iterable[str], running: Running) -> None:
     """In a job: have the base where one of its sources is the demo's. Of several processes the first makes it."""
-    if any(source.startswith("demo") for source in sources):
+    if any(is_name(source) for source in sources):
         with world.main_first():
             prepare_base(lambda done, total, message: running.progress(done, total, message, stage=message))
 

@@ -6,11 +6,13 @@ file of the machine; a file that is read whole must have a bound; a shard is a b
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import Any
 
 from ks_core.errors import CheckpointError
+from ks_core.jobs import bounded
+from ks_core.store import door
 
 #: How input embeddings are called, by the end of the tensor's name. The first that fits is taken; ``shared``
 #: stands first because an encoder-decoder may store it again under the names of its two halves.
@@ -27,43 +29,50 @@ SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 PYTORCH = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 #: The same in the order in which they are looked for.
 INDEXES = (SAFETENSORS, PYTORCH)
-#: Bytes of the largest vocabulary that is read, and of the largest other JSON file. In memory JSON can take
-#: twenty times its size. The largest tokenizers in use have about 35 MB, the largest indexes 10.
-LARGEST_VOCABULARY, LARGEST_JSON = 100 << 20, 32 << 20
+#: Files that an index may name. The largest checkpoints in use have 200.
+MOST_SHARDS = 10_000
 
 
 def inside(folder: Path, file: Path) -> Path:
     """The file, when it or what it links to lies in the folder or in the hub cache that the folder is part of.
 
-    Raises ``CheckpointError`` for a link that leads elsewhere, or in a circle.
+    Raises ``CheckpointError`` for a link that leads elsewhere, whether there is anything or not.
     """
+    if not _stays(folder, file):
+        raise CheckpointError(f"{file} is a link that leads out of its folder. Copy the file there instead.")
+    return file
+
+
+def _stays(folder: Path, file: Path) -> bool:
     try:
-        real, home = file.resolve(), folder.resolve()
-    except RuntimeError:  # what Python makes of a loop
-        raise CheckpointError(f"{file} is a link that leads back to itself. Copy the file there instead.") from None
+        real, home = Path(os.path.realpath(file)), Path(os.path.realpath(folder))
+    except ValueError:  # a zero, or half a character: there is no such file
+        return True
     roots = [home]
     if home.parent.name == "snapshots":  # the hub's cache: each file of a snapshot is a link to a blob
         roots.append(home.parent.parent / "blobs")
-    if not any(real.is_relative_to(root) for root in roots):
-        raise CheckpointError(f"{file} is a link that leads out of its folder. Copy the file there instead.")
-    return file
+    return any(real.is_relative_to(root) for root in roots)
+
+
+def has(folder: Path, name: str) -> bool:
+    """Whether a folder holds a file of this name.
+
+    A link that leads out of the folder counts as one, and nobody looks where it leads: ``inside`` refuses it when the file
+    is to be read. So the answer says nothing of what lies outside.
+    """
+    return (folder / name).is_file() if _stays(folder, folder / name) else True
 
 
 def read_json(folder: Path, name: str) -> Any:
     """The content of a JSON file in a folder; ``None`` when there is no such file.
 
-    Raises ``CheckpointError`` when it is too large, no JSON, or a link out of the folder.
+    Raises ``CheckpointError`` when it is too large, no JSON, or a link out of the folder; ``AccessError`` for a folder
+    that is not to be opened.
     """
-    path = folder / name
-    if not path.is_file():
+    door.end(folder)
+    if not has(folder, name):
         return None
-    inside(folder, path)
-    if path.stat().st_size > LARGEST_JSON:
-        raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes, too many for such a file. It is damaged.")
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise CheckpointError(f"{path} cannot be read as JSON. Download or save it again.") from None
+    return bounded.read_json(inside(folder, folder / name), CheckpointError)
 
 
 def shards(folder: Path, index: str) -> dict[str, Path]:
@@ -76,6 +85,10 @@ def shards(folder: Path, index: str) -> dict[str, Path]:
     if not isinstance(names, dict) or not all(isinstance(file, str) for file in names.values()):
         raise CheckpointError(f"{folder / index} is no index of shards. Download it again.")
     files = {}
+    if len(set(names.values())) > MOST_SHARDS:
+        raise CheckpointError(
+            f"{folder / index} names {len(set(names.values())):,} files. Expected at most {MOST_SHARDS:,}: it is damaged."
+        )
     for file in set(names.values()):
         # A bare name cannot leave the folder, whatever the system's separators are.
         if Path(file).name != file or file in ("", ".", "..") or "\\" in file or not file.isprintable():

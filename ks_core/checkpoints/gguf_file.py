@@ -17,9 +17,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ks_core.checkpoints.matrices import ArrayMatrix, MappedMatrix, Matrix
+from ks_core.checkpoints import pieces
+from ks_core.checkpoints.matrices import ArrayMatrix, MappedMatrix, Matrix, check_shape
 from ks_core.checkpoints.vocabulary import Content, Vocabulary
-from ks_core.errors import CheckpointError
+from ks_core.errors import CheckpointError, KSLotteryError
+from ks_core.jobs import bounded
+from ks_core.store import door
 
 EMBEDDING = "token_embd.weight"
 #: Keys that are kept; the others are skipped over.
@@ -35,19 +38,26 @@ FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "
 STRING, ARRAY = 8, 9
 #: Token types, as llama.cpp numbers them.
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
-#: Bounds on what a header may claim, several times what real files have.
-LARGEST_VALUE = 64 << 20
-MOST_ENTRIES = 4_000_000
-MOST_TENSORS = 1_000_000
+#: Bounds on what a header may claim, several times what real files have: bytes of all of it and of a value, strings in an
+#: array, tensors and keys.
+LONGEST_HEADER, LARGEST_VALUE = 128 << 20, 64 << 20
+MOST_ENTRIES = 2_000_000
+MOST_TENSORS = 100_000
+
+
+#: What a header says of a tensor: shape, type, offset into the file.
+Description = tuple[tuple[int, ...], int, int]
+#: The vocabulary in a header: what tells it from others, and its content.
+Tokens = tuple[str, pieces.Found]
 
 
 @dataclass(frozen=True)
 class GGUFFile:
-    """What a GGUF header says: the wanted keys, and for each tensor (shape, type, offset into the file)."""
+    """What a GGUF header says of each tensor, and the vocabulary that it holds."""
 
     path: Path
-    keys: dict[str, Any]
-    tensors: dict[str, tuple[tuple[int, ...], int, int]]
+    tensors: dict[str, Description]
+    tokens: Tokens | None
 
 
 class _Reader:
@@ -59,6 +69,8 @@ class _Reader:
     def _move(self, size: int) -> None:
         if size > self.size - self.at:
             raise ValueError("a length passes the end of the file")
+        if self.at + size > LONGEST_HEADER:
+            raise ValueError(f"its metadata have more than {LONGEST_HEADER:,} bytes")
         self.at += size
 
     def skip(self, size: int) -> None:
@@ -108,19 +120,33 @@ class _Reader:
 def open_gguf(path: Path) -> GGUFFile:
     """Read the header. Raises ``CheckpointError`` for a file that is none."""
     try:
-        with path.open("rb") as file:
-            return _parse(path, _Reader(file))
+        with door.open_file(path) as file:
+            size = min(door.size(file), LONGEST_HEADER)
+            tensors, tokens = bounded.call(
+                described, [file], path=str(path), size=size, what=path, error=CheckpointError
+            )
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, KeyError, struct.error, OverflowError, MemoryError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    return GGUFFile(path, tensors, tokens)
+
+
+def described(file: BinaryIO, path: str) -> tuple[dict[str, Description], Tokens | None]:
+    """What the header of an open file says, as ``GGUFFile`` has it; ``path`` is what a person calls the file.
+
+    Raises ``CheckpointError``.
+    """
+    try:
+        keys, tensors = _parse(_Reader(file))
+        return tensors, _tokens(keys)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except (OSError, ValueError, KeyError, struct.error, OverflowError) as error:
         raise CheckpointError(
             f"{path} is no GGUF file that can be read ({error}). Expected GGUF version 2 or 3; download it again."
         ) from None
 
 
-def _parse(path: Path, reader: _Reader) -> GGUFFile:
+def _parse(reader: _Reader) -> tuple[dict[str, Any], dict[str, Description]]:
     if reader.take(4) != b"GGUF":
         raise ValueError("it does not begin with GGUF")
     version = reader.number(4)
@@ -128,7 +154,9 @@ def _parse(path: Path, reader: _Reader) -> GGUFFile:
         raise ValueError(f"it is of version {version}")
     tensor_count, key_count = reader.number(10), reader.number(10)
     if max(tensor_count, key_count) > MOST_TENSORS:
-        raise ValueError(f"it claims {tensor_count:,} tensors and {key_count:,} keys")
+        raise ValueError(
+            f"it claims {tensor_count:,} tensors and {key_count:,} keys, at most {MOST_TENSORS:,} are expected"
+        )
     keys: dict[str, Any] = {}
     for _ in range(key_count):
         name, kind = reader.string(), reader.number(4)
@@ -147,7 +175,7 @@ def _parse(path: Path, reader: _Reader) -> GGUFFile:
     if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
         raise ValueError(f"its alignment is {alignment}")
     start = -(-reader.at // alignment) * alignment
-    return GGUFFile(path, keys, {n: (s, k, start + o) for n, (s, k, o) in tensors.items()})
+    return keys, {n: (s, k, start + o) for n, (s, k, o) in tensors.items()}
 
 
 def _small(dimensions: int) -> int:
@@ -193,13 +221,19 @@ def embedding(file: GGUFFile) -> tuple[Matrix, str]:
             "cannot hold. The file is damaged."
         )
     rows, width = shape
+    check_shape(file.path, rows, width)
     row_bytes = width // per_block * block_bytes
     if not rows or not width:
         return ArrayMatrix(np.zeros((0, 0), np.float32)), quantization.name
-    if offset + rows * row_bytes > file.path.stat().st_size:
-        raise CheckpointError(f"{file.path} is cut short: its embedding passes the end of the file. Download it again.")
     try:
-        raw = np.memmap(file.path, np.uint8, "r", offset, (rows, row_bytes))
+        with door.open_file(file.path) as opened:
+            if offset + rows * row_bytes > door.size(opened):
+                raise CheckpointError(
+                    f"{file.path} is cut short: its embedding passes the end of the file. Download it again."
+                )
+            raw = np.memmap(opened, np.uint8, "r", offset, (rows, row_bytes))
+    except KSLotteryError:
+        raise
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{file.path} cannot be read: {error}. It may have changed meanwhile; try again."
@@ -219,15 +253,24 @@ def embedding(file: GGUFFile) -> tuple[Matrix, str]:
     return matrix, quantization.name
 
 
+def _tokens(keys: dict[str, Any]) -> Tokens | None:
+    """The vocabulary that the metadata hold; ``None`` when they name no tokens. Raises ``CheckpointError``."""
+    found, kinds = keys.get("tokenizer.ggml.tokens"), keys.get("tokenizer.ggml.token_type")
+    if not isinstance(found, list) or not all(isinstance(p, str) for p in found):
+        return None
+    pieces.check(found)
+    kinds = kinds if isinstance(kinds, list) else []
+    special = frozenset(i for i, kind in enumerate(kinds[: len(found)]) if kind in (UNKNOWN, CONTROL))
+    added = frozenset(i for i, kind in enumerate(kinds[: len(found)]) if kind == USER_DEFINED)
+    name = str(keys.get("tokenizer.ggml.model"))
+    style = {"gpt2": "byte-level", "llama": "sentencepiece", "bert": "wordpiece"}.get(name, "plain")
+    digest = hashlib.sha256(json.dumps([style, found, kinds]).encode()).hexdigest()
+    return digest, (found, style, special, special | added)
+
+
 def vocabulary(file: GGUFFile) -> Vocabulary | None:
     """The vocabulary that the file's metadata hold; ``None`` when they name no tokens."""
-    pieces, kinds = file.keys.get("tokenizer.ggml.tokens"), file.keys.get("tokenizer.ggml.token_type")
-    if not isinstance(pieces, list) or not all(isinstance(p, str) for p in pieces):
+    if file.tokens is None:
         return None
-    kinds = kinds if isinstance(kinds, list) else []
-    special = frozenset(i for i, kind in enumerate(kinds[: len(pieces)]) if kind in (UNKNOWN, CONTROL))
-    added = frozenset(i for i, kind in enumerate(kinds[: len(pieces)]) if kind == USER_DEFINED)
-    name = str(file.keys.get("tokenizer.ggml.model"))
-    style = {"gpt2": "byte-level", "llama": "sentencepiece", "bert": "wordpiece"}.get(name, "plain")
-    digest = hashlib.sha256(json.dumps([style, pieces, kinds]).encode()).hexdigest()
-    return Vocabulary(file.path, digest, Content(pieces, style, special, special | added))
+    digest, found = file.tokens
+    return Vocabulary(file.path, digest, Content(*found))

@@ -19,7 +19,7 @@ import numpy as np
 
 from ks_core.checkpoints.matrices import Matrix, blocks
 from ks_core.errors import CheckpointError
-from ks_core.store import workspace
+from ks_core.store import access, workspace
 
 STRETCH = 8 << 20
 
@@ -99,5 +99,7 @@ def _remembered(stamp: str, name: str) -> str | None:
 
 
 def _remember(stamp: str, name: str, digest: str) -> None:
+    if access.read_only():
+        return
     with contextlib.suppress(OSError, UnicodeError):  # then it is computed again next time
         workspace.write_json(_path(stamp, name), {"stamp": stamp, "tensor": name, "hash": digest}, durable=False)

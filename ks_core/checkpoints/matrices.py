@@ -23,6 +23,9 @@ from ks_core.errors import CheckpointError
 
 #: Dtype names in order of what holds what: each value of an earlier one is exact in ``widest``.
 FLOATS = ("bfloat16", "float16", "float32", "float64")
+#: Bounds on an embedding: rows and values in one. What is said of every row, and of one whole row, is held in memory. The
+#: largest in use have 901,629 rows, and rows of 20,480 values.
+MOST_ROWS, LONGEST_ROW = 1 << 21, 1 << 18
 
 
 @runtime_checkable
@@ -40,6 +43,15 @@ class Matrix(Protocol):
     def block(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop`` as stored, shape ``(stop - start, d)``. May be a view."""
         ...
+
+
+def check_shape(where: object, rows: int, width: int) -> None:
+    """Raise ``CheckpointError`` for an embedding that is larger than any is: a file of holes may claim one on no disk."""
+    if rows > MOST_ROWS or width > LONGEST_ROW:
+        raise CheckpointError(
+            f"{where} has an embedding of {rows:,} rows of {width:,} values. Expected at most {MOST_ROWS:,} rows of "
+            f"{LONGEST_ROW:,}: it is damaged, or no embedding of tokens."
+        )
 
 
 def widest(*dtypes: str) -> str:

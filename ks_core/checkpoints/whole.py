@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ks_core.checkpoints import hub
+from ks_core.checkpoints import folders, hub
 from ks_core.checkpoints.adapters import changes_more
 from ks_core.checkpoints.checkpoint import Checkpoint
 from ks_core.checkpoints.opening import open_checkpoint
@@ -23,8 +23,8 @@ def check(source: str) -> None:
     if under.path.suffix == ".gguf" or is_on_hub(under):
         return
     folder = under.path if under.path.is_dir() else under.path.parent
-    lacking = [] if (folder / "config.json").is_file() else ["config.json"]
-    if not any((folder / name).is_file() for name in TOKENIZERS):
+    lacking = [] if folders.has(folder, "config.json") else ["config.json"]
+    if not any(folders.has(folder, name) for name in TOKENIZERS):
         lacking.append("a tokenizer (such as tokenizer.json)")
     if lacking:
         raise ModelError(
@@ -47,6 +47,15 @@ def adapters_of(checkpoint: Checkpoint) -> list[Path]:
         found.insert(0, checkpoint.path)
         checkpoint = checkpoint.base
     return found
+
+
+def bases_of(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The sources that its adapters name as their bases, the outermost first."""
+    found = []
+    while checkpoint.base is not None:
+        checkpoint = checkpoint.base
+        found.append(checkpoint.source)
+    return tuple(found)
 
 
 def is_rows_over(checkpoint: Checkpoint, base: Checkpoint) -> bool:

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         raise SettingsError(f"{options.output} does not end in .json. Name a .json file.")
     audit, line = audit_of(options), Line("")
     have(audit.base, audit.tuned)
-    if any(source.startswith("demo") for source in (audit.base, audit.tuned)):
+    if any(demo.is_name(source) for source in (audit.base, audit.tuned)):
         demo.prepare_base(line)
     scan = audit.study.scan(lambda done, total: line(done, total, "testing rows"))
     allocation = resource_options.allocation_of(options)
@@ -80,7 +80,7 @@ def audit_of(options: argparse.Namespace) -> Audit:
 
     return Audit(
         base=options.base, tuned=options.tuned, rule=options.rule, alpha=options.alpha, k=options.k,
-        corpus=corpus_options.corpus_of(options), prompt=options.prompt.replace("\\n", "\n"), budget=options.budget,
+        corpus=corpus_options.corpus_of(options), prompt=corpus_options.prompt_of(options, options.base), budget=options.budget,
         max_new_tokens=options.max_new_tokens, device=options.device, resources=resource_options.resources_of(options),
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ks_core.commands import resource_options
 from ks_core.errors import SettingsError
 from ks_core.translation.parallel_text import CORPUS_READERS
-from ks_core.translation.prompts import TEMPLATES
+from ks_core.translation.prompts import TEMPLATES, usual_prompt
 
 if TYPE_CHECKING:
     from ks_core.tuning.plans import CorpusChoice
@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser, *, scoring: bool = True) -> N
                         "such as English,French")  # fmt: skip
     parser.add_argument("--shortest", type=int, default=3, help="fewest words of a source sentence (default 3)")
     parser.add_argument("--longest", type=int, default=16, help="most words of a source sentence (default 16)")
-    parser.add_argument("--prompt", default="short", help=f"a template's name ({', '.join(TEMPLATES)}) or its "
-                        "text with {source}")  # fmt: skip
+    parser.add_argument("--prompt", default="", help=f"a template's name ({', '.join(TEMPLATES)}) or its text with "
+                        "{source} (default short; for an encoder-decoder source)")  # fmt: skip
     if scoring:
         parser.add_argument(
             "--sentences", type=int, default=64, help="held-out sentences to score, 0 for all (default 64)"
@@ -34,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser, *, scoring: bool = True) -> N
         parser.add_argument("--beams", type=int, default=1, help="beams of the search; 1 is greedy (default)")
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu (default auto)")
     resource_options.add_arguments(parser)
+
+
+def prompt_of(options: argparse.Namespace, base: str) -> str:
+    """The prompt that the options name, or the usual one of what ``base`` is."""
+    from ks_core.tuning import runnable
+
+    return options.prompt.replace("\\n", "\n") or usual_prompt(runnable.reads_with_encoder(base))
 
 
 def corpus_of(options: argparse.Namespace) -> CorpusChoice:

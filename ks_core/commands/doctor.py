@@ -16,7 +16,7 @@ from pathlib import Path
 from ks_core import __version__
 from ks_core.errors import KSLotteryError
 from ks_core.places import ROOT
-from ks_core.store import access, workspace
+from ks_core.store import access, hosts, workspace
 
 GOOD, WARN, BAD = "ok", "warn", "bad"
 #: Below these a fine-tune of the demo, or the preparation of its base, may not get through.
@@ -49,6 +49,7 @@ def examine() -> Iterator[Check]:
         _demo,
         _base,
         _access,
+        _names,
         _hub,
         _slurm,
         _log,
@@ -180,6 +181,11 @@ def _access() -> Iterator[Check]:
     open_to_all = not roots and not access.read_only()
     yield Check("access", GOOD, f"{mode}; {where}",
                 f"Before others can reach it, set {access.ROOTS} or {access.READ_ONLY}=1." if open_to_all else "")  # fmt: skip
+
+
+def _names() -> Iterator[Check]:
+    names = ["127.0.0.1", "localhost", "[::1]", *sorted(map(str, hosts.added()))]
+    yield Check("names", GOOD, f"the app answers to {', '.join(names)}")
 
 
 def _hub() -> Iterator[Check]:

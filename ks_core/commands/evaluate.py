@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     if options.output and Path(options.output).suffix != ".json":
         raise SettingsError(f"{options.output} does not end in .json. Name a .json file.")
     exam = Exam(
-        tuple(options.checkpoints), corpus_options.corpus_of(options), options.prompt.replace("\\n", "\n"), options.sentences,
+        tuple(options.checkpoints), corpus_options.corpus_of(options), corpus_options.prompt_of(options, options.checkpoints[0]), options.sentences,
         options.max_new_tokens, options.beams, options.device, resource_options.resources_of(options),
     )  # fmt: skip
     exam.corpus.load()  # what is wrong with the text is said before anything starts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
+from ks_core.errors import visible
 from ks_core.jobs import queue
 from ks_core.jobs.handle import FINAL, queue_words
 
@@ -42,9 +43,9 @@ def run(options: argparse.Namespace) -> int:
         where = queue_words(job) or "this machine"
         far = f", {progress.share:.0%} {progress.message}" if state == "running" else ""
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(job.request.get("created") or 0)))
-        print(f"{job.id}  {made}  {state}{far}  [{where}]  {job.request.get('label', '')}")
+        print(visible(f"{job.id}  {made}  {state}{far}  [{where}]  {job.request.get('label', '')}"))
         if state == "failed":
-            print(f"    {job.error}")
+            print(f"    {visible(job.error)}")
     if not every:
         print("There is no job in this workspace yet.")
     elif len(every) > len(shown):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ks_core.checkpoints import whole
 from ks_core.commands.progress_line import Line
 from ks_core.errors import SettingsError
 from ks_core.store import prepared
@@ -25,8 +26,11 @@ def run(options: argparse.Namespace) -> int:
     if options.forget and options.name:
         prepared.forget(options.name)
     elif options.name and options.base and options.tuned:
-        made = prepared.named(options.name, options.base, options.tuned)
-        Study(made.base, made.tuned).scan(lambda done, total: line(done, total, "testing rows"))
+        pair = Study(options.base, options.tuned)
+        under = whole.bases_of(pair.base) + whole.bases_of(pair.tuned)
+        # A read-only server opens nothing that was not opened now, whatever an adapter comes to name later.
+        made = prepared.named(options.name, options.base, options.tuned, under)
+        pair.scan(lambda done, total: line(done, total, "testing rows"))
         prepared.keep(made)
         print(f"prepared {made.name}: {made.base} and {made.tuned}")
         return 0

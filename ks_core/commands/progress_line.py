@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from ks_core.errors import JobError
+from ks_core.errors import JobError, visible
 from ks_core.jobs.handle import FINAL, Job, queue_words
 
 
@@ -29,7 +29,7 @@ class Line:
         amount = f"{100 * done / total:3.0f}%" if total else ""
         speed = f", {rate:,.0f} {self.unit}/s" if self.unit and rate >= 1 else ""
         end = "\n" if done >= total else ""
-        print(f"\r\033[K{message or 'working'}: {amount}{speed}{left}", end=end, file=sys.stderr, flush=True)
+        print(f"\r\033[K{visible(message) or 'working'}: {amount}{speed}{left}", end=end, file=sys.stderr, flush=True)
 
 
 def follow(job: Job) -> str:
@@ -43,10 +43,10 @@ def follow(job: Job) -> str:
         if words := queue_words(job):
             text, stage = f"{words}; {text}", words
         if sys.stderr.isatty():
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+            print(f"\r\033[K{visible(text)}", end="", file=sys.stderr, flush=True)
         elif stage and stage != shown:
             shown = stage
-            print(stage, file=sys.stderr, flush=True)
+            print(visible(stage), file=sys.stderr, flush=True)
         time.sleep(0.5)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)

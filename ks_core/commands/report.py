@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     if path.suffix not in (".html", ".htm"):
         raise SettingsError(f"{path} does not end in .html. Name an .html file.")
     audit, line = audit_of(options), Line("")
-    if any(source.startswith("demo") for source in (audit.base, audit.tuned)):
+    if any(demo.is_name(source) for source in (audit.base, audit.tuned)):
         demo.prepare_base(line)
     scan = audit.study.scan(lambda done, total: line(done, total, "testing rows"))
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_core.commands.progress_line import Line
-from ks_core.errors import SettingsError
+from ks_core.errors import SettingsError, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"base     {study.base.label}: {study.base.kind}, {_shape(study.base)}")
     print(f"tuned    {study.tuned.label}: {study.tuned.kind}, {_shape(study.tuned)}")
     for note in study.pair.notes:
-        print(f"note     {note}")
+        print(f"note     {visible(note)}")
     if scan.note:
         print(f"note     {scan.note}")
     if not scan.changed.any():
@@ -86,7 +86,7 @@ def _scan_layers(options: argparse.Namespace, alpha: float, output: Path | None)
         report=lambda done, total, name: line(done / 1e6, total / 1e6, "testing tensors"),
     )
     for note in scan.left_out:
-        print(f"left out  {note}")
+        print(f"left out  {visible(note)}")
     frame = table(scan, alpha)
     touched = frame[frame.changed > 0].sort_values(["share_below_alpha", "largest_D"], ascending=False)
     size = sum(t.bytes for t in scan.tensors)
@@ -98,7 +98,7 @@ def _scan_layers(options: argparse.Namespace, alpha: float, output: Path | None)
         print(f"\n{'rows':>8}  {'changed':>8}  {'p < ' + format(alpha, 'g'):>9}  {'largest D':>9}  tensor")
     for _, row in touched.head(max(options.top, 0)).iterrows():
         print(
-            f"{row.rows:>8,}  {row.changed:>8.1%}  {row.share_below_alpha:>9.1%}  {row.largest_D:>9.4f}  {row.tensor}"
+            f"{row.rows:>8,}  {row.changed:>8.1%}  {row.share_below_alpha:>9.1%}  {row.largest_D:>9.4f}  {visible(row.tensor)}"
         )
     signature = scan.signature.with_fields(alpha=f"{alpha:g}")
     print(f"\nsignature  {signature}")

@@ -11,15 +11,16 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ks_core.checkpoints import demo, whole
+from ks_core.checkpoints import demo
 from ks_core.commands import corpus_options, resource_options
 from ks_core.commands.progress_line import finish, follow
 from ks_core.commands.ticket import RULE_HELP
-from ks_core.errors import JobError, SettingsError, TicketError
+from ks_core.errors import JobError, SettingsError, TicketError, visible
 from ks_core.jobs import queue
 from ks_core.jobs.handle import duration
 from ks_core.store import workspace
 from ks_core.tuning.arms import ARMS, parse_arm
+from ks_core.values import table_cell
 
 if TYPE_CHECKING:
     from ks_core.jobs.cluster import Allocation
@@ -69,7 +70,7 @@ def plan_of(options: argparse.Namespace) -> Any:
         raise SettingsError(f"--sweep is {options.sweep!r}. Expected numbers, such as 0.001,0.01,0.1.") from None
     return Plan(
         base=options.base, tuned=options.tuned, rule=options.rule, alpha=options.alpha, k=options.k,
-        corpus=corpus_options.corpus_of(options), prompt=options.prompt.replace("\\n", "\n"),
+        corpus=corpus_options.corpus_of(options), prompt=corpus_options.prompt_of(options, options.base),
         arms=tuple(parse_arm(text, rows, **recipe) for text in options.arms.split(",") if text.strip()),
         sentences=options.sentences, max_new_tokens=options.max_new_tokens, beams=options.beams, sweep=sweep,
         device=options.device, resources=resource_options.resources_of(options),
@@ -158,9 +159,11 @@ def measure(plan: Plan, options: argparse.Namespace, allocation: Allocation | No
 
 def have(*sources: str) -> None:
     """Raise an error for people before a run is begun in which every arm would fail."""
+    from ks_core.tuning import runnable
+
     for source in filter(None, sources):
-        if not source.startswith("demo"):  # prepared by the run itself
-            whole.check(source)
+        if not demo.is_name(source):  # prepared by the run itself
+            runnable.check(source)
 
 
 def table_lines(summary: dict[str, Any], tuned: str = "") -> list[str]:
@@ -172,15 +175,16 @@ def table_lines(summary: dict[str, Any], tuned: str = "") -> list[str]:
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for arm in summary["arms"]:
+        name = table_cell(arm["name"])
         if arm["error"]:
-            lines.append(f"| {arm['name']} | - | - | - | - | {arm['error']} | | | | | | | |")
+            lines.append(f"| {name} | - | - | - | - | {table_cell(arm['error'])} | | | | | | | |")
             continue
         e = arm["evaluation"]
         bleu = [e["scores"][rule]["bleu"] for rule in ("raw", "first_line", "prompt_restart")]
         seconds = arm.get("training_seconds", 0) + arm["translating_seconds"]
         inside = arm.get("in_ticket")
         lines.append(
-            f"| {arm['name']} | {len(arm.get('rows', [])) or '-'} | {'-' if inside is None else inside} | "
+            f"| {name} | {len(arm.get('rows', [])) or '-'} | {'-' if inside is None else inside} | "
             f"{comparison.steps_of(arm) or '-'} | {arm['trainable']:,} | "
             + " | ".join(f"{s['value']:.2f} [{s['low']:.1f}, {s['high']:.1f}]" for s in bleu)
             + f" | {e['scores']['raw']['chrf']['value']:.1f} | {e['scores']['first_line']['chrf']['value']:.1f} | "
@@ -204,4 +208,4 @@ def table_lines(summary: dict[str, Any], tuned: str = "") -> list[str]:
             f"{e['first_line']['bleu']['value']:.2f} first line, chrF {e['first_line']['chrf']['value']:.1f}"
         )
     lines += [f"note: {note}" for note in [*comparison.notes(summary, tuned), *summary["notes"]]]
-    return [*lines, f"signature  {summary['signature']}"]
+    return [visible(line) for line in [*lines, f"signature  {summary['signature']}"]]

@@ -30,7 +30,7 @@ from ks_core import values
 from ks_core.errors import JobError, SettingsError
 from ks_core.jobs import processes
 from ks_core.places import ROOT
-from ks_core.store import workspace
+from ks_core.store import access, workspace
 
 INSTALL = "pip install -r requirements-cluster.txt"
 #: States in which Slurm still has something to do for a job; the others are ends.
@@ -251,7 +251,7 @@ def place(folder: Path) -> Place | None:
         return found[number]
     # Slurm forgets what has ended after some minutes, so its last word is kept.
     last = noted.get("ended") or _last(number)
-    if last and not noted.get("ended") and last not in (*WAITING, *RUNNING):
+    if last and not noted.get("ended") and last not in (*WAITING, *RUNNING) and not access.read_only():
         workspace.write_json(folder / "queue.json", {**noted, "ended": last})
     return Place(number, str(last))
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ks_core.errors import JobError
+from ks_core.errors import AccessError, JobError
 from ks_core.jobs import cluster, processes
 from ks_core.jobs.cluster import Place
-from ks_core.store import workspace
+from ks_core.store import access, workspace
 
 FINAL = ("done", "failed", "cancelled")
 
@@ -181,7 +181,9 @@ class Job:
         return processes.is_running(process.get("pid"), process.get("identity"))
 
     def cancel(self) -> None:
-        """Ask the job to stop at its next step. ``insist`` is for one that does not."""
+        """Ask the job to stop at its next step. ``insist`` is for one that does not. Raises ``AccessError`` on a read-only server."""
+        if access.read_only():
+            raise AccessError(access.NOTHING_STARTS)
         if self.state not in FINAL:
             workspace.write_atomically(self.folder / "cancel", str(time.time()).encode())
             place = self.place
@@ -194,7 +196,9 @@ class Job:
                 update(self.folder, state="cancelled", finished=time.time())
 
     def insist(self) -> None:
-        """End a job that was asked to stop more than ``PATIENCE`` seconds ago and still runs."""
+        """End a job that was asked to stop more than ``PATIENCE`` seconds ago and still runs; a read-only server only looks on."""
+        if access.read_only():
+            return
         try:
             asked = float((self.folder / "cancel").read_text())
         except (OSError, ValueError):

@@ -30,18 +30,18 @@ def inference(model: Any) -> contextlib.AbstractContextManager[Any]:
 
 
 def spread(whole: Any, device: str) -> Any:
-    """The model (a transformers causal LM on the CPU, in the first process; ``None`` in the others), spread and on ``device``.
+    """The model (of transformers, on the CPU, in the first process; ``None`` in the others), spread and on ``device``.
 
     Raises ``ModelError`` for a model that does not say what its layers are.
     """
     import torch
     from torch.distributed import broadcast
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-    from transformers import AutoModelForCausalLM
 
-    config, settings, dtype = world.agree((whole.config, whole.generation_config, whole.dtype) if whole else None)
+    found = (type(whole), whole.config, whole.generation_config, whole.dtype) if whole else None
+    kind, config, settings, dtype = world.agree(found)
     with torch.device("meta"):  # the same model without a single weight
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = kind._from_config(config, dtype=dtype)
     model.generation_config = settings
     model.requires_grad_(False).eval()
     _shard(model, device)

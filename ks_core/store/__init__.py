@@ -1,8 +1,8 @@
 """Where things are kept, and who may see them: the room that every other one stands on.
 
-Comes in: the environment (``KS_LOTTERY_HOME``, roots, read-only). Goes out: the workspace's folder, a cache of results by
-content, the list of prepared studies, what a server lets its visitors open and start, and the log. It does not know what
-a checkpoint, a test or a job is.
+Comes in: the environment (``KS_LOTTERY_HOME``, roots, read-only, hosts). Goes out: the workspace's folder, a cache of results by
+content, the list of prepared studies, what a server lets its visitors open and start, the names it answers to, and the log.
+It does not know what a checkpoint, a test or a job is.
 """
 
 import lazy_loader

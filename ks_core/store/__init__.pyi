@@ -1,3 +1,3 @@
-from . import access as access, log as log, prepared as prepared, workspace as workspace
+from . import access as access, door as door, hosts as hosts, log as log, prepared as prepared, workspace as workspace
 from .cache import Cache as Cache
 from .prepared import Prepared as Prepared

@@ -6,7 +6,9 @@ Two environment variables of the server's process decide, and nothing that a vis
                           (without it: from anywhere that the server's user may read)
     KS_LOTTERY_READ_ONLY  1: only the demo and the prepared studies are shown, and no job is started
 
-A path is followed to its end before it is judged, so a link inside a root does not lead out of it.
+Here it is decided; files are opened in ``door``. A path is followed to its end before it is judged, so a link inside a root
+does not lead out of it. Names are judged before anything is looked at, and what is refused is refused in the same words
+whether there is anything or not.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def roots() -> list[Path] | None:
 
 
 def is_inside(path: Path) -> bool:
-    """Whether a path may be looked at: always without roots, and in the workspace's own runs."""
+    """Whether a path may be named: always without roots; otherwise inside them, or among the workspace's own runs."""
     allowed = roots()
     if allowed is None:
         return True
@@ -58,27 +60,56 @@ def is_inside(path: Path) -> bool:
         end = path.expanduser().resolve()
     except (OSError, RuntimeError, ValueError):
         return False
-    return any(end.is_relative_to(root) for root in [*allowed, (workspace.home() / "jobs").resolve()])
+    return any(end.is_relative_to(root) for root in [*allowed, runs()])
 
 
-def check_path(path: Path) -> None:
-    """Raises ``AccessError`` for a path outside the roots. It does not say whether there is anything."""
+def runs() -> Path:
+    """Where the workspace's runs lie, resolved."""
+    return (workspace.home() / "jobs").resolve()
+
+
+def check_path(path: Path, named: str = "") -> None:
+    """Raises ``AccessError`` for a path outside the roots, which it quotes as it was ``named``. It does not say whether
+    there is anything."""
     if not is_inside(path):
-        raise AccessError(
-            f"{str(path)[:300]} is outside the folders that this server opens. Expected a path inside one of: "
-            f"{', '.join(map(str, roots() or []))}. Whoever runs the server sets them with {ROOTS}."
-        )
+        raise outside(named or str(path))
+
+
+def outside(named: str) -> AccessError:
+    """What is said of a path that leads out of the roots."""
+    return AccessError(
+        f"{named[:300]} is outside the folders that this server opens. Expected a path inside one of: "
+        f"{', '.join(map(str, roots() or []))}. Whoever runs the server sets them with {ROOTS}."
+    )
 
 
 def check_source(source: str) -> None:
-    """Raises ``AccessError`` for a checkpoint that a read-only server does not show."""
+    """Raises ``AccessError`` for a checkpoint that a read-only server does not show.
+
+    Shown are the demo's names, and what the prepared studies name: their pairs, and the bases under their adapters.
+    """
     if not read_only() or source == "demo" or source.startswith("demo:"):
         return
-    if not any(source in (study.base, study.tuned) for study in prepared.studies()):
-        raise AccessError(
-            f"{source[:300]} is not among the studies that were prepared. This server is read-only: it shows the demo and "
-            "prepared studies. Run the app yourself to open your own checkpoints."
-        )
+    if not any(source in study.sources for study in prepared.studies()):
+        raise not_shown(source)
+
+
+def not_shown(named: str) -> AccessError:
+    """What a read-only server says of a checkpoint, or of a file, that belongs to no prepared study."""
+    return AccessError(
+        f"{named[:300]} is not among the studies that were prepared. This server is read-only: it shows the demo and "
+        "prepared studies, with the bases that were under them then. Run the app yourself to open your own checkpoints."
+    )
+
+
+def shown() -> list[Path]:
+    """The folders of the prepared studies' sources that lie on this machine, resolved: a file's is the one it lies in."""
+    found = []
+    for source in (source for study in prepared.studies() for source in study.sources):
+        path = Path(source)
+        if path.is_absolute() and path.exists():
+            found.append(path.resolve() if path.is_dir() else path.resolve().parent)
+    return found
 
 
 def check_text(name: str) -> None:

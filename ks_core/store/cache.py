@@ -11,6 +11,9 @@ checkpoint finds its results again, and a changed one does not.
 One file holds one entry: a safetensors file whose header carries the key, a JSON note and a checksum.
 Files are written under another name and renamed, so several processes can share a cache; a file that
 is damaged is removed and counts as absent. Past ``limit`` bytes, what was not read longest leaves first.
+
+A read-only server (``access``) reads its cache and writes nothing into it, not even when something was read. What it computes for a
+visitor it keeps in memory until it ends, ``MEMORY`` bytes of it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ import hashlib
 import json
 import logging
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +33,16 @@ from typing import Any
 import numpy as np
 
 from ks_core.errors import SettingsError
-from ks_core.store import workspace
+from ks_core.store import access, workspace
 
 log = logging.getLogger(__name__)
 
 #: Bytes kept at most, unless ``KS_LOTTERY_CACHE_BYTES`` says otherwise.
 DEFAULT_LIMIT = 4 << 30
+#: Bytes of results that a read-only process keeps in memory.
+MEMORY = 64 << 20
+_memory: OrderedDict[Path, bytes] = OrderedDict()
+_memory_lock = threading.Lock()
 
 
 def _limit() -> int:
@@ -82,7 +91,9 @@ class Cache:
 
     def load(self, kind: str, key: Mapping[str, Any]) -> Entry | None:
         """The result for this key, or ``None``. A damaged file is removed on the way."""
-        path = self.path(kind, key)
+        path, read_only = self.path(kind, key), access.read_only()
+        if read_only and (kept := _recalled(path)):
+            return _decode(kept, kind, key)
         try:
             data = path.read_bytes()
         except OSError:
@@ -90,11 +101,13 @@ class Cache:
         try:
             entry = _decode(data, kind, key)
         except Exception as error:  # whatever a damaged file makes the parser say, it means the same
-            log.warning("The cached result %s is damaged (%s); it is removed and computed again.", path.name, error)
-            path.unlink(missing_ok=True)
+            if not read_only:
+                log.warning("The cached result %s is damaged (%s); it is removed and computed again.", path.name, error)
+                path.unlink(missing_ok=True)
             return None
-        with contextlib.suppress(OSError):
-            os.utime(path)  # read just now: leaves last
+        if not read_only:
+            with contextlib.suppress(OSError):
+                os.utime(path)  # read just now: leaves last
         return entry
 
     def store(
@@ -104,10 +117,12 @@ class Cache:
 
         A result that cannot be kept is still a result, so this never raises for the disk's sake.
         """
-        path = self.path(kind, key)
+        path, data = self.path(kind, key), _encode(kind, key, arrays, note)
+        if access.read_only():
+            return _remembered(path, data)
         try:
             # Not waited for: a result that a power cut takes is noticed as damaged and made again.
-            workspace.write_atomically(path, _encode(kind, key, arrays, note), durable=False)
+            workspace.write_atomically(path, data, durable=False)
         except OSError as error:
             log.warning(
                 "A result could not be kept in %s (%s). The next look computes it again.",
@@ -142,6 +157,26 @@ class Cache:
             total += entry.bytes
             if total > self.limit and entry.path != keep:
                 entry.path.unlink(missing_ok=True)
+
+
+def _recalled(path: Path) -> bytes | None:
+    """The entry of this file that this process keeps in memory."""
+    with _memory_lock:
+        if path in _memory:
+            _memory.move_to_end(path)
+        return _memory.get(path)
+
+
+def _remembered(path: Path, data: bytes) -> bool:
+    """Keep an entry in memory in place of its file; whether there is room for it. What was not read longest leaves first."""
+    if len(data) > MEMORY:
+        return False
+    with _memory_lock:
+        _memory[path] = data
+        _memory.move_to_end(path)
+        while sum(map(len, _memory.values())) > MEMORY:
+            _memory.popitem(last=False)
+    return True
 
 
 def _encode(kind: str, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray], note: Mapping[str, Any]) -> bytes:

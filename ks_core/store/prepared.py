@@ -6,6 +6,7 @@ A read-only server shows these and the demo (``study.named``). One is tested bef
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,26 +16,38 @@ from ks_core.store import workspace
 
 @dataclass(frozen=True)
 class Prepared:
-    """A pair under a name. ``base`` and ``tuned`` are sources as ``open_checkpoint`` takes them."""
+    """A pair under a name. ``base`` and ``tuned`` are sources as ``open_checkpoint`` takes them; ``under`` are the bases that
+    their adapters named when they were prepared, as they were named, and as absolute paths."""
 
     name: str
     base: str
     tuned: str
+    under: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every source that showing the study opens."""
+        return self.base, self.tuned, *self.under
 
 
 def studies() -> list[Prepared]:
     """Every study that was prepared here, by name. A damaged list counts as empty."""
-    with contextlib.suppress(TypeError, KeyError):
-        return [Prepared(str(k["name"]), str(k["base"]), str(k["tuned"])) for k in workspace.read_json(_file())]
+    with contextlib.suppress(TypeError, KeyError, AttributeError):
+        return [
+            Prepared(str(k["name"]), str(k["base"]), str(k["tuned"]), tuple(map(str, k.get("under", ()))))
+            for k in workspace.read_json(_file())
+        ]
     return []
 
 
-def named(name: str, base: str, tuned: str) -> Prepared:
-    """A pair under a name, not kept yet; paths become absolute. Raises ``SettingsError`` for a name that cannot be."""
+def named(name: str, base: str, tuned: str, under: Sequence[str] = ()) -> Prepared:
+    """A pair under a name, with the bases ``under`` its adapters, not kept yet; paths become absolute. Raises ``SettingsError``
+    for a name that cannot be."""
     name = name.strip()
     if not name or len(name) > 80 or name.startswith("demo"):
         raise SettingsError(f"{name[:80]!r} cannot name a study. Expected 1 to 80 characters, not beginning with demo.")
-    return Prepared(name, _absolute(base), _absolute(tuned))
+    known = dict.fromkeys([*under, *map(_absolute, under)])
+    return Prepared(name, _absolute(base), _absolute(tuned), tuple(known))
 
 
 def keep(made: Prepared) -> None:
@@ -65,5 +78,9 @@ def _file() -> Path:
 
 
 def _absolute(source: str) -> str:
-    path = Path(source).expanduser()
-    return str(path.resolve()) if not source.startswith("demo") and path.exists() else source
+    try:
+        path = Path(source).expanduser()
+        here = not (source == "demo" or source.startswith("demo:")) and path.exists()
+    except (RuntimeError, ValueError, OSError):  # ~name without such a user, or no path at all: opening it says so
+        return source
+    return str(path.resolve()) if here else source

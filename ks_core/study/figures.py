@@ -1,7 +1,7 @@
 """Plotly figures of the test: p-values, D, the ticket's size, a row's two CDFs, maps, layers.
 
 No Streamlit here: a page, a report and a notebook draw the same. Every function returns a ``go.Figure`` in the style
-of ``drawing``. Token strings go through ``drawing.text``, because Plotly reads some HTML and a token may be anything.
+of ``drawing``. What comes from outside, tokens and names, goes through ``drawing.text``, because Plotly reads some HTML.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 
 from ks_core.drawing import (
     BASE,
+    LONG,
     MUTED,
     SCALE,
     TUNED,
@@ -267,6 +268,7 @@ def layer_map(tensors: pd.DataFrame, measure: str) -> go.Figure:
     Those outside the layers (embedding, last norm, output layer) stand in a column of their own on the
     left. The squares are markers, because those can be clicked; ``customdata`` holds the tensor's name.
     """
+    tensors = tensors.assign(module=[text(module, LONG) for module in tensors.module])
     inside = tensors[tensors.layer.notna()]
     outside = tensors[tensors.layer.isna()]
     modules = [*dict.fromkeys(outside.module), *dict.fromkeys(inside.module)]
@@ -288,7 +290,7 @@ def layer_map(tensors: pd.DataFrame, measure: str) -> go.Figure:
             name=name,
             marker={"symbol": "square", "size": 16, **look},
             customdata=np.stack([part.tensor, part.rows, part.dim, part[measure].astype(float)], 1),
-            text=[text(tensor) for tensor in part.tensor],
+            text=[text(tensor, LONG) for tensor in part.tensor],
             hovertemplate="%{text}<br>%{customdata[1]:,} rows of %{customdata[2]:,}<br>%{customdata[3]:.4f}<extra></extra>",
         )
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)

@@ -15,7 +15,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ks_core.drawing import CONTROL, MUTED, SCALE, TUNED, WINNING, decades, labelled, mark, nothing, sheet, text
+from ks_core.drawing import CONTROL, LONG, MUTED, SCALE, TUNED, WINNING, decades, labelled, mark, nothing, sheet, text
 from ks_core.study.critical import Critical
 from ks_core.tickets.calibration import Calibration
 from ks_core.tickets.ranking import COUNT, STEPS, Ranking
@@ -166,7 +166,7 @@ def coefficients(found: Ranking) -> go.Figure:
         part = [e for e, sure in zip(effects, clear, strict=True) if sure == wanted]
         if not part:
             continue
-        figure.add_scatter(x=[e.coefficient for e in part], y=[e.variable for e in part], mode="markers", name=name,
+        figure.add_scatter(x=[e.coefficient for e in part], y=[text(e.variable, LONG) for e in part], mode="markers", name=name,
                            marker={"color": colour, "size": 10},
                            error_x={"array": [e.high - e.coefficient for e in part], "color": colour, "thickness": 2,
                                     "arrayminus": [e.coefficient - e.low for e in part]},
@@ -174,7 +174,7 @@ def coefficients(found: Ranking) -> go.Figure:
                            hovertemplate="%{y}: %{x:+.3f}<br>p %{customdata[0]:.2g}, D per unit %{customdata[1]:.3g}"
                                          "<extra></extra>")  # fmt: skip
     figure.add_vline(0, line={"color": MUTED, "width": 1})
-    figure.update_yaxes(type="category", categoryorder="array", categoryarray=[e.variable for e in effects])
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=[text(e.variable, LONG) for e in effects])
     if not effects:
         nothing(figure, "No variable takes part")
     parts = "; ".join(f"{e.variable} {e.coefficient:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in found.effects)
@@ -184,7 +184,7 @@ def coefficients(found: Ranking) -> go.Figure:
 
 def overlap_heatmap(found: Stability, measure: str = "jaccard") -> go.Figure:
     """One of ``MEASURES`` for every two runs. Where it is not known the square is empty."""
-    values, names = found.matrix(measure), [text(name) for name in found.names]
+    values, names = found.matrix(measure), [text(name, LONG) for name in found.names]
     low = -1.0 if measure == "rho" and np.nanmin(values) < 0 else 0.0
     high = max(*found.sizes, 1) if measure == "shared" else 1.0
     figure = sheet("Run", "Run", height=max(320, 40 * len(names) + 170))

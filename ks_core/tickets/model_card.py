@@ -1,10 +1,17 @@
-"""The model card of a saved ticket: what it is, how it was made, how to load it, what it does not say."""
+"""The model card of a saved ticket: what it is, how it was made, how to load it, what it does not say.
+
+Names, tokens and texts come from outside, and a card is shown on the hub. So each of them is code: in Markdown, in the
+metadata above it, which is YAML, and in the example, which is Python.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
+
+from ks_core.values import code_span, table_cell
 
 
 class Described(Protocol):
@@ -36,7 +43,7 @@ The base ties its output layer to its input embedding. This ticket was trained o
 first, or peft would change the output layer too:
 
 ```python
-base = AutoModelForCausalLM.from_pretrained("BASE", tie_word_embeddings=False)
+base = AutoModelForCausalLM.from_pretrained(BASE, tie_word_embeddings=False)
 base.lm_head.weight.data = base.get_input_embeddings().weight.data.clone()
 ```
 """
@@ -53,24 +60,23 @@ reach under the same budget.
 def model_card(ticket: Described) -> str:
     """Markdown with the hub's metadata block, for ``README.md`` in a ticket's folder."""
     about = ticket.about
-    name = about.get("arm", "KS-Lottery ticket")
     lines = [
         "---",
-        f"base_model: {json.dumps(ticket.base)}",
+        f"base_model: {_quoted(ticket.base)}",
         "library_name: peft",
         "tags: [ks-lottery, trainable-tokens]",
         "---",
         "",
-        f"# {name}: {len(ticket):,} embedding rows",
+        f"# KS-Lottery ticket: {len(ticket):,} embedding rows",
         "",
-        f"A peft TrainableTokens adapter: {len(ticket):,} rows of the input embedding of `{ticket.base}`, everything else "
+        f"A peft TrainableTokens adapter: {len(ticket):,} rows of the input embedding of {code_span(ticket.base)}, everything else "
         "as it was. Made by KS-Lottery Explorer. `ticket.json` holds all of the below for programs.",
         "",
         "```python",
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM",
         "",
-        f'base = AutoModelForCausalLM.from_pretrained("{_base(ticket)}")',
+        f"base = AutoModelForCausalLM.from_pretrained({_base(ticket)})",
         'model = PeftModel.from_pretrained(base, "this folder")',
         "```",
     ]
@@ -79,13 +85,15 @@ def model_card(ticket: Described) -> str:
     lines += ["", "## How it was made", ""]
     if ticket.statistic:
         threshold = f" at alpha {ticket.alpha:g}" if ticket.alpha is not None else ""
-        lines.append(f"- rows chosen by the rule `{ticket.rule}`{threshold} in a KS test of tuned against base rows")
+        lines.append(
+            f"- rows chosen by the rule {code_span(ticket.rule)}{threshold} in a KS test of tuned against base rows"
+        )
     elif ticket.rule:
-        lines.append(f"- rows chosen by: {ticket.rule}")
+        lines.append(f"- rows chosen by: {code_span(ticket.rule)}")
     for key, value in about.items():
-        if key not in ("arm", "tied", "scores") and value is not None:
-            lines.append(f"- {key.replace('_', ' ')}: `{_plain(value)}`")
-    lines += [f"- signature: `{_plain(ticket.signature)}`", ""]
+        if key not in ("tied", "scores") and value is not None:
+            lines.append(f"- {_key(key)}: {code_span(_text(value))}")
+    lines += [f"- signature: {code_span(ticket.signature)}", ""]
     if about.get("scores"):
         lines += _scores(about["scores"])
     lines += ["## Its rows", "", "| token | id | D | p |", "|---|---:|---:|---:|"]
@@ -94,22 +102,38 @@ def model_card(ticket: Described) -> str:
             lines.append(f"| and {len(ticket) - n:,} more | | | |")
             break
         tested = (f"{ticket.statistic[n]:.4f}", f"{ticket.pvalue[n]:.3g}") if ticket.statistic else ("", "")
-        lines.append(f"| `{_plain(token)}` | {token_id} | {tested[0]} | {tested[1]} |")
+        lines.append(f"| {table_cell(code_span(token))} | {token_id} | {tested[0]} | {tested[1]} |")
     return "\n".join([*lines, CAVEAT])
 
 
 def _base(ticket: Described) -> str:
-    return ticket.base.replace('"', "") if ":" not in ticket.base else "folder or hub id of the base"
+    """The base as a string of Python; a demo name means nothing to transformers."""
+    return _quoted(ticket.base if ":" not in ticket.base else "folder or hub id of the base")
 
 
-def _plain(value: Any) -> str:
-    """Text that cannot end a table cell or a code span."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.replace("`", "'").replace("|", "/").replace("\n", " ⏎ ")
+def _quoted(value: str) -> str:
+    """Text in double quotes, on one line, which YAML and Python both read as that text.
+
+    >>> _quoted('a"b'), _quoted("two\\nlines"), _quoted("\\u2028")
+    ('"a\\\\"b"', '"two\\\\nlines"', '"\\\\u2028"')
+    """
+    quoted = json.dumps(value, ensure_ascii=False)
+    return "".join(
+        c if c.isprintable() else f"\\u{ord(c):04x}" if ord(c) < 1 << 16 else f"\\U{ord(c):08x}" for c in quoted
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _key(key: str) -> str:
+    """What a line says of: a word of this program's, or code."""
+    return key.replace("_", " ") if re.fullmatch(r"[A-Za-z0-9_]+", key) else code_span(key)
 
 
 def _scores(scores: dict[str, Any]) -> list[str]:
     lines = ["## Scores", "", "| rule | BLEU | chrF |", "|---|---:|---:|"]
     for rule, found in scores["scores"].items():
-        lines.append(f"| {rule} | {found['bleu']['value']:.2f} | {found['chrf']['value']:.1f} |")
+        lines.append(f"| {table_cell(code_span(rule))} | {found['bleu']['value']:.2f} | {found['chrf']['value']:.1f} |")
     return [*lines, "", f"{scores['stop_rate']:.0%} of {scores['sentences']:,} answers were ended by the model.", ""]

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from ks_core.drawing import MUTED, WINNING, labelled, mark, nothing, sheet, text
+from ks_core.drawing import LONG, MUTED, WINNING, labelled, mark, nothing, sheet, text
 from ks_core.tickets.several import Intersection, Several
 
 #: How many combinations an UpSet plot shows, and how many tokens a rank chart follows.
@@ -92,7 +92,7 @@ def rank_changes(found: Several, tokens: Sequence[str], first: int = 0) -> go.Fi
     # The names stand apart from each other on the left, each with a line to its rank.
     places = np.geomspace(1, max(ranks.max(initial=1), 10), max(len(top), 2))
     figure = sheet("Rank by D (log scale)", "", height=600)
-    names = ["token", *(text(found.names[n]) for n in columns)]
+    names = ["token", *(text(found.names[n], LONG) for n in columns)]
     for row, rank, place in zip(top, ranks, places, strict=False):
         everywhere = bool(found.ticket[row].all())
         figure.add_scatter(

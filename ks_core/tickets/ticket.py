@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class Ticket:
 
     ``token_ids`` are ids in the base's vocabulary, ``tokens`` their readable strings; ``statistic``
     and ``pvalue`` the test's verdict per row; ``rows`` float32 (k, d) the values after tuning, where
-    they are known; ``about`` whatever else is known (corpus, prompt, scores), as plain JSON values.
+    they are known; ``about`` whatever else is known (corpus, prompt, scores), as plain JSON values; ``module`` where the
+    embedding is in the model, by which peft finds it.
     """
 
     token_ids: list[int]
@@ -41,6 +42,7 @@ class Ticket:
     signature: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
     rows: np.ndarray | None = field(default=None, compare=False, repr=False)
+    module: str = "model.embed_tokens"
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -86,7 +88,7 @@ class Ticket:
             )
         if self.rows is None or len(self.rows) != len(self.token_ids):
             raise TicketError("The ticket's rows are not known, only its ids. Take it from a scan or a run.")
-        write_trainable_tokens(folder, self.token_ids, self.rows, base=self.base)
+        write_trainable_tokens(folder, self.token_ids, self.rows, base=self.base, module=self.module)
         workspace.write_json(
             folder / TICKET_FILE,
             {
@@ -99,6 +101,7 @@ class Ticket:
                 "base": self.base,
                 "signature": self.signature,
                 "about": dict(self.about),
+                "module": self.module,
             },
         )
         workspace.write_atomically(folder / "README.md", model_card(self).encode())
@@ -145,7 +148,7 @@ def _check(path: Path, found: Any) -> None:
         "token_ids": lambda v: isinstance(v, list) and all(type(i) is int for i in v),
         "tokens": texts, "statistic": numbers, "pvalue": numbers,
         "rule": lambda v: isinstance(v, str), "base": lambda v: isinstance(v, str),
-        "signature": lambda v: isinstance(v, str), "about": lambda v: isinstance(v, dict),
+        "signature": lambda v: isinstance(v, str), "module": lambda v: isinstance(v, str), "about": lambda v: isinstance(v, dict),
         "alpha": lambda v: v is None or numbers([v]),
     }  # fmt: skip
     for name, fits in checks.items():
@@ -167,4 +170,7 @@ def ticket_of(study: Study, scan: Scan, positions: np.ndarray, *, rule: str, alp
     names = [readable(strings, int(i)) for i in scan.token_ids[positions]]
     after = study.pair.after
     rows = to_floats(take(after, positions), after.dtype)
-    return Ticket.from_scan(scan, positions, names, rule=rule, alpha=alpha, base=study.base.source, rows=rows)
+    found = Ticket.from_scan(scan, positions, names, rule=rule, alpha=alpha, base=study.base.source, rows=rows)
+    # Saved without its head, a model names its parts as they stand in it alone; and GGUF has names of its own.
+    module = study.base.tensor.removesuffix(".weight")
+    return replace(found, module=module) if "." in module else found

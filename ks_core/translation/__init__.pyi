@@ -24,6 +24,7 @@ from .prompts import (
     format_prompt as format_prompt,
     template as template,
     template_title as template_title,
+    usual_prompt as usual_prompt,
 )
 from .protocols import PROTOCOLS as PROTOCOLS, Protocol as Protocol
 from .scores import Evaluation as Evaluation, compare as compare, evaluate as evaluate

@@ -17,18 +17,23 @@ held out: settings are chosen on ``development``, and what is claimed is measure
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from ks_core.errors import CorpusError, SettingsError
-from ks_core.store import access
+from ks_core.jobs import bounded
+from ks_core.store import access, door
+from ks_core.translation import lines
 from ks_core.translation.languages import language_name
+from ks_core.translation.lines import Files, Pairs
 from ks_core.translation.parallel_text import CORPUS_READERS
 
 #: One pair in this many is held out.
@@ -38,6 +43,10 @@ HELD_OUT_ONE_IN = 10
 DEVELOPMENT_BELOW = 55 * 2**64 // 100
 #: The parts of what is held out.
 PARTS = ("development", "test")
+#: Pairs in a piece in which they come out of cleaning, each after whether they are held out; with it how many raw pairs were
+#: dropped so far, by reason.
+PIECE = 5000
+Piece = tuple[bool, list[tuple[str, str]], dict[str, int]]
 
 _HALF = re.compile("[\ud800-\udfff]")
 
@@ -115,11 +124,6 @@ def fingerprint(source: str) -> int:
     return int.from_bytes(hashlib.sha256(letters.encode()).digest()[:8], "big")
 
 
-def is_held_out(source: str) -> bool:
-    """Whether a source sentence belongs to the held-out part."""
-    return fingerprint(source) % HELD_OUT_ONE_IN == 0
-
-
 def load(
     name: str,
     *,
@@ -136,7 +140,7 @@ def load(
     Languages are names such as ``French``, or codes (``languages.find``), which become names; where the source says them they
     may be left empty. Text becomes NFC, without white space around it; what is inside stays.
     Raises ``CorpusError`` when the corpus is missing, unreadable, or has fewer than two pairs
-    left for training or none held out.
+    left for training or none held out, and ``AccessError`` for text that this server does not read.
     """
     access.check_text(name)
     kind, _, rest = name.partition(":")
@@ -146,8 +150,8 @@ def load(
         )
     reader = CORPUS_READERS[kind]
     if reader.path:
-        access.check_path(Path(reader.path(rest)))
-    raw, languages = reader.function(rest, source_field, target_field)
+        access.check_path(Path(reader.path(rest)), reader.path(rest))
+    found, languages = reader.function(rest, source_field, target_field)
     source_language = language_name(source_language or languages[0])
     target_language = language_name(target_language or languages[1])
     if not source_language or not target_language:
@@ -155,17 +159,45 @@ def load(
             f"{name} does not say its languages. Name them, for example source language "
             "English and target language French: the prompt needs both."
         )
-    return _clean(name, source_language, target_language, raw, shortest, longest)
+    train, held_out, dropped = _gathered(name, found, {"shortest": shortest, "longest": longest})
+    if len(train) < 2 or not held_out:
+        why = ", ".join(f"{n} {r}" for r, n in dropped.items() if n) or "nothing was dropped"
+        raise CorpusError(
+            f"{name} leaves {len(train)} pairs to train on and {len(held_out)} held out ({why}). "
+            "A run needs at least two and one: bring more text, or widen the length limits."
+        )
+    kept = {reason: count for reason, count in dropped.items() if count}
+    return Corpus(name, source_language, target_language, tuple(train), tuple(held_out), kept)
 
 
-def _clean(
-    name: str,
-    source_language: str,
-    target_language: str,
-    raw: Iterable[tuple[str, str]],
-    shortest: int,
-    longest: int,
-) -> Corpus:
+def _gathered(
+    name: str, found: Pairs | Files, limits: dict[str, int]
+) -> tuple[list[SentencePair], list[SentencePair], dict[str, int]]:
+    """What is left to train on, what is held out, and how many pairs were dropped for which reason."""
+    if isinstance(found, Files):
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(lines.opened(path)) for path in found.paths]
+            about = {"paired": found.function.__name__, "arguments": found.arguments, **limits}
+            size = sum(map(door.size, files))
+            pieces = bounded.call(cleaned, files, **about, size=size, what=name, error=CorpusError)
+    else:
+        pieces = _clean(found, **limits)
+    train: list[SentencePair] = []
+    held_out: list[SentencePair] = []
+    dropped: dict[str, int] = {}
+    for held, pairs, reasons in pieces:
+        (held_out if held else train).extend(SentencePair(source, target) for source, target in pairs)
+        dropped = reasons
+    return train, held_out, dropped
+
+
+def cleaned(*files: BinaryIO, paired: str, arguments: dict[str, Any], shortest: int, longest: int) -> Iterator[Piece]:
+    """Open files of text, cleaned: ``paired`` of ``lines`` makes pairs of them. Raises ``CorpusError``."""
+    return _clean(getattr(lines, paired)(*files, **arguments), shortest, longest)
+
+
+def _clean(raw: Pairs, shortest: int, longest: int) -> Iterator[Piece]:
+    """What is left of pairs, in the order of their fingerprints, in pieces."""
     dropped = dict.fromkeys(
         (
             "empty",
@@ -178,7 +210,7 @@ def _clean(
         ),
         0,
     )
-    kept: dict[int, SentencePair] = {}
+    kept: dict[int, tuple[str, str]] = {}
     for found in raw:
         source, target = (unicodedata.normalize("NFC", side).strip() for side in found)
         words = len(source.split())
@@ -195,19 +227,14 @@ def _clean(
             reason = "too short"
         elif words > longest or len(target.split()) > 2 * longest:
             reason = "too long"
-        elif fingerprint(source) in kept:
+        elif (key := fingerprint(source)) in kept:
             reason = "duplicate source"
+        else:
+            kept[key] = (source, target)
         if reason:
             dropped[reason] += 1
-        else:
-            kept[fingerprint(source)] = SentencePair(source, target)
-    ordered = [kept[key] for key in sorted(kept)]
-    train = tuple(p for p in ordered if not is_held_out(p.source))
-    held_out = tuple(p for p in ordered if is_held_out(p.source))
-    if len(train) < 2 or not held_out:
-        why = ", ".join(f"{n} {r}" for r, n in dropped.items() if n) or "nothing was dropped"
-        raise CorpusError(
-            f"{name} leaves {len(train)} pairs to train on and {len(held_out)} held out ({why}). "
-            "A run needs at least two and one: bring more text, or widen the length limits."
-        )
-    return Corpus(name, source_language, target_language, train, held_out, {r: n for r, n in dropped.items() if n})
+    ordered = sorted(kept)
+    for start in range(0, max(len(ordered), 1), PIECE):
+        keys = ordered[start : start + PIECE]
+        for held in (False, True):
+            yield held, [kept[key] for key in keys if (key % HELD_OUT_ONE_IN == 0) == held], dropped

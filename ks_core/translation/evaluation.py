@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ks_core.errors import CorpusError, ModelError, SettingsError
-from ks_core.store import workspace
+from ks_core.errors import CorpusError, KSLotteryError, ModelError, SettingsError
+from ks_core.jobs import bounded
 from ks_core.translation.corpora import PARTS, Corpus
+from ks_core.translation.encoder_decoder import is_encoder_decoder
 from ks_core.translation.extraction import SOURCE
 from ks_core.translation.generation import Generation, generate
 from ks_core.translation.prompts import format_prompt, template
@@ -136,7 +137,10 @@ def check_length(model: Any, tokenizer: Any, held_out: HeldOut) -> None:
     """Raise ``SettingsError`` when a prompt with its answer is longer than the model reads."""
     context = getattr(model.config, "max_position_embeddings", None)
     longest = max(len(tokenizer(p)["input_ids"]) for p in held_out.prompts)
-    if context and longest + held_out.max_new_tokens > context:
+    together = (
+        max(longest, held_out.max_new_tokens + 2) if is_encoder_decoder(model) else longest + held_out.max_new_tokens
+    )
+    if context and together > context:
         raise SettingsError(
             f"The longest prompt has {longest} tokens and {held_out.max_new_tokens} are to be written; the model reads "
             f"{context}. Lower the length limit of the corpus or the limit of new tokens."
@@ -148,11 +152,12 @@ def read_answers(run: Path, arm: Mapping[str, Any]) -> list[Generation]:
 
     Raises ``ModelError`` when the file is missing or damaged.
     """
-    path = run / "arms" / str(arm["folder"]) / "answers.json"
-    found = workspace.read_json(path)
+    # The run may be somebody else's, and name any place.
+    path = run / "arms" / Path(str(arm["folder"])).name / "answers.json"
     try:
+        found = bounded.read_json(path, ModelError)
         answers = [Generation(**record) for record in found] if isinstance(found, list) else []
-    except TypeError:
+    except (KSLotteryError, OSError, TypeError):
         answers = []
     if not answers:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Generation: what a causal language model writes for prompts, batch by batch, shared between processes that work together."""
+"""Generation: what a language model writes for prompts, batch by batch, shared between processes that work together."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from ks_core.errors import Cancelled
 from ks_core.jobs import sharding, world
+from ks_core.translation.encoder_decoder import is_encoder_decoder, opening
 from ks_core.translation.extraction import extract
 
 
@@ -42,10 +43,9 @@ def generate(
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Generation]:
-    """Let a causal LM continue each prompt; results in the order of ``prompts``.
+    """Let a causal LM continue each prompt, or an encoder-decoder answer it; results in the order of ``prompts``.
 
-    Greedy, or beam search with ``beams`` > 1. Prompts are padded on the left and batched by length,
-    so little is computed for padding. ``progress(done, total)`` is called after each batch;
+    Greedy, or beam search with ``beams`` > 1. Prompts are padded and batched by length, so little is computed for padding. ``progress(done, total)`` is called after each batch;
     ``should_stop()`` is asked before each, and ``Cancelled`` raised when it says so. Processes that work together
     (``ks_core.jobs.world``) share the batches, and each gets all answers. The batches are the same however many there are,
     and so are the answers.
@@ -112,18 +112,50 @@ def batches_of(prompts: Sequence[str], batch_size: int) -> list[list[int]]:
 def write(
     model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_tokens: int = 48, beams: int = 1
 ) -> list[Generation]:
-    """What a model writes for one batch of prompts, padded on the left to one width."""
+    """What a model writes for one batch of prompts."""
+    ends = end_ids(model, tokenizer)
+    answers = []
+    written = write_ids(model, tokenizer, prompts, max_new_tokens=max_new_tokens, beams=beams)
+    for prompt, (_, ids) in zip(prompts, written, strict=True):
+        stopped = bool(ids) and ids[-1] in ends
+        own = ids[:-1] if stopped else ids
+        text = tokenizer.decode(own, skip_special_tokens=True)
+        answers.append(Generation(prompt, text, stopped, len(own)))
+    return answers
+
+
+def write_ids(
+    model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_tokens: int = 48, beams: int = 1
+) -> list[tuple[list[int], list[int]]]:
+    """The ids of each prompt as the model reads it, and of what it writes, up to its end token (included) or the limit.
+
+    The prompts are padded to one width: on the left, where a decoder is to go on; on the right for an encoder, which would
+    count its positions from the padding otherwise.
+    """
     import torch
 
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    ends = _end_ids(model, tokenizer)
-    encoded = [tokenizer(prompt)["input_ids"] for prompt in prompts]
-    width = max(map(len, encoded))
+    ends = end_ids(model, tokenizer)
+    encoded = [list(tokenizer(prompt)["input_ids"]) for prompt in prompts]
+    width, begun = max(map(len, encoded)), opening(model, tokenizer) if is_encoder_decoder(model) else []
+    fill = [width - len(e) for e in encoded]
+    left = [0 if begun else n for n in fill]
+    inputs = {
+        "input_ids": [[pad] * n + e + [pad] * (width - n - len(e)) for n, e in zip(left, encoded, strict=True)],
+        "attention_mask": [
+            [0] * n + [1] * len(e) + [0] * (width - n - len(e)) for n, e in zip(left, encoded, strict=True)
+        ],
+    }
+    settings: dict[str, Any] = {}
+    if begun:
+        # An end token that is forced at the limit would pass for an answer that the model ended; and transformers would put
+        # the start of the settings before a beginning that has another one.
+        settings |= {"forced_bos_token_id": None, "forced_eos_token_id": None, "decoder_start_token_id": begun[0]}
+        inputs["decoder_input_ids"] = [begun] * len(encoded)
     model.eval()
     with sharding.inference(model):
         written = model.generate(
-            input_ids=torch.tensor([[pad] * (width - len(e)) + e for e in encoded], device=model.device),
-            attention_mask=torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in encoded], device=model.device),
+            **{name: torch.tensor(rows, device=model.device) for name, rows in inputs.items()},
             max_new_tokens=max_new_tokens,
             num_beams=beams,
             do_sample=False,
@@ -132,17 +164,15 @@ def write(
             top_k=None,
             pad_token_id=pad,
             eos_token_id=sorted(ends),
-        )[:, width:].tolist()
-    answers = []
-    for prompt, tokens in zip(prompts, written, strict=True):
-        end = next((n for n, t in enumerate(tokens) if t in ends), None)
-        own = tokens if end is None else tokens[:end]
-        text = tokenizer.decode(own, skip_special_tokens=True)
-        answers.append(Generation(prompt, text, end is not None, len(own)))
-    return answers
+            **settings,
+        )[:, len(begun) or width :].tolist()
+    return [
+        (ids, tokens[: next((n + 1 for n, token in enumerate(tokens) if token in ends), None)])
+        for ids, tokens in zip(encoded, written, strict=True)
+    ]
 
 
-def _end_ids(model: Any, tokenizer: Any) -> set[int]:
+def end_ids(model: Any, tokenizer: Any) -> set[int]:
     """Every id that ends an answer, by the model's own settings and the tokenizer's."""
     named = getattr(model.generation_config, "eos_token_id", None)
     ids = set(named if isinstance(named, list) else [named]) | {tokenizer.eos_token_id}

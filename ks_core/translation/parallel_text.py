@@ -1,15 +1,17 @@
 """Where parallel text is read from, pair by pair as it is found: (source, target). ``corpora`` cleans and splits it.
 
 A reader is given what stands behind its name (``fr-FR`` of ``pack:fr-FR``) and the names of the two fields, and gives the
-pairs and the two languages, as codes or names, empty where the source does not say.
+pairs, or the files in which they lie, and the two languages, as codes or names, empty where the source does not say.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
@@ -17,13 +19,16 @@ from typing import Any
 
 from ks_core.errors import CorpusError
 from ks_core.registry import Entry, Registry
+from ks_core.store import access, door
+from ks_core.translation.lines import MOST_LINES, Files, Pairs, columns, records, side_by_side
+from ks_core.values import is_repository
 
-Pairs = Iterator[tuple[str, str]]
-#: The pairs, and the two languages.
-Read = tuple[Pairs, tuple[str, str]]
+log = logging.getLogger(__name__)
 
-#: Bytes of the largest file that is read. Text that a run can use is far smaller.
-LARGEST_FILE = 1 << 30
+#: Files of one language in a folder.
+MOST_FILES = 24
+#: The pairs, or where they lie, and the two languages.
+Read = tuple[Pairs | Files, tuple[str, str]]
 
 
 def installed_packs() -> list[str]:
@@ -72,126 +77,93 @@ def _path(name: str) -> Path:
         return Path(name)
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines of a text file, ended by a line feed alone: a sentence may hold any other separator of Unicode."""
-    reason = ""
-    try:
-        if not path.exists():
-            reason = "it does not exist"
-        elif not path.is_file():
-            reason = "it is a folder" if path.is_dir() else "it is no file"  # a pipe would be waited for
-        elif path.stat().st_size > LARGEST_FILE:
-            reason = f"it has {path.stat().st_size:,} bytes, the largest that is read has {LARGEST_FILE:,}"
-        else:
-            lines = path.read_bytes().decode("utf-8-sig").split("\n")
-            return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-    except UnicodeDecodeError:
-        reason = "it is not UTF-8 text"
-    raise CorpusError(f"{path} cannot be read: {reason}. Expected UTF-8 text.")
-
-
 def file(name: str, source_field: str, target_field: str) -> Read:
     """Pairs of a TSV file (source, tab, target) or a JSONL file, whose fields are named.
 
-    Raises ``CorpusError`` for a file that is neither, cannot be read, or has a line that does not fit.
+    Raises ``CorpusError`` for a file that is neither; reading it does for one that has a line that does not fit.
     """
     path = _path(name)
-    text = _lines(path)
-    pairs = _jsonl(path, text, source_field, target_field) if path.suffix == ".jsonl" else _columns(path, text)
-    return pairs, ("", "")
-
-
-def _columns(path: Path, text: list[str]) -> Pairs:
+    if path.suffix == ".jsonl":
+        fields = {"source_field": source_field, "target_field": target_field}
+        return Files((path,), records, {"path": str(path), **fields}), ("", "")
     if path.suffix not in (".tsv", ".txt"):
         raise CorpusError(f"{path} ends in {path.suffix or 'nothing'}. Expected .tsv (source, tab, target) or .jsonl.")
-    for number, line in enumerate(text, 1):
-        row = line.split("\t")
-        if not line.strip():
-            continue
-        if len(row) < 2:
-            raise CorpusError(f"{path}, line {number}: one column found, two expected (source, tab, target).")
-        yield row[0], row[1]
-
-
-def _jsonl(path: Path, text: list[str], source_field: str, target_field: str) -> Pairs:
-    for number, line in enumerate(text, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            raise CorpusError(f"{path}, line {number} is not JSON. Expected one object a line.") from None
-        if not isinstance(record, dict):
-            raise CorpusError(
-                f"{path}, line {number} is not an object. Expected "
-                f'{{"{source_field}": "...", "{target_field}": "..."}}.'
-            )
-        for name in (source_field, target_field):
-            if not isinstance(record.get(name), str):
-                have = ", ".join(map(str, record)) or "none"
-                raise CorpusError(
-                    f"{path}, line {number} has no text in field {name!r} (fields there: {have}). "
-                    "Name the fields that hold source and target."
-                )
-        yield record[source_field], record[target_field]
+    return Files((path,), columns, {"path": str(path)}), ("", "")
 
 
 def flores(rest: str, source_field: str = "", target_field: str = "") -> Read:
     """Pairs of two languages of a folder in Flores layout, and the two codes. ``rest``: ``folder#eng,cat``.
 
-    Raises ``CorpusError`` for a folder without the two, or whose files differ in length.
+    Raises ``CorpusError`` for a folder without the two; reading it does for files that differ in length.
     """
     folder_name, _, codes = rest.partition("#")
     source, _, target = codes.partition(",")
     folder = _path(folder_name)
     if not re.fullmatch(r"[\w-]+", source) or not re.fullmatch(r"[\w-]+", target):
         raise CorpusError(f"flores:{rest} does not name two languages. Expected flores:folder#eng,cat.")
+    door.end(folder)
     if not folder.is_dir():
         raise CorpusError(f"{folder} is no folder. Expected a Flores folder, with files such as dev/eng.dev.")
-    sides = []
+    # What lies in a folder to which a link leads out of the roots is not even listed.
+    places = [folder, *(place for place in sorted(folder.iterdir()) if door.allows(place) and place.is_dir())]
+    sides: list[list[Path]] = []
     for code in (source, target):
-        files = sorted(folder.glob(f"{code}*.dev*")) + sorted(folder.glob(f"*/{code}*.dev*"))
+        files = [file for place in places for file in sorted(place.glob(f"{code}*.dev*"))]
         if not files:
             raise CorpusError(
                 f"{folder} holds no file for {code}. Expected {code}.dev, {code}.devtest, or the "
                 f"like in it or in its dev and devtest folders."
             )
-        sides.append([line for f in files for line in _lines(f)])
-    if len(sides[0]) != len(sides[1]):
-        raise CorpusError(
-            f"{folder}: {source} has {len(sides[0])} lines and {target} {len(sides[1])}. "
-            "Both must have the same sentences in the same order."
-        )
-    return iter(list(zip(*sides, strict=True))), (source, target)
+        if len(files) > MOST_FILES:
+            raise CorpusError(f"{folder} holds {len(files):,} files for {code}. Expected at most {MOST_FILES}.")
+        sides.append(files)
+    paths = [str(path) for side in sides for path in side]
+    about = {"folder": str(folder), "codes": [source, target], "paths": paths, "first": len(sides[0])}
+    return Files((*sides[0], *sides[1]), side_by_side, about), (source, target)
 
 
 def hub(rest: str, source_field: str = "", target_field: str = "") -> Read:
     """Pairs of the split ``train`` of a dataset on the hub. ``rest``: ``org/name#source,target``.
 
-    Raises ``CorpusError`` where ``datasets`` or the network is missing, or the fields are.
+    Raises ``CorpusError`` for a name that is no id, where ``datasets`` or the network is missing, or the fields are.
     """
     name, _, fields = rest.partition("#")
     source, _, target = fields.partition(",")
+    if not is_repository(name):
+        raise CorpusError(
+            f"{name[:300]!r} is no id of a dataset on the hub. Expected hub:org/name#source,target; text on this machine is "
+            "named by file: or flores:."
+        )
     if util.find_spec("datasets") is None:
         raise CorpusError("Reading a dataset from the hub needs the package datasets. Run: pip install datasets")
     import datasets
 
     # Older releases ask, or run a dataset's own script when a variable says so. Never here.
     datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
+    absent = CorpusError(
+        f"The dataset {name} could not be had from the hub. Check the name and the network, or bring the pairs as a file."
+    )
+    if os.path.lexists(name):  # the library would open that instead
+        if access.roots() is None:
+            raise CorpusError(
+                f"{name} is on this machine too, in the folder where the program was started, and would be opened in place of "
+                "the hub's. Start the program elsewhere, or bring the pairs as a file."
+            )
+        raise absent  # in the same words as where nothing is
     try:
         rows = datasets.load_dataset(name, split="train")
     except Exception as error:  # the library raises a dozen kinds; the user needs the one sentence
-        raise CorpusError(
-            f"The dataset {name} could not be had from the hub ({type(error).__name__}). "
-            "Check the name and the network, or bring the pairs as a file."
-        ) from None
+        log.info("the dataset %s could not be had: %s: %s", name, type(error).__name__, error)
+        raise absent from None
     return _records(name, rows, source, target), ("", "")
 
 
 def _records(name: str, rows: Any, source: str, target: str) -> Pairs:
-    for row in rows:
+    for number, row in enumerate(rows):
+        if number >= MOST_LINES:
+            raise CorpusError(
+                f"{name} brings more than {MOST_LINES:,} pairs. Bring a part of them as a file: a run needs far fewer."
+            )
         record = row.get("translation", row)
         if not isinstance(record.get(source), str) or not isinstance(record.get(target), str):
             raise CorpusError(

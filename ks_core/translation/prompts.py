@@ -22,9 +22,11 @@ ALPACA_OPENING = (
 
 @dataclass(frozen=True)
 class Template(Entry):
-    """A named prompt: ``text`` has ``{source}``, and may have ``{source_language}`` and ``{target_language}``."""
+    """A named prompt: ``text`` has ``{source}``, and may have ``{source_language}`` and ``{target_language}``. It ends where the
+    answer begins; one for an ``encoder``, which only reads it, ends with the sentence."""
 
     text: str = ""
+    encoder: bool = False
 
 
 TEMPLATES = Registry("prompt", [
@@ -51,6 +53,14 @@ TEMPLATES = Registry("prompt", [
         "the instruction's words are not in that code, and are the replication's here.", SIBLING,
         text=ALPACA_OPENING + "\n### Instruction:\nTranslate the following sentence from {source_language} to {target_language}.\n"
              "### Input:\n{source}\n### Response:",
+    ),
+    Template(
+        "source", "The sentence alone", "For encoder-decoders that know their languages, such as Marian, mBART, M2M-100 and NLLB.",
+        text="{source}", encoder=True,
+    ),
+    Template(
+        "t5", "T5's task", "The task before the sentence, as T5 was trained to translate.", "Raffel et al. (2020), arXiv 1910.10683",
+        text="translate {source_language} to {target_language}: {source}", encoder=True,
     ),
 ])  # fmt: skip
 
@@ -88,9 +98,14 @@ def template(name_or_text: str) -> str:
     return text
 
 
-def texts() -> dict[str, str]:
-    """The text of every named template."""
-    return {name: known.text for name, known in TEMPLATES.items()}
+def texts(encoder: bool = False) -> dict[str, str]:
+    """The text of every named template for a decoder, or for an encoder."""
+    return {name: known.text for name, known in TEMPLATES.items() if known.encoder == encoder}
+
+
+def usual_prompt(encoder: bool) -> str:
+    """The name of the prompt that is taken where none is named."""
+    return "source" if encoder else "short"
 
 
 def template_title(name: str) -> str:

@@ -3,6 +3,7 @@ from . import (
     estimates as estimates,
     figures as figures,
     memory as memory,
+    runnable as runnable,
     trainings as trainings,
 )
 from .arms import ARMS as ARMS, ROW_RECIPE as ROW_RECIPE, Arm as Arm, ArmKind as ArmKind, parse_arm as parse_arm

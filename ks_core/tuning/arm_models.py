@@ -209,19 +209,40 @@ def _save_rows(bench: Bench, arm: Arm, place: Path, laid: Any, ids: Sequence[int
             "base_hash": bench.checkpoint.content_hash,
             "tokenizer_hash": bench.checkpoint.vocabulary.content_hash if bench.checkpoint.vocabulary else None,
             "tied": bench.checkpoint.tied,
+            "peft": _beside(laid),
             "versions": versions("torch", "transformers", "peft", "sacrebleu"),
         },
         rows=ordered,
+        module=next(name for name, module in bench.model.named_modules() if module is laid),
     )
     made.save(place / "adapter")
 
 
+def _beside(laid: Any) -> str | None:
+    """What peft, which looks up by itself, leaves out of what these rows do here; ``None`` where it is nothing."""
+    import torch
+
+    kind = type(laid.base)
+    left = (
+        [f"what a {kind.__name__} does besides"]
+        if kind is not torch.nn.Embedding and not hasattr(laid.base, "embed_scale")
+        else []
+    )
+    left += ["the rows that the decoder reads"] if laid.others else []
+    return f"leaves out {' and '.join(left)}; KS-Lottery Explorer loads it as it was trained" if left else None
+
+
 @contextlib.contextmanager
 def _whole(bench: Bench) -> Iterator[Any]:
-    """A second copy of the model with every weight trainable, untied; refused where it would not fit."""
+    """A second copy of the model with every weight trainable; refused where it would not fit.
+
+    A decoder is untied, as the other arms have it. The matrix of an encoder-decoder stays one: transformers ties it again
+    whenever the model is loaded, and scales the output by whether it is tied.
+    """
     import torch
 
     from ks_core.tuning.models import load_model
+    from ks_core.tuning.rows import encoder_of, reading
 
     count = sum(p.numel() for p in bench.model.parameters())
     together = world.size() if bench.device == "cpu" else 1  # these share one memory
@@ -235,8 +256,9 @@ def _whole(bench: Bench) -> Iterator[Any]:
     # Its weights are what is trained, and those are float32 whatever the others are held in.
     model, _ = load_model(bench.plan.base, bench.device, replace(bench.plan.resources, precision="float32"))
     try:
-        if bench.checkpoint.tied:
-            model.lm_head.weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach().clone())
+        output = model.get_output_embeddings()
+        if output is not None and output.weight is reading(model).weight and encoder_of(model) is model:
+            output.weight = torch.nn.Parameter(output.weight.detach().clone())
             model.config.tie_word_embeddings = False
         for parameter in model.parameters():
             parameter.requires_grad_(True)

@@ -18,23 +18,79 @@ from torch.nn import functional as F
 
 from ks_core.errors import CorpusError
 from ks_core.translation.corpora import Corpus
+from ks_core.translation.encoder_decoder import answer_ids, is_encoder_decoder, opening
 from ks_core.translation.prompts import format_prompt
+from ks_core.tuning.rows import shares_input
 
 IGNORED = -100  # the label that cross entropy passes over
 
 
-def encode(corpus: Corpus, tokenizer: Any, prompt: str, longest: int) -> list[dict[str, list[int]]]:
-    """Training examples: prompt, target and end token as ids, with labels on target and end alone.
+def examples_for(
+    model: Any, tokenizer: Any, corpus: Corpus, prompt: str, longest: int | None = None
+) -> list[dict[str, list[int]]]:
+    """The training examples of a corpus as a model is given them: ``encode``'s for a decoder, and ``answered`` ones for an
+    encoder-decoder. Raises ``CorpusError`` for one that is longer than the model reads, or than ``longest`` tokens, and where
+    the tokenizer has no end token."""
+    longest = longest or getattr(model.config, "max_position_embeddings", None) or 1 << 30
+    if not is_encoder_decoder(model):
+        return encode(corpus, tokenizer, prompt, longest)
+    _check_end(tokenizer)
+    begun, languages = opening(model, tokenizer), (corpus.source_language, corpus.target_language)
+    examples = []
+    for pair in corpus.train:
+        ids = list(tokenizer(format_prompt(prompt, pair.source, *languages))["input_ids"])
+        answer = answer_ids(tokenizer, pair.target, begun)
+        _check_length(max(len(ids), len(begun) + len(answer)), longest, pair.source)
+        examples.append(answered(model, tokenizer, ids, answer, begun))
+    return examples
 
-    The text is tokenized as a whole, as the model meets it; the target begins where the tokens
-    differ from the prompt's own. Raises ``CorpusError`` when an example is longer than ``longest``
-    tokens or the tokenizer has no end token.
+
+def answered(
+    model: Any, tokenizer: Any, prompt: list[int], answer: list[int], begun: list[int] | None = None
+) -> dict[str, list[int]]:
+    """An example of a prompt and an answer, both as ids: what is read, and labels on the answer alone.
+
+    ``input_ids`` and ``labels`` (IGNORED on the prompt) for a decoder. For an encoder-decoder ``input_ids`` are what the encoder
+    reads, ``decoder`` what the decoder reads, its beginning (``begun``) first, ``labels`` what it is to predict there, and
+    ``read`` all ids that are looked up in the matrix of the encoder.
     """
+    if not is_encoder_decoder(model):
+        return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+    begun = begun or opening(model, tokenizer)
+    read = begun + answer[:-1]
+    labels = [IGNORED] * (len(begun) - 1) + answer
+    return {
+        "input_ids": prompt,
+        "decoder": read,
+        "labels": labels,
+        "read": prompt + (read if shares_input(model) else []),
+    }
+
+
+def _check_end(tokenizer: Any) -> None:
     if tokenizer.eos_token_id is None:
         raise CorpusError(
             "The tokenizer has no end-of-sequence token, so a model could not learn to stop. "
             "Bring a tokenizer that names one."
         )
+
+
+def _check_length(tokens: int, longest: int, source: str) -> None:
+    if tokens > longest:
+        raise CorpusError(
+            f"A pair takes {tokens} tokens with its prompt, the model reads {longest}: {source[:60]!r}. "
+            "Lower the length limit of the corpus."
+        )
+
+
+def encode(corpus: Corpus, tokenizer: Any, prompt: str, longest: int) -> list[dict[str, list[int]]]:
+    """A decoder's training examples: prompt, target and end token as ids, with labels on target and end alone.
+
+    The text is tokenized as a whole, as the model meets it; the target begins where the tokens
+    differ from the prompt's own. Raises ``CorpusError`` when an example is longer than ``longest``
+    tokens or the tokenizer has no end token.
+    """
+    _check_end(tokenizer)
     examples = []
     for pair in corpus.train:
         text = format_prompt(prompt, pair.source, corpus.source_language, corpus.target_language)
@@ -47,21 +103,18 @@ def encode(corpus: Corpus, tokenizer: Any, prompt: str, longest: int) -> list[di
             min(len(start), len(whole)),
         )
         ids = [*whole, tokenizer.eos_token_id]
-        if len(ids) > longest:
-            raise CorpusError(
-                f"A pair takes {len(ids)} tokens with its prompt, the model reads {longest}: "
-                f"{pair.source[:60]!r}. Lower the length limit of the corpus."
-            )
+        _check_length(len(ids), longest, pair.source)
         examples.append({"input_ids": ids, "labels": [IGNORED] * same + ids[same:]})
     return examples
 
 
 def fed(example: dict[str, list[int]]) -> list[int]:
-    """What of an example the model reads: all but its last token, the end, which is only ever predicted.
+    """What of an example is looked up in the matrix that the prompt is read with: of a decoder's all but the last token, the
+    end, which is only ever predicted; of an encoder-decoder's what ``answered`` says.
 
     ``Collator`` and ``Packer`` make batches of the same positions. A row that stands at none of them has no gradient.
     """
-    return example["input_ids"][:-1]
+    return example["read"] if "read" in example else example["input_ids"][:-1]
 
 
 def count_tokens(examples: Sequence[dict[str, list[int]]]) -> dict[int, int]:
@@ -115,6 +168,30 @@ class Collator:
             "attention_mask": mask,
             "labels": torch.tensor([[IGNORED, *_to_width(e["labels"], kept, IGNORED)[-kept:]] for e in examples]),
             "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
+        }
+
+
+@dataclass(frozen=True)
+class PairCollator:
+    """Examples of an encoder-decoder to a batch, a row each, padded on the right on either side.
+
+    ``labels`` have an ignored column before them, as ``Collator``'s have.
+    """
+
+    pad: int
+
+    def __call__(self, examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        def padded(name: str, fill: int) -> torch.Tensor:
+            width = max(len(e[name]) for e in examples)
+            return torch.tensor([e[name] + [fill] * (width - len(e[name])) for e in examples])
+
+        width = max(len(e["input_ids"]) for e in examples)
+        labels = padded("labels", IGNORED)
+        return {
+            "input_ids": padded("input_ids", self.pad),
+            "attention_mask": torch.tensor([[1] * (n := len(e["input_ids"])) + [0] * (width - n) for e in examples]),
+            "decoder_input_ids": padded("decoder", self.pad),
+            "labels": torch.cat([labels.new_full((len(labels), 1), IGNORED), labels], dim=1),
         }
 
 
@@ -233,19 +310,22 @@ def can_pack(model: Any, packer: Packer, examples: Sequence[dict[str, list[int]]
 
 
 def target_loss(model: Any, inputs: dict[str, Any], count: torch.Tensor | int | None = None) -> torch.Tensor:
-    """Cross entropy of a batch's labels per token (or summed and divided by ``count``).
-
-    The output layer is run over the last columns alone, those that ``labels`` are about.
-    """
+    """Cross entropy of a batch's labels per token (or summed and divided by ``count``)."""
     labels = inputs["labels"][:, 1:]
-    logits = model(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
-        position_ids=inputs["position_ids"],
-        use_cache=False,
-        logits_to_keep=labels.shape[1],
-    ).logits
+    logits = target_logits(model, inputs)
     loss = F.cross_entropy(
         logits.float().reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORED, reduction="sum"
     )
     return loss / ((labels != IGNORED).sum() if count is None else count)
+
+
+def target_logits(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """The logits of a collated batch for the columns that ``labels`` are about, less the first: (rows, columns, vocabulary).
+
+    A decoder's output layer is run over these last columns alone.
+    """
+    if "decoder_input_ids" in inputs:
+        names: tuple[str, ...] = ("input_ids", "attention_mask", "decoder_input_ids")
+        return model(**{name: inputs[name] for name in names}, use_cache=False).logits
+    names, kept = ("input_ids", "attention_mask", "position_ids"), inputs["labels"].shape[1] - 1
+    return model(**{name: inputs[name] for name in names}, use_cache=False, logits_to_keep=kept).logits

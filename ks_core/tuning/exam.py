@@ -12,6 +12,7 @@ from ks_core.errors import SettingsError
 from ks_core.jobs import devices, world
 from ks_core.jobs.resources import Resources
 from ks_core.signature import Signature, versions
+from ks_core.translation.encoder_decoder import speak
 from ks_core.translation.evaluation import evaluate_model, held_out
 from ks_core.translation.metrics import notes
 from ks_core.translation.prompts import template
@@ -72,14 +73,14 @@ def run_evaluate(parameters: dict[str, Any], running: Running) -> dict[str, Any]
 
     exam = Exam.from_dict(parameters)
     device = world.device(devices.select(exam.device).removeprefix("torch:"))
-    questions = held_out(
-        exam.corpus.load(), exam.prompt, exam.sentences, max_new_tokens=exam.max_new_tokens, beams=exam.beams
-    )
+    corpus = exam.corpus.load()
+    questions = held_out(corpus, exam.prompt, exam.sentences, max_new_tokens=exam.max_new_tokens, beams=exam.beams)
     demo.prepare_for(exam.sources, running)
     results, answers, hashes = [], {}, []
     for source in dict.fromkeys(exam.sources):
         running.progress(0, 1, f"loading {source}", stage=f"load {source}")
         model, tokenizer = load_model(source, device, exam.resources)
+        speak(tokenizer, corpus.source_language, corpus.target_language)
 
         def progress(done: int, total: int, source: str = source) -> None:
             running.progress(done, total, f"translating with {source}", unit="sentences", stage=source)
@@ -88,7 +89,7 @@ def run_evaluate(parameters: dict[str, Any], running: Running) -> dict[str, Any]
         answers[source] = outcome.answers
         hashes.append(f"{source}@{open_checkpoint(source).content_hash[:12]}")
         results.append({
-            "name": source, "error": "", "trainable": 0, "evaluation": outcome.evaluation.as_dict(),
+            "name": source, "kind": "checkpoint", "error": "", "trainable": 0, "evaluation": outcome.evaluation.as_dict(),
             "translating_seconds": outcome.seconds, "answers": outcome.answers_as_dicts(),
         })  # fmt: skip
         del model

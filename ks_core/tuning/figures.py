@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from ks_core.drawing import BASE, CONTROL, MUTED, TUNED, WINNING, labelled, sheet
+from ks_core.drawing import BASE, CONTROL, MUTED, TUNED, WINNING, labelled, sheet, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,9 +30,9 @@ def loss_curves(losses: pd.DataFrame, kinds: Mapping[str, str]) -> go.Figure:
         colour, dash = KIND_COLOURS.get(kinds.get(str(arm), ""), CONTROL), DASHES[n % len(DASHES)]
         figure.add_scatter(x=part.step, y=part.loss, mode="lines", line={"color": colour, "width": 1}, opacity=0.25,
                            showlegend=False, hoverinfo="skip")  # fmt: skip
-        figure.add_scatter(x=part.step, y=part.loss.rolling(10, min_periods=1).mean(), mode="lines", name=str(arm),
+        figure.add_scatter(x=part.step, y=part.loss.rolling(10, min_periods=1).mean(), mode="lines", name=text(str(arm)),
                            line={"color": colour, "width": 2, "dash": dash},
-                           hovertemplate=f"{arm}: step %{{x}}, loss %{{y:.3f}}<extra></extra>")  # fmt: skip
+                           hovertemplate=f"{text(str(arm))}: step %{{x}}, loss %{{y:.3f}}<extra></extra>")  # fmt: skip
     last = losses.groupby("arm", sort=False).tail(1)
     said = "; ".join(f"{row.arm} is at step {row.step} with loss {row.loss:.2f}" for row in last.itertuples())
     return labelled(figure, "Training loss", f"Loss against training step. {said or 'No step yet'}.")
@@ -53,10 +53,10 @@ def score_chart(frame: pd.DataFrame, metric: str, rule: str) -> go.Figure:
         seen[x] = seen.get(x, 0) + 1
         x *= 1.12 ** (seen[x] - 1)  # arms that train nothing would lie on one another
         figure.add_scatter(
-            x=[x], y=[value], mode="markers", name=str(row.arm),
+            x=[x], y=[value], mode="markers", name=text(str(row.arm)),
             error_y={"type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low], "thickness": 1},
             marker={"color": KIND_COLOURS.get(str(row.kind), CONTROL), "size": 12, "symbol": SYMBOLS[n % len(SYMBOLS)]},
-            hovertemplate=f"{row.arm}: {value:.2f} [{low:.2f}, {high:.2f}], {int(row.trainable):,} trained values<extra></extra>",
+            hovertemplate=f"{text(str(row.arm))}: {value:.2f} [{low:.2f}, {high:.2f}], {int(row.trainable):,} trained values<extra></extra>",
         )  # fmt: skip
     trained = frame.trainable[frame.trainable > 0] if len(frame) else []
     ticks = [floor, *(10.0**e for e in range(2, 10) if any(10.0**e <= 10 * t for t in trained) and 10.0**e > 2 * floor)]

@@ -17,13 +17,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ks_core.checkpoints import folders
 from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.checkpoints.whole import is_rows_over, root
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import devices
 from ks_core.jobs.cluster import Allocation
 from ks_core.jobs.resources import PRECISIONS, Resources
-from ks_core.store import workspace
 from ks_core.translation.corpora import Corpus
 from ks_core.translation.prompts import format_prompt
 from ks_core.tuning.plans import Plan
@@ -73,9 +73,9 @@ def shape_of(source: str) -> Shape | None:
     """The shape of a source's model by its config.json; ``None`` where there is none that says it."""
     try:
         path = root(open_checkpoint(source)).path
-    except KSLotteryError:
+        config = folders.read_json(path if path.is_dir() else path.parent, "config.json")
+    except (KSLotteryError, OSError):
         return None
-    config = workspace.read_json((path if path.is_dir() else path.parent) / "config.json")
     if isinstance(config, dict) and isinstance(config.get("text_config"), dict):
         config = config["text_config"]
     if not isinstance(config, dict):

@@ -4,55 +4,56 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ks_core.checkpoints import hub, whole
+from ks_core.checkpoints import folders, handover, hub, whole
 from ks_core.checkpoints.adapters import changes_more
 from ks_core.checkpoints.checkpoint import Checkpoint
 from ks_core.checkpoints.opening import open_checkpoint
-from ks_core.errors import ModelError
+from ks_core.errors import KSLotteryError, ModelError
 from ks_core.jobs import sharding, world
 from ks_core.jobs.resources import Resources
-from ks_core.tuning.rows import RowEmbedding, lay_over
+from ks_core.tuning import runnable
+from ks_core.tuning.rows import RowEmbedding, encoder_of, lay_over
 
 
 def load_model(source: str, device: str = "cpu", resources: Resources | None = None) -> tuple[Any, Any]:
-    """A causal LM with its tokenizer, from a source as ``open_checkpoint`` takes it.
+    """A model that writes text with its tokenizer, from a source as ``open_checkpoint`` takes it: a causal LM, an
+    encoder-decoder, or a model of images and text, of which the text is used alone (``runnable.way_of``).
 
     It is in float32 and on ``device``, unless ``resources`` name another precision or spread it over the processes
     that work together (``ks_core.jobs.world``).
 
     A ticket, or any adapter that changes embedding rows alone, is laid over its base as rows
     (``ks_core.tuning.rows``); one that changes more is merged into it by peft. Code that a checkpoint brings
-    is never run. Raises ``ModelError`` when there is no whole model or no tokenizer at the source.
+    is never run. Raises ``ModelError`` when there is no whole model or no tokenizer at the source, and for one of which
+    a part is missing, which transformers would draw at random.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     whole.check(source)
     asked = resources or Resources()
     checkpoint = open_checkpoint(source)
     laid, root = whole.adapters_of(checkpoint), whole.root(checkpoint)
-    where, extra = _location(root.path)
-    if whole.is_on_hub(root):
-        where = str(hub.download_whole(root.source))
+    where, extra = _location(hub.download_whole(root.source) if whole.is_on_hub(root) else root.path)
     try:
         tokenizer = _tokenizer(where, extra)
         model: Any = None
         if world.is_main() or not asked.sharded:
-            model = AutoModelForCausalLM.from_pretrained(
-                where, dtype=getattr(torch, asked.precision), trust_remote_code=False, **extra
+            model, told = _class_for(source, where, extra).from_pretrained(
+                where, dtype=getattr(torch, asked.precision), trust_remote_code=False, output_loading_info=True, **extra
             )
-    except MemoryError:
+            _refuse_half(source, model, told)
+    except (MemoryError, KSLotteryError):
         raise
     except Exception as error:  # the libraries raise many kinds for a damaged file, some of them nothing but Exception
         raise ModelError(
             f"{source} could not be loaded as a whole model ({_reason(error)}). Expected a folder with "
-            "config.json, weights and tokenizer of a causal language model."
+            "config.json, weights and tokenizer of a causal language model or an encoder-decoder."
         ) from None
     tokenizer.padding_side = "left"
     merges = any(changes_more(folder) for folder in laid)
@@ -62,6 +63,29 @@ def load_model(source: str, device: str = "cpu", resources: Resources | None = N
     if not merges:
         lay_rows_of(checkpoint, model)
     return model, tokenizer
+
+
+def _class_for(source: str, where: str, extra: dict[str, str]) -> Any:
+    """transformers' automatic class for what a source is. Raises ``ModelError`` for what writes no text."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False, **extra)
+    way = runnable.DECODER if extra else runnable.way_of(config.to_dict(), source)  # of GGUF only those are read
+    return {
+        runnable.DECODER: transformers.AutoModelForCausalLM,
+        runnable.ENCODER_DECODER: transformers.AutoModelForSeq2SeqLM,
+        runnable.MULTIMODAL: transformers.AutoModelForImageTextToText,
+    }[way]
+
+
+def _refuse_half(source: str, model: Any, told: Mapping[str, Any]) -> None:
+    """Raise ``ModelError`` where a checkpoint lacked weights of the model. Tied ones are there once, and not lacking."""
+    lacking = sorted(told["missing_keys"])
+    if lacking:
+        raise ModelError(
+            f"{source} lacks {len(lacking)} of the weights of a {type(model).__name__} ({folders.listed(lacking)}), which would be "
+            "drawn at random. It is half a model, such as one saved without its head, or of another kind. Save the whole model."
+        )
 
 
 def lay_rows_of(checkpoint: Checkpoint, base: Any) -> None:
@@ -75,8 +99,9 @@ def lay_rows_of(checkpoint: Checkpoint, base: Any) -> None:
 def load_tokenizer(source: str) -> Any:
     """The tokenizer of a source's root, as ``load_model`` gives it. Raises ``ModelError`` where there is none."""
     root = whole.root(open_checkpoint(source))
+    location = _location(root.path)
     try:
-        return _tokenizer(*_location(root.path))
+        return _tokenizer(*location)
     except Exception as error:
         raise ModelError(f"{source} has no tokenizer that could be loaded ({_reason(error)}).") from None
 
@@ -102,8 +127,9 @@ def _merged(model: Any, laid: list[Path]) -> Any:
     from peft import PeftModel
 
     for folder in laid:
+        where = str(handover.check_adapter(folder))
         try:
-            model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+            model = PeftModel.from_pretrained(model, where).merge_and_unload()
         except Exception as error:
             raise ModelError(
                 f"peft could not lay the adapter {folder.name} over its base ({_reason(error)}). Merge it where it was "
@@ -123,18 +149,17 @@ def put_rows(embedding: RowEmbedding, rows: np.ndarray) -> None:
 
 
 def _location(path: Path) -> tuple[str, dict[str, str]]:
-    """What transformers' ``from_pretrained`` is to be given for a checkpoint's path."""
-    if path.suffix == ".gguf":
-        return str(path.parent), {"gguf_file": path.name}
-    return str(path if path.is_dir() else path.parent), {}
+    """What transformers' ``from_pretrained`` is to be given for a checkpoint's path. Raises ``CheckpointError`` and ``AccessError``
+    for a folder in which something leads elsewhere."""
+    return str(handover.check_model(path)), {"gguf_file": path.name} if path.suffix == ".gguf" else {}
 
 
 @contextlib.contextmanager
 def with_lora(model: Any, rank: int, seed: int) -> Iterator[Any]:
-    """``model`` with a fresh LoRA on what peft takes for its architecture; without it again afterwards.
+    """``model`` with a fresh LoRA inside its layers (``lora_targets``); without it again afterwards.
 
     The usual setting: alpha twice the rank, no dropout, B zero, so that the model starts as the base.
-    Hu et al. (2021), arXiv 2106.09685. Raises ``ModelError`` for an architecture peft has no targets for.
+    Hu et al. (2021), arXiv 2106.09685. Raises ``ModelError`` for a model in which there is nothing that takes one.
     """
     import torch
     from peft import LoraConfig, get_peft_model
@@ -142,16 +167,55 @@ def with_lora(model: Any, rank: int, seed: int) -> Iterator[Any]:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     torch.manual_seed(seed)  # A is drawn at random
-    tied = model.config.tie_word_embeddings
+    tied = getattr(model.config, "tie_word_embeddings", None)
     try:
-        wrapped: Any = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, task_type="CAUSAL_LM"))
-    except ValueError as error:
+        task = "CAUSAL_LM" if encoder_of(model) is model else "SEQ_2_SEQ_LM"
+        settings = LoraConfig(r=rank, lora_alpha=2 * rank, task_type=task, target_modules=lora_targets(model))
+        wrapped: Any = get_peft_model(model, settings)
+    except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"peft knows no usual place for a LoRA in a model of this kind ({str(error).splitlines()[0][:120]}). "
-            "Leave the arm LoRA out."
+            f"peft could not put a LoRA into a {type(model).__name__} ({_reason(error)}). Leave the arm LoRA out."
         ) from None
     try:
         yield wrapped
     finally:
         wrapped.unload()
-        model.config.tie_word_embeddings = tied
+        if tied is not None:
+            model.config.tie_word_embeddings = tied
+
+
+#: What stands in the path of a part that reads no text, and of an attention that a decoder alone leaves out.
+_ELSEWHERE, _ACROSS = ("vision", "visual", "audio", "image"), ("encoder_attn", "cross_attn", "crossattention")
+
+
+def lora_targets(model: Any) -> list[str]:
+    """Which linear maps of a model a LoRA goes on, by their paths: peft's usual ones of the architecture (queries and
+    values, mostly); where it knows none, all in the attention; in a model without attention all but the output layer.
+
+    Those of a part that reads no text are left out, and those by which peft cannot go. Raises ``ModelError`` where
+    there is none.
+    """
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    output, attention = model.get_output_embeddings(), []
+    elsewhere = _ELSEWHERE if encoder_of(model) is not model else _ELSEWHERE + _ACROSS
+    linear = []
+    for name, module in model.named_modules():
+        own, kind = name.rpartition(".")[2], type(module).__name__.lower()
+        if isinstance(module, nn.Linear | Conv1D):
+            if module is not output and not any(part in name for part in elsewhere):
+                linear.append(name)
+        elif ("attention" in kind or "attn" in own) and "layer" not in kind:
+            attention.append(f"{name}.")
+    usual = USUAL.get(model.config.get_text_config().model_type, ())
+    found = [name for name in linear if name.rpartition(".")[2] in usual] if not isinstance(usual, str) else []
+    # A gate is none of the four projections, and peft takes a gate_proj for one of a feed-forward layer.
+    found = found or [n for n in linear if n.startswith(tuple(attention)) and "gate" not in n.rpartition(".")[2]]
+    found = found or [
+        n for n in linear if n.rpartition(".")[2] != "out_proj"
+    ]  # of Mamba's kernels, by which peft cannot go
+    if not found:
+        raise ModelError(f"A {type(model).__name__} has no linear map that takes a LoRA. Leave the arm LoRA out.")
+    return found

@@ -5,7 +5,8 @@
 
 A run is a folder. Every arm has one of its own in it, and what an arm has finished stays: a run that was
 stopped goes on with the arm it was in, from that arm's last checkpoint. An arm that cannot be trained
-(an empty ticket, a loss that is no number) says so in the table and the others go on.
+(an empty ticket, a loss that is no number, a model that a library cannot treat) says so in the table and the
+others go on. A run in which no arm was carried out has failed.
 
     plan.json               what was asked
     arms/01-partial/        result.json, answers.json, adapter/ (what peft loads), checkpoints/ while it trains
@@ -17,7 +18,10 @@ How an arm makes its model is in ``arm_models``, what they share in ``workbench`
 
 from __future__ import annotations
 
+import logging
 import shutil
+import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,9 +29,18 @@ from typing import Any
 
 import numpy as np
 
-from ks_core.errors import CorpusError, ModelError, SettingsError, TicketError
+from ks_core.errors import (
+    Cancelled,
+    CorpusError,
+    KSLotteryError,
+    ModelError,
+    SettingsError,
+    TicketError,
+    of_machine,
+    one_line,
+)
 from ks_core.jobs import world
-from ks_core.store import workspace
+from ks_core.store import log, workspace
 from ks_core.tickets.ticket import TICKET_FILE, Ticket
 from ks_core.translation.evaluation import evaluate_model, read_answers
 from ks_core.translation.scores import Comparison, compare, correct
@@ -35,6 +48,8 @@ from ks_core.tuning.arm_models import prepared
 from ks_core.tuning.arms import Arm
 from ks_core.tuning.plans import Plan
 from ks_core.tuning.workbench import Bench, Report, write_once
+
+logger = logging.getLogger(__name__)
 
 
 def run(
@@ -48,7 +63,8 @@ def run(
     """Carry out a plan in ``folder``, or go on with one that was interrupted there. Returns the summary.
 
     ``event(**fields)`` is told every loss and every finished arm. Raises ``Cancelled`` when stopped, and what
-    ``load_model``, ``CorpusChoice.load`` and ``Study`` raise; what a single arm raises goes into its result.
+    ``load_model``, ``CorpusChoice.load`` and ``Study`` raise; what a single arm raises goes into its result, and is raised
+    as a ``ModelError`` where every arm failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_once(folder / "plan.json", plan.as_dict())
@@ -57,6 +73,7 @@ def run(
     for number in range(len(plan.arms)):
         results.append(run_arm(bench, number))
         event(arm=number, finished=True, error=results[-1]["error"])
+    _refuse_failed(results)
     summary = {
         "arms": results,
         "significance": _significance(bench, results, folder) if world.is_main() else {},
@@ -71,6 +88,15 @@ def run(
     }  # fmt: skip
     write_once(folder / "summary.json", summary)
     return summary
+
+
+def _refuse_failed(results: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ``ModelError`` where every arm has an error: there is nothing that could be compared."""
+    if all(result["error"] for result in results):
+        first, reasons = results[0], {result["error"] for result in results}
+        said = first["error"].removeprefix(f"{first['name']}: ")
+        more = "" if len(reasons) == 1 else f" The others failed too, for {len(reasons) - 1} other reasons."
+        raise ModelError(f"No arm of the run was carried out. {first['name']}: {said}{more}")
 
 
 def run_arm(bench: Bench, number: int) -> dict[str, Any]:
@@ -88,7 +114,11 @@ def _finished(place: Path) -> dict[str, Any] | None:
 
 
 def _carry_out(bench: Bench, arm: Arm, place: Path, title: str) -> dict[str, Any]:
-    """Train and score one arm. What is wrong with it alone becomes its error, and the run goes on."""
+    """Train and score one arm. What is wrong with it alone becomes its error, and the run goes on.
+
+    That is whatever goes wrong, for a library may not know this model. A disk that takes nothing would fail the others too,
+    and one of several processes must not go on without the rest: these end the run.
+    """
     place.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {
         "arm": arm.as_dict(),
@@ -102,6 +132,15 @@ def _carry_out(bench: Bench, arm: Arm, place: Path, title: str) -> dict[str, Any
             result |= facts | _scored(bench, model, place, title)
     except (TicketError, SettingsError, ModelError, CorpusError) as error:
         result["error"] = str(error)
+    except (Cancelled, KSLotteryError, OSError):
+        raise
+    except Exception as error:
+        if world.size() > 1:
+            raise
+        logger.warning("the arm %s failed: %r", arm.name, error)
+        print(log.redact(traceback.format_exc()), file=sys.stderr)  # into the job's log
+        result["error"] = of_machine(error) or _unexpected(error)
+        bench.begin_anew()
     result["signature"] = str(
         bench.signature.with_fields(
             arm=arm.kind, rows=len(result.get("rows", [])),
@@ -112,6 +151,15 @@ def _carry_out(bench: Bench, arm: Arm, place: Path, title: str) -> dict[str, Any
     if not result["error"] and world.is_main():
         shutil.rmtree(place / "checkpoints", ignore_errors=True)
     return result
+
+
+def _unexpected(error: Exception) -> str:
+    """What is said of an arm that failed in a way nobody foresaw."""
+    said = next(iter(str(error).strip().splitlines()), "")[:200]
+    return one_line(
+        f"This arm failed in a way that the program did not expect ({type(error).__name__}: {said}). Leave it out for this model; "
+        "the run's log says more."
+    )
 
 
 def _scored(bench: Bench, model: Any, place: Path, title: str) -> dict[str, Any]:

@@ -6,11 +6,13 @@ nothing in one is run: values are safetensors, the rest torch reads as weights o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +20,9 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers.trainer_utils import get_last_checkpoint
 
-from ks_core.errors import ModelError
+from ks_core.errors import AccessError, ModelError
+from ks_core.jobs import bounded
+from ks_core.store import door
 from ks_core.tuning.rows import RowEmbedding
 
 TRAINED_FILE = "trained.safetensors"
@@ -45,7 +49,7 @@ def save_trained(model: nn.Module, folder: Path) -> None:
 def load_trained(model: nn.Module, folder: Path) -> None:
     """Put a checkpoint's values into a model that trains the same. Raises ``ModelError`` when it trains others."""
     try:
-        with safe_open(folder / TRAINED_FILE, "pt") as file:
+        with _values(folder) as file:
             if (file.metadata() or {}).get("fingerprint") != fingerprint(model):
                 raise ModelError(f"{folder} holds other rows or weights than this run trains. Start the run anew.")
             with torch.no_grad():
@@ -55,6 +59,14 @@ def load_trained(model: nn.Module, folder: Path) -> None:
         raise ModelError(
             f"{folder / TRAINED_FILE} cannot be read ({type(error).__name__}). Start the run anew."
         ) from None
+
+
+@contextlib.contextmanager
+def _values(folder: Path) -> Iterator[Any]:
+    """The file of what is trained, opened by safetensors."""
+    path = folder / TRAINED_FILE
+    with door.open_file(path) as opened, safe_open(door.name_of(opened, path), "pt") as file:
+        yield file
 
 
 def last_whole(folder: Path, steps: int) -> str | None:
@@ -69,21 +81,23 @@ def last_whole(folder: Path, steps: int) -> str | None:
 def _is_whole(checkpoint: Path, steps: int) -> bool:
     """Whether the Trainer wrote all of it, which it does in an order, its state last."""
     try:
-        state = json.loads((checkpoint / "trainer_state.json").read_bytes())
+        state = bounded.read_json(checkpoint / "trainer_state.json", ModelError)
         if not isinstance(state["global_step"], int) or not 0 < state["global_step"] <= steps:
             return False
-        with safe_open(checkpoint / TRAINED_FILE, "pt"):
+        with _values(checkpoint):
             pass
         archives = [p for p in checkpoint.iterdir() if p.suffix in (".pt", ".pth")]
         return len(archives) >= 2 and all(_is_intact(p) for p in archives)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
+    except AccessError:
+        raise  # it is not damaged, and not ours to remove
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return False
 
 
 def _is_intact(file: Path) -> bool:
     """Whether an archive of torch has all its bytes, by the sums in it."""
     try:
-        with zipfile.ZipFile(file) as archive:
+        with door.open_file(file) as opened, zipfile.ZipFile(opened) as archive:
             return archive.testzip() is None
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError):
         return False

@@ -21,9 +21,10 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from ks_core.errors import ModelError, SettingsError
 from ks_core.jobs import sharding, world
-from ks_core.tuning.batches import IGNORED, Collator, Packer, batch_order, can_pack, fed, target_loss
+from ks_core.translation.encoder_decoder import is_encoder_decoder
+from ks_core.tuning.batches import IGNORED, Collator, Packer, PairCollator, batch_order, can_pack, fed, target_loss
 from ks_core.tuning.recipes import Recipe
-from ks_core.tuning.rows import RowEmbedding
+from ks_core.tuning.rows import RowEmbedding, reading
 from ks_core.tuning.saved_training import last_whole, load_trained, save_trained, trained_parameters
 
 
@@ -201,7 +202,7 @@ def train(
     there are, and so are loss and gradient but for the order in which they are summed. ``checkpointing`` keeps no
     activations inside layers.
     """
-    rows = model.get_input_embeddings()
+    rows = reading(model)
     parameters = list(trained_parameters(model).values())
     arguments = TrainingArguments(
         output_dir=str(folder), max_steps=recipe.steps, per_device_train_batch_size=1,  # an item is a batch
@@ -225,8 +226,9 @@ def train(
     watcher = _Watcher(progress, should_stop)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     packer = Packer(Collator(pad), rows.weight.shape[1])
+    pairs = PairCollator(pad) if is_encoder_decoder(model) else None
     order = batch_order([len(e["input_ids"]) for e in examples], recipe.batch_size, recipe.steps, recipe.seed)
-    collate = packer if can_pack(model, packer, examples) else packer.padded
+    collate = pairs or (packer if can_pack(model, packer, examples) else packer.padded)
     trainer = TargetTrainer(
         model=model,
         args=arguments,

@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 
 from ks_core.checkpoints import demo
-from ks_core.errors import KSLotteryError
-from ks_core.store import workspace
+from ks_core.errors import KSLotteryError, ModelError
+from ks_core.jobs import bounded
+from ks_core.store import access
 from ks_core.store.cache import Cache
 from ks_core.tuning.arms import ARMS, Arm
 from ks_core.tuning.plans import CorpusChoice, Plan
@@ -88,14 +89,18 @@ class Seen(Met):
 
 def of(source: str) -> Training | None:
     """The training behind a source; ``None`` where nothing is written down."""
-    if source == "demo" or source.startswith("demo:"):
-        return _demo("demo:" + (source.partition(":")[2] or "en-fr"))
-    return _arm(Path(source).expanduser())
+    if demo.is_name(source):
+        return _demo(demo.TUNED if source == "demo" else source)
+    try:
+        path = Path(source).expanduser()
+    except (RuntimeError, ValueError):  # ~name, and there is no such user, or no user could be called so
+        return None
+    return _arm(path) if access.is_inside(path) else None
 
 
 def others(training: Training) -> list[Training]:
     """Trainings of the same rows of the same base, the newest first, without this one."""
-    found = (_demo(name) for name in demo.names()) if training.source.startswith("demo:") else _arms()
+    found = (_demo(name) for name in demo.names()) if demo.is_name(training.source) else _arms()
     alike = [
         t for t in found if t and (t.base, t.kind) == (training.base, training.kind) and t.source != training.source
     ]
@@ -155,7 +160,7 @@ def counts(source: str) -> dict[int, int] | None:
     training = of(source)
     if training is None:
         return None
-    if source.startswith("demo"):
+    if demo.is_name(source):
         return {int(i): n for i, n in demo.recipe(training.name)["training_counts"].items()}
     found = seen(training)
     return found.counts if found else None
@@ -234,11 +239,12 @@ def _arms() -> list[Training | None]:
 
 
 def _arm(folder: Path) -> Training | None:
-    """The arm whose adapter a folder is: ``<run>/arms/<number>-<kind>/adapter``."""
+    """The arm whose adapter a folder is: ``<run>/arms/<number>-<kind>/adapter``; ``None`` also where its notes are not to be
+    opened."""
     try:
         place, run = folder.parent, folder.parents[2]
-        plan = Plan.from_dict(workspace.read_json(run / "plan.json"))
-        told = workspace.read_json(place / "result.json")
+        plan = Plan.from_dict(bounded.read_json(run / "plan.json", ModelError))
+        told = bounded.read_json(place / "result.json", ModelError)
         arm: Arm = plan.arms[int(place.name.partition("-")[0])]
         fields = dict(part.partition(":")[::2] for part in told["signature"].split("|"))
         base, corpus = fields["base"].rpartition("@")[2], fields["corpus"].rpartition("@")[2]

@@ -20,9 +20,11 @@ from ks_core.study.scan import Study
 from ks_core.tickets.selection import select
 from ks_core.tickets.ticket import Ticket, ticket_of
 from ks_core.translation.corpora import Corpus
+from ks_core.translation.encoder_decoder import speak
 from ks_core.translation.evaluation import HeldOut, held_out, part_of
 from ks_core.translation.metrics import notes
 from ks_core.translation.prompts import format_prompt
+from ks_core.tuning import runnable
 from ks_core.tuning.plans import Plan
 from ks_core.tuning.row_choice import Material
 
@@ -54,7 +56,13 @@ class Bench:
         from ks_core.tuning.models import load_model
 
         self.report(0, 1, "loading the model", stage="load")
-        return load_model(self.plan.base, self.device, self.plan.resources)
+        model, tokenizer = load_model(self.plan.base, self.device, self.plan.resources)
+        speak(tokenizer, self.corpus.source_language, self.corpus.target_language)
+        return model, tokenizer
+
+    def begin_anew(self) -> None:
+        """Forget the model, so that it is loaded again: after an arm that may have left it half changed."""
+        self.__dict__.pop("loaded", None)
 
     @property
     def model(self) -> Any:
@@ -91,21 +99,21 @@ class Bench:
 
     @cached_property
     def examples(self) -> list[dict[str, list[int]]]:
-        from ks_core.tuning.batches import encode
+        from ks_core.tuning.batches import examples_for
 
-        longest = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
-        return encode(self.corpus, self.tokenizer, self.plan.prompt, longest)
+        return examples_for(self.model, self.tokenizer, self.corpus, self.plan.prompt)
 
     @cached_property
     def material(self) -> Material:
         """Counts, prompt tokens and vocabulary; the ticket is added where an arm needs it."""
         from ks_core.tuning.batches import count_tokens
+        from ks_core.tuning.rows import reading
 
         empty = format_prompt(self.plan.prompt, "", self.corpus.source_language, self.corpus.target_language)
         return Material(
             counts=count_tokens(self.examples),
             prompt=self.tokenizer(empty)["input_ids"],
-            size=self.model.get_input_embeddings().weight.shape[0],
+            size=reading(self.model).weight.shape[0],
         )
 
     @property
@@ -160,7 +168,9 @@ class Bench:
     def notes(self) -> list[str]:
         """What a person should know about the run as a whole."""
         found = []
-        if self.checkpoint.tied:
+        if runnable.reads_with_encoder(self.plan.base):
+            found.append(self._of_halves())
+        elif self.checkpoint.tied:
             found.append(
                 "The base ties its output layer to its input embedding. They were untied: rows are trained on the input "
                 "side alone, and the output layer stays as it was."
@@ -171,6 +181,18 @@ class Bench:
                 "scores are of the second half."
             )
         return found + notes(self.corpus.target_language)
+
+    def _of_halves(self) -> str:
+        """What is said of an encoder-decoder: where rows act."""
+        from ks_core.tuning.rows import shares_input
+
+        where = (
+            "what its encoder and its decoder read, which share one matrix. Its output layer stayed as it was, except in full "
+            "tuning, which leaves all tied that is tied"
+            if shares_input(self.model)
+            else "what its encoder reads. Its decoder has a matrix of its own, which stayed as it was, and so did its output layer"
+        )
+        return f"The base is an encoder-decoder: rows are laid over {where}."
 
 
 def write_once(path: Path, value: Any) -> None:

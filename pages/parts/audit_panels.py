@@ -33,8 +33,8 @@ from ks_core.study import Scan, Study, critical_sentence, critical_values, reada
 from ks_core.tickets import SELECTION_RULES, Settings, figures as audit_figures, ranking as rankings
 from ks_core.translation import EXTRACTION_RULES, extract, format_prompt
 from ks_core.tuning import comparison
-from pages.parts import charts, downloads, job, place
-from pages.parts.tuning_results import plain
+from pages.parts import charts, downloads, job, place, say
+from pages.parts.say import plain
 
 #: Questions that have a page of their own instead of a tab on the page Audit.
 PAGES = {"certificate": "pages/certificate.py"}
@@ -48,7 +48,7 @@ def tabs() -> list[Question]:
 
 def draw(found: Evidence, question: Question) -> None:
     """A question's tab: what it asks, and what answers it, or what would."""
-    st.write(f"**{question.about}**")
+    st.write(f"**{plain(question.about)}**")
     if isinstance(question, Panel):
         _panel(found, question)
     else:
@@ -75,7 +75,9 @@ def card(found: Evidence, runners: Mapping[str, Callable[[], None]]) -> None:
             st.write("Nothing has been run for this pair yet.")
         if found.missing:
             needs = verdict.needs()
-            st.markdown(f"**Not known, because it was not run:** {', '.join(needs[name] for name in found.missing)}.")
+            st.markdown(
+                f"**Not known, because it was not run:** {plain(', '.join(needs[name] for name in found.missing))}."
+            )
         if found.not_taken:
             st.caption(plain(found.not_taken))
         for run in dict.fromkeys(runners[name] for name in found.missing if name in runners):
@@ -92,7 +94,7 @@ def card(found: Evidence, runners: Mapping[str, Callable[[], None]]) -> None:
 
 def _way_to(name: str) -> None:
     """From a sentence of the verdict to the panel that its figures come from."""
-    title = next(question.title for question in questions() if question.name == name)
+    title = plain(next(question.title for question in questions() if question.name == name))
     if name in PAGES:
         st.page_link(PAGES[name], label=title, icon=":material/arrow_forward:")
     else:
@@ -104,7 +106,7 @@ def _way_to(name: str) -> None:
 
 
 def _absent(words: str) -> None:
-    st.info(words, icon=":material/info:")
+    say.info(words)
 
 
 def _termination(found: Evidence) -> None:
@@ -127,14 +129,14 @@ def _termination(found: Evidence) -> None:
 def _beside(found: Evidence) -> None:
     """The same question under another protocol's prompt, or the button that has it answered."""
     plan = audit_controls.beside(found.audit.controls(structural_row(found.audit)))
-    words = plain(control_sentences.prompt_words(plan.prompt))
+    words = control_sentences.prompt_words(plan.prompt)
     if found.beside_gains:
-        st.write(f"The same ticket under {words}:")
+        st.write(f"The same ticket under {plain(words)}:")
         st.dataframe(
             pd.DataFrame(tables.stopping(found.beside_gains)), hide_index=True, alt="Gains under another prompt"
         )
         return
-    st.write(f"What of the gain is stopping holds for this prompt. Under {words} it was not run.")
+    st.write(f"What of the gain is stopping holds for this prompt. Under {plain(words)} it was not run.")
     running = job.latest("tune", plan.as_dict())
     if running and running.state in ("queued", "running"):
         job.follow(running)
@@ -151,7 +153,7 @@ def _controls(found: Evidence) -> None:
     st.dataframe(pd.DataFrame(tables.controls(found.gains)), hide_index=True, alt="Every arm beside the ticket")
     st.caption(
         f"95% paired bootstrap. {comparison.OVER_SENTENCES} {plain(found.lengths)} The whole comparison is on the page Fine-tune, "
-        f"run {found.run.id}."
+        f"run {plain(found.run.id)}."
     )
 
 
@@ -159,8 +161,8 @@ def _panel(found: Evidence, panel: Panel) -> None:
     """A panel of the job: its figure, what the verdict says of it, how it is read, its file."""
     if kept := found.panels[panel.name]:
         charts.chart(named(panel.figure)(kept), f"audit-{panel.name}", str(found.audit.signature))
-        st.write(" ".join(found.sentences(panel.name)))
-        st.caption(panel.note)
+        st.write(plain(" ".join(found.sentences(panel.name))))
+        st.caption(plain(panel.note))
         downloads.panel(kept, f"audit-{panel.name}")
     else:
         _absent("This panel has not been run. The verdict's card has the button.")
@@ -224,11 +226,11 @@ def _calibration(found: Evidence) -> None:
         return _absent("The calibration has not been run. The verdict's card has the button.")
     signature, critical = str(known.signature), critical_values(found.scan)
     charts.chart(audit_figures.pvalue_cases(known), "audit-cases", signature)
-    st.write(known.pvalue_sentence)
+    st.write(plain(known.pvalue_sentence))
     charts.chart(audit_figures.critical_values(critical, known.dim), "audit-critical", signature)
-    st.write(critical_sentence(critical))
+    st.write(plain(critical_sentence(critical)))
     charts.chart(audit_figures.power_curves(known), "audit-power", signature)
-    st.write(known.power_sentence)
+    st.write(plain(known.power_sentence))
 
 
 def _stability(found: Evidence) -> None:
@@ -243,7 +245,7 @@ def _stability(found: Evidence) -> None:
     )  # fmt: skip
     charts.chart(audit_figures.overlap_heatmap(known, str(measure)), "audit-overlap", str(known.signature))
     charts.chart(audit_figures.top_curves(known), "audit-top", str(known.signature))
-    st.write(known.sentence)
+    st.write(plain(known.sentence))
 
 
 def _ranking(found: Evidence) -> None:
@@ -256,16 +258,16 @@ def _ranking(found: Evidence) -> None:
     signature, strings = str(known.signature), found.audit.study.token_strings()
     tokens = [readable(strings, int(i)) for i in known.token_ids]
     charts.chart(audit_figures.count_scatter(known, tokens), "audit-counts", signature)
-    st.write(known.count_sentence)
+    st.write(plain(known.count_sentence))
     charts.chart(audit_figures.coefficients(known), "audit-coefficients", signature)
-    st.write(known.effect_sentence)
-    st.write(known.adjusted_sentence)
+    st.write(plain(known.effect_sentence))
+    st.write(plain(known.adjusted_sentence))
     for note in known.notes:
-        st.caption(note)
+        st.caption(plain(note))
     frame = rankings.table(known, strings)
     st.dataframe(frame.head(200), hide_index=True, alt="Tokens by D and by D with what goes with it held fixed")
     downloads.table(frame, "ranking", signature)
-    st.write(optimizer_sentence(found.audit, found.scan))
+    st.write(plain(optimizer_sentence(found.audit, found.scan)))
 
 
 NO_CONTROLS = "This panel is made by the run of the controls, which the verdict's card starts."

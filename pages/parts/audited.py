@@ -8,12 +8,13 @@ from contextlib import contextmanager
 import streamlit as st
 
 from ks_core.audit import BUDGETS, PANELS, Audit
-from ks_core.checkpoints import whole
 from ks_core.errors import KSLotteryError, TicketError
 from ks_core.jobs import Allocation
 from ks_core.study import Study
 from ks_core.tickets import SELECTION_RULES
-from pages.parts import job, pair, place, tuning_form
+from ks_core.tuning import runnable
+from pages.parts import job, pair, place, say, tuning_form
+from pages.parts.say import plain
 
 
 def choose(study: Study) -> tuple[Audit, Allocation | None]:
@@ -32,10 +33,10 @@ def choose(study: Study) -> tuple[Audit, Allocation | None]:
         with left:
             corpus = tuning_form.corpus()
         with right:
-            prompt = tuning_form.prompt(corpus[1] if corpus else None)
+            prompt = tuning_form.prompt(corpus[1] if corpus else None, study.base_source)
     resources, allocation = place.choose("audit")
     if not corpus:
-        st.info("Name the parallel text under *What is audited*.", icon=":material/info:")
+        say.info("Name the parallel text under What is audited.")
         st.stop()
     asked = Audit.of(
         study, rule=rule, alpha=pair.alpha(), k=int(k), corpus=corpus[0], prompt=prompt, budget=budget,
@@ -50,19 +51,19 @@ def explained() -> Iterator[None]:
     try:
         yield
     except TicketError as error:  # an empty ticket is an answer, not a mistake
-        st.info(str(error), icon=":material/info:")
+        say.info(error)
         st.stop()
     except KSLotteryError as error:
-        st.error(str(error), icon=":material/error:")
+        say.error(error)
         st.stop()
 
 
 def is_whole(asked: Audit) -> bool:
     """Whether the pair can be run; says what is missing when it cannot."""
     try:
-        whole.check(asked.base)
+        runnable.check(asked.base)
     except KSLotteryError as error:
-        st.info(str(error), icon=":material/info:")
+        say.info(error)
         return False
     return True
 
@@ -76,9 +77,9 @@ def panels_button(asked: Audit, allocation: Allocation | None) -> None:
         job.follow(found)
         return
     if found and found.state == "failed":
-        st.error(found.error, icon=":material/error:")
+        say.error(found.error)
     *titles, last = [panel.title.lower() for panel in PANELS.values()]
-    if job.button(f"Run {', '.join(titles)} and {last}", icon=":material/play_arrow:", type="primary"):
+    if job.button(f"Run {plain(', '.join(titles))} and {plain(last)}", icon=":material/play_arrow:", type="primary"):
         place.start("audit", asked.as_dict(), "Audit", asked.device, allocation)
         st.rerun()
     st.caption("One job for these panels; each appears when it is finished, and stays.")

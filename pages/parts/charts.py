@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from ks_core import drawing, figure_files
+from pages.parts.say import plain
 
 
 @st.cache_resource(show_spinner=False)
@@ -23,7 +24,7 @@ def chart(figure: go.Figure, key: str, signature: str, **options: Any) -> Any:
         st.container(horizontal=True, horizontal_alignment="right"),
         st.popover("Save figure", icon=":material/download:", type="tertiary"),
     ):
-        st.caption(drawing.alt(figure))
+        st.caption(plain(drawing.alt(figure)))
         for suffix, media_type in figure_files.MEDIA_TYPES.items():
             drawn = suffix != ".html"
             st.download_button(

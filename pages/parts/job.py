@@ -12,6 +12,8 @@ import streamlit as st
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import FINAL, Job, all_jobs, duration, on_nodes, queue_words, requeue, submit
 from ks_core.store import Cache, access
+from pages.parts import say
+from pages.parts.say import plain
 
 #: Seconds in which a result that is not there cannot have left the cache by age.
 RECENT = 60.0
@@ -36,15 +38,15 @@ def make(kind: str, parameters: dict[str, Any], label: str, button: str = "", de
     job = latest(kind, parameters)
     state = job.state if job else None
     if access.read_only() and state not in ("queued", "running"):
-        st.info(access.NOTHING_STARTS, icon=":material/lock:")
+        say.info(access.NOTHING_STARTS, icon="lock")
         st.stop()
     if job and state in ("queued", "running"):
         follow(job)
         st.stop()
     if job and state == "failed":
-        st.error(job.error, icon=":material/error:")
+        say.error(job.error)
     elif state == "cancelled":
-        st.info("This was cancelled before it was finished. What was done is kept.", icon=":material/cancel:")
+        say.info("This was cancelled before it was finished. What was done is kept.", icon="cancel")
     lost = bool(job and state == "done" and not button and _just_lost(job))
     try:
         if button or lost or state in ("failed", "cancelled"):
@@ -54,7 +56,7 @@ def make(kind: str, parameters: dict[str, Any], label: str, button: str = "", de
         else:
             follow(submit(kind, parameters, label=label, device=device))
     except KSLotteryError as error:
-        st.error(str(error), icon=":material/error:")
+        say.error(error)
     st.stop()
 
 
@@ -66,10 +68,9 @@ def _just_lost(job: Job) -> bool:
     if st.session_state.setdefault(f"looked-{job.id}", 0) < 1:
         st.session_state[f"looked-{job.id}"] += 1
         st.rerun()  # it may have ended after the page had looked into the cache
-    st.error(
+    say.error(
         f"This was computed just now, but {Cache().folder} does not hold the result: it was cleared meanwhile, or the disk is "
-        "full or cannot be written to. Look after that, then start it again.",
-        icon=":material/error:",
+        "full or cannot be written to. Look after that, then start it again."
     )
     return True
 
@@ -77,7 +78,7 @@ def _just_lost(job: Job) -> bool:
 def button(label: str, **options: Any) -> bool:
     """A button that starts something; a read-only server says instead that it starts nothing."""
     if access.read_only():
-        st.info(access.NOTHING_STARTS, icon=":material/lock:")
+        say.info(access.NOTHING_STARTS, icon="lock")
         return False
     return st.button(label, **options)
 
@@ -96,10 +97,10 @@ def follow(job: Job) -> None:
         job.insist()
         progress = job.progress
         label = job.request.get("label", "")
-        st.progress(progress.share, text=f"{label}: {describe(job)}")
+        st.progress(progress.share, text=f"{plain(label)}: {plain(describe(job))}")
         words = queue_words(job)
         if words:
-            st.caption(words)
+            st.caption(plain(words))
             _arms_table(job)
         asked = (job.folder / "cancel").exists()
         if access.read_only():
@@ -151,7 +152,7 @@ def _requeue_button(job: Job) -> None:
         try:
             requeue(job)
         except KSLotteryError as error:
-            st.error(str(error), icon=":material/error:")
+            say.error(error)
 
 
 def describe(job: Job) -> str:

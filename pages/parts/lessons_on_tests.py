@@ -8,7 +8,7 @@ from ks_core.ks import asymptotic_critical_value, critical_value, ks_test, pvalu
 from ks_core.signature import Signature, versions
 from ks_core.study import figures
 from ks_core.teaching import cite, figures as lesson_figures, lessons
-from pages.parts import charts, pair
+from pages.parts import charts, pair, say
 from pages.parts.small import small
 
 SIZES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
@@ -55,7 +55,7 @@ def cdfs() -> None:
         )
     alpha = pair.alpha()
     with st.container(horizontal=True):
-        st.metric("D", f"{found.statistic[0]:.4f}", border=True, help=f"{int(found.counts[0])} steps of 1/{dim}.")
+        st.metric("D", f"{found.statistic[0]:.4f}", border=True, help=f"{int(found.counts[0])} steps of 1/{dim:d}.")
         st.metric("p-value (exact)", f"{found.pvalue[0]:.3g}", border=True)
         st.metric(
             "Critical D",
@@ -64,9 +64,9 @@ def cdfs() -> None:
             help=f"The smallest D with p < {alpha:g}. Alpha is in the sidebar.",
         )
         st.metric("Does it win?", "yes" if found.pvalue[0] < alpha else "no", border=True)
-    st.info(
+    say.info(
         "Try: shift 0 and spread 2. The middle of the row has not moved, and D sees the change all the same.",
-        icon=":material/lightbulb:",
+        icon="lightbulb",
     )
     small(cite("smirnov", "exact"))
 

@@ -14,9 +14,10 @@ from ks_core.teaching import QUESTIONS, cite, figures as lesson_figures
 from ks_core.tickets import select, sizes
 from ks_core.translation import dropped, part_of, read_answers
 from ks_core.tuning import Arm, Plan
-from pages.parts import charts, job, pair
+from pages.parts import charts, job, pair, say
+from pages.parts.say import plain
 from pages.parts.small import small
-from pages.parts.tuning_results import RULE_HELP, plain
+from pages.parts.tuning_results import RULE_HELP
 
 #: What the base and the tuned demo model are asked for the lesson: a few sentences, half a minute.
 ASKED = Plan(arms=(Arm("base"), Arm("tuned")), sentences=16)
@@ -91,9 +92,8 @@ def stopping() -> None:
     )
     run = _asked_before()
     if run is None:
-        st.info(
-            "The demo model has not been asked yet. It takes about a minute on two cores, once.",
-            icon=":material/hourglass_empty:",
+        say.info(
+            "The demo model has not been asked yet. It takes about a minute on two cores, once.", icon="hourglass_empty"
         )
         job.make(
             "tune",
@@ -118,7 +118,7 @@ def stopping() -> None:
         text = answer.answer(rule)
         cut = dropped(answer.answer("raw"), text)
         with column, st.container(border=True):
-            st.markdown(f"**{title}**: {'it stopped by itself' if answer.stopped else 'it ran on to the limit'}")
+            st.markdown(f"**{plain(title)}**: {'it stopped by itself' if answer.stopped else 'it ran on to the limit'}")
             st.code(text or "(nothing)", language=None, wrap_lines=True)
             if cut:
                 st.caption(f"Cut off, {len(cut):,} characters: {plain(cut.strip()[:160])} …")
@@ -144,7 +144,10 @@ def stopping() -> None:
         "**Published** for LLaMA-7B, English to Catalan: the ticket gains 29.5 spBLEU on raw answers, and 1.7 at the first line."
     )
     st.page_link("pages/audit.py", label="The same question, asked of your own ticket", icon=":material/gavel:")
-    small(f"Run {run.id}, signature {run.result['signature']}  \n" + cite("program", "replication", "chrf", "bleu"))
+    small(
+        f"Run {plain(run.id)}, signature {plain(run.result['signature'])}  \n"
+        + cite("program", "replication", "chrf", "bleu")
+    )
 
 
 def questions() -> None:
@@ -154,7 +157,7 @@ def questions() -> None:
     for number, question in enumerate(QUESTIONS):
         with st.container(border=True):
             chosen = st.radio(
-                f"**{number + 1}.** {question.text}", question.options, index=None, key=f"learn_question_{number}"
+                f"**{number + 1:d}.** {question.text}", question.options, index=None, key=f"learn_question_{number}"
             )
             if chosen is not None:
                 hit = question.options.index(chosen) == question.right

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import streamlit as st
 from streamlit.runtime.scriptrunner import RerunException
 
+from pages.parts import say
+
 
 def _is_lost(name: str, value: str) -> bool:
     """Whether a value is not in use. Streamlit takes one that is the widget's default out of the address too."""
@@ -33,7 +35,9 @@ def checked(title: str) -> Iterator[None]:
             lost = [f"{name} = {value[:60]}" for name, value in asked.items() if _is_lost(name, value)]
             st.session_state.link_page, st.session_state.link_lost = title, lost
         if whole and st.session_state.link_page == title and st.session_state.link_lost:
-            place.warning(
-                f"The link has a value that cannot be used here, and the default is shown instead: `{'`, `'.join(st.session_state.link_lost)}`.",
-                icon=":material/link_off:",
-            )
+            with place:
+                say.warning(
+                    "The link has a value that cannot be used here, and the default is shown instead: "
+                    f"{', '.join(st.session_state.link_lost)}.",
+                    icon="link_off",
+                )

@@ -12,6 +12,7 @@ from ks_core.checkpoints import demo
 from ks_core.errors import KSLotteryError
 from ks_core.store import access
 from ks_core.study import Scan, Study, named
+from pages.parts import say
 from pages.parts.job import make
 
 ALPHA_HELP = (
@@ -51,7 +52,7 @@ def _prepared() -> None:
     asked = (st.query_params.get("base", demo.BASE), st.query_params.get("tuned", demo.TUNED))
     meant = next((name for name, s in studies.items() if (s.base, s.tuned) == asked), None)
     if meant is None:
-        st.warning("The pair of the link is not shown on this server.", icon=":material/link_off:")
+        say.warning("The pair of the link is not shown on this server.", icon="link_off")
     st.session_state.setdefault("study", meant or demo.TUNED)
     chosen = studies[
         st.selectbox("Study", list(studies), key="study", help="This server shows prepared studies alone.")
@@ -106,14 +107,14 @@ def study() -> Study:
     base, tuned = str(st.session_state.base).strip(), str(st.session_state.tuned).strip()
     if not base or not tuned:
         _explain("Name a base and a tuned checkpoint in the sidebar, or look at the demo.")
-    if any(source.startswith("demo") for source in (base, tuned)) and not demo.is_ready():
+    if any(demo.is_name(source) for source in (base, tuned)) and not demo.is_ready():
         make("demo", {}, "Preparing the demo model")
     try:
         found = open_study(base, tuned)
         _ = found.pair, found.token_strings()  # opens both, and their tokenizers
         return found
     except KSLotteryError as error:
-        _explain(str(error))
+        _explain(error)
 
 
 def alpha() -> float:
@@ -127,7 +128,7 @@ def scan(chosen: Study) -> Scan:
     try:
         found = chosen.cached_scan()
     except KSLotteryError as error:
-        _explain(str(error))
+        _explain(error)
     if found is None:
         # The content is part of the job, so a changed file is a new job and not an old failure.
         make(
@@ -138,8 +139,8 @@ def scan(chosen: Study) -> Scan:
     return found
 
 
-def _explain(message: str) -> NoReturn:
-    st.error(message, icon=":material/error:")
+def _explain(problem: object) -> NoReturn:
+    say.error(problem)
     st.caption("Choose another pair in the sidebar, or look at the demo: a real model, tuned on English-French pairs.")
     _demo_button()
     st.stop()

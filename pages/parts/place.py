@@ -10,13 +10,17 @@ from ks_core.jobs import PRECISIONS, Allocation, Job, Resources, cluster, device
 from ks_core.store import access
 from ks_core.translation import Corpus
 from ks_core.tuning import Plan, estimates, memory
+from pages.parts import say
 from pages.parts.job import follow, matching
+from pages.parts.say import plain
 
 
 def choose(key: str, device: str = "auto") -> tuple[Resources, Allocation | None]:
     """What the widgets describe. What this machine lacks is shown and cannot be chosen; a read-only server starts nothing."""
     if access.read_only():
         return Resources(), None
+    with st.spinner("Looking at this machine …"):  # the first time in a server torch has to be loaded for it
+        here = devices.select(device).removeprefix("torch:")
     with st.expander("Machine: where and how it is computed", icon=":material/dns:"):
         reason = cluster.why_not()
         on_slurm = st.toggle(
@@ -24,9 +28,8 @@ def choose(key: str, device: str = "auto") -> tuple[Resources, Allocation | None
             help="The job goes into Slurm's queue and runs on a node that sees this workspace's folder.",
         )  # fmt: skip
         if reason:
-            st.caption(f"Not available here: {reason}")
+            st.caption(f"Not available here: {plain(reason)}")
         allocation = _allocation(key) if on_slurm and not reason else None
-        here = devices.select(device).removeprefix("torch:")
         there = devices.count(here) if allocation is None else allocation.gpus or allocation.cpus
         held = [name for name in PRECISIONS if name == "float32" or allocation or devices.has_bfloat16(here)]
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -34,7 +37,7 @@ def choose(key: str, device: str = "auto") -> tuple[Resources, Allocation | None
                 "Processes", 1, max(there, 1), max(allocation.gpus, 1) if allocation else 1, disabled=there < 2,
                 key=f"{key}_processes_{there if allocation else 'here'}",
                 help="They share each step's pairs and the sentences to translate: a GPU each, or the CPU's cores. Losses, rows and "
-                f"scores are those of one process but for rounding. {'' if allocation else f'This machine has {there}.'}",
+                f"scores are those of one process but for rounding. {'' if allocation else f'This machine has {there:,}.'}",
             )  # fmt: skip
             precision = st.selectbox(
                 "Precision of the model", held, key=f"{key}_precision",
@@ -85,9 +88,9 @@ def time_line(plan: Plan, corpus: Corpus, allocation: Allocation | None) -> bool
     rates = estimates.known(plan, allocation)
     if rates is None:
         return False
-    st.write(f"**{estimates.sentence(plan, corpus, rates, allocation)}**")
+    st.write(f"**{plain(estimates.sentence(plan, corpus, rates, allocation))}**")
     parts = estimates.seconds(plan, corpus, rates)
-    st.caption("; ".join(f"{name} {duration(seconds)}" for name, seconds in parts if seconds >= 1))
+    st.caption(plain("; ".join(f"{name} {duration(seconds)}" for name, seconds in parts if seconds >= 1)))
     return True
 
 
@@ -99,7 +102,7 @@ def measuring(plan: Plan, allocation: Allocation | None) -> None:
         follow(found)
         return
     if found and found.state == "failed":
-        st.error(found.error, icon=":material/error:")
+        say.error(found.error)
     if st.button(f"Measure how long this takes {'there' if allocation else 'here'}", icon=":material/timer:"):
         start("estimate", plan.as_dict(), "Measuring", plan.device, allocation)
         st.rerun()
@@ -122,6 +125,6 @@ def memory_line(plan: Plan, corpus: Corpus, ticket: int, allocation: Allocation 
         device = devices.select(plan.device).removeprefix("torch:")
         fits, words = memory.sentence(shape, plan.resources, work, device)
     if fits:
-        st.caption(words)
+        st.caption(plain(words))
     else:
-        st.warning(words, icon=":material/memory:")
+        say.warning(words, icon="memory")

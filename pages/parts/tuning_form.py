@@ -12,18 +12,27 @@ from ks_core.errors import KSLotteryError, SettingsError
 from ks_core.jobs import Allocation
 from ks_core.study import Study
 from ks_core.tickets import SELECTION_RULES, select
-from ks_core.translation import TEMPLATES, Corpus, format_prompt, language_name, parallel_text, template_title
-from ks_core.tuning import ARMS, OPTIMIZERS, ROW_RECIPE, SCHEDULES, Arm, CorpusChoice, Plan, Recipe
-from pages.parts import pair, place
+from ks_core.translation import (
+    TEMPLATES,
+    Corpus,
+    format_prompt,
+    language_name,
+    parallel_text,
+    template_title,
+    usual_prompt,
+)
+from ks_core.tuning import ARMS, OPTIMIZERS, ROW_RECIPE, SCHEDULES, Arm, CorpusChoice, Plan, Recipe, runnable
+from pages.parts import pair, place, say
+from pages.parts.say import plain
 
 OWN = {"file": "A TSV or JSONL file", "flores": "A folder in Flores layout", "hub": "A dataset on the hub"}
 SWEEP = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5)
 DEFAULT = ("base", "tuned", "transfer", "partial", "paired", "partners", "rows")
 
 
-@st.cache_data(max_entries=8, show_spinner="Reading the text …")
+@st.cache_resource(max_entries=4, show_spinner="Reading the text …")
 def read(choice: dict[str, Any], _version: int = 1) -> Corpus:
-    """A corpus, held for all sessions."""
+    """A corpus, held for all sessions as it is: nothing changes one, and a copy of a large one for each visit takes long."""
     return CorpusChoice(**choice).load()
 
 
@@ -43,7 +52,7 @@ def form(study: Study, alpha: float) -> Chosen | None:
     with left, st.container(border=True, height="stretch"):
         found = corpus()
     with right, st.container(border=True, height="stretch"):
-        template = prompt(found[1] if found else None)
+        template = prompt(found[1] if found else None, study.base_source)
     with st.container(border=True):
         given, rule, k, size = _ticket(study, alpha)
         arms = _arms(study, given)
@@ -108,12 +117,12 @@ def corpus() -> tuple[CorpusChoice, Corpus] | None:
     try:
         found = read(asdict(choice))
     except KSLotteryError as error:
-        st.error(str(error), icon=":material/error:")
+        say.error(error)
         return None
     dropped = ", ".join(f"{n:,} {why}" for why, n in found.dropped.items()) or "nothing"
     st.write(
         f"**{len(found.train):,}** pairs to train on, **{len(found.test):,}** to score on, **{len(found.development):,}** to choose "
-        f"settings by. Left out: {dropped}."
+        f"settings by. Left out: {plain(dropped)}."
     )
     with st.expander("Look at the held-out part"):
         st.dataframe(
@@ -124,12 +133,13 @@ def corpus() -> tuple[CorpusChoice, Corpus] | None:
     return choice, found
 
 
-def prompt(text: Corpus | None) -> str:
-    """The chosen prompt: a template's name, or the user's own text. Shown on the first held-out sentence."""
+def prompt(text: Corpus | None, base: str) -> str:
+    """The chosen prompt for a base: a template's name, or the user's own text. Shown on the first held-out sentence."""
     st.header("Prompt")
     name = st.selectbox(
         "Template",
         [*TEMPLATES, "own"],
+        index=list(TEMPLATES).index(usual_prompt(runnable.reads_with_encoder(base))),
         key="tune_prompt",
         help="A ticket is keyed to the prompt that it was trained with.",
         format_func=lambda name: "My own text" if name == "own" else template_title(name),
@@ -152,7 +162,7 @@ def _ticket(study: Study, alpha: float) -> tuple[bool, str, int, int]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         given = st.radio(
             "Whose ticket", [True, False], key="tune_given", horizontal=True,
-            format_func=lambda given: f"{study.tuned.label}'s" if given else "a new Embed Tuning's, trained in this run",
+            format_func=lambda given: f"{plain(study.tuned.label)}'s" if given else "a new Embed Tuning's, trained in this run",
         )  # fmt: skip
         rule = st.selectbox(
             "Rule",
@@ -190,7 +200,7 @@ def _arms(study: Study, given: bool) -> tuple[Arm, ...] | None:
             "of the prompt's frame, which in the replication gave nearly all of the gain.",
         )  # fmt: skip
     if not chosen:
-        st.info("Choose at least one arm.", icon=":material/info:")
+        say.info("Choose at least one arm.")
         return None
     tokens = _tokens(study, words) if "rows" in chosen else ()
     arms = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -15,10 +14,11 @@ import streamlit as st
 from ks_core import drawing
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import Job, duration, resume
-from ks_core.store import access, workspace
+from ks_core.store import access, door, workspace
 from ks_core.translation import dropped, part_of, read_answers
 from ks_core.tuning import comparison, figures as tuning_figures
-from pages.parts import charts, downloads, job
+from pages.parts import charts, downloads, job, say
+from pages.parts.say import plain
 
 RULE_HELP = (
     "raw: the whole continuation. first_line: up to the first newline. prompt_restart: up to where the model begins a field "
@@ -33,10 +33,7 @@ def choose(runs: list[Job]) -> Job:
     if st.session_state.get("run") not in names:
         asked = st.query_params.get("run", runs[0].id)
         if asked not in names:
-            st.warning(
-                f"The run {asked} of the link is not in this workspace. The newest is shown.",
-                icon=":material/link_off:",
-            )
+            say.warning(f"The run {asked} of the link is not in this workspace. The newest is shown.", icon="link_off")
         st.session_state.run = asked if asked in names else runs[0].id
     chosen = st.selectbox("Run", list(names), key="run", format_func=lambda i: _title(names[i]))
     # Not bound: a binding leaves the default out, and the newest run is another one tomorrow.
@@ -79,15 +76,15 @@ def results(run: Job) -> None:
     summary = run.result if run.state == "done" else _partial(run)
     for arm in summary["arms"]:
         if arm["error"]:
-            st.warning(f"**{arm['name']}**: {arm['error']}", icon=":material/warning:")
+            say.warning(f"{arm['name']}: {arm['error']}")
     frame = comparison.table(summary)
     if not len(frame):
-        st.info("No arm was finished.", icon=":material/hourglass_empty:")
+        say.info("No arm was finished.", icon="hourglass_empty")
         return
     _table(frame, [*comparison.notes(summary, run.request["parameters"].get("tuned", "")), *summary["notes"]])
     with st.container(horizontal=True):
         rule = str(st.segmented_control("Extraction rule", comparison.rules_of(frame), default="first_line", required=True, key="tune_rule_shown",
-                                    help=RULE_HELP))  # fmt: skip
+                                    format_func=plain, help=RULE_HELP))  # fmt: skip
         metric = st.segmented_control("Metric", ["chrf", "bleu"], default="chrf", required=True, key="tune_metric",
                                       format_func=lambda name: {"chrf": "chrF", "bleu": "BLEU"}[name])  # fmt: skip
     figure = tuning_figures.score_chart(frame, metric, rule)
@@ -151,11 +148,11 @@ def _translations(run: Job, summary: dict[str, Any], rule: str) -> None:
         try:
             pairs = plan.corpus.load().part(part_of(summary["signature"]))
         except KSLotteryError as error:
-            st.error(f"The text of this run cannot be read any more. {error}", icon=":material/error:")
+            say.error(f"The text of this run cannot be read any more. {error}")
             return
         answers = {arm["name"]: read_answers(run.folder, arm) for arm in summary["arms"] if not arm["error"]}
         count = min(len(next(iter(answers.values()))), len(pairs))
-        number = int(st.number_input(f"Sentence (of {count})", 1, count, 1, key="tune_sentence")) - 1
+        number = int(st.number_input(f"Sentence (of {count:,})", 1, count, 1, key="tune_sentence")) - 1
         st.markdown(f"**Source** {plain(pairs[number].source)}  \n**Reference** {plain(pairs[number].target)}")
         rows = ["| Arm | Answer | |", "|---|---|---|"]
         for name, given in answers.items():
@@ -173,25 +170,16 @@ def _translations(run: Job, summary: dict[str, Any], rule: str) -> None:
         st.caption("Green: words that the reference has in the same order.")
 
 
-def plain(text: str) -> str:
-    """Text as text inside Markdown, on one line.
-
-    >>> plain("a *b*")
-    'a \\\\*b\\\\*'
-    """
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])", r"\\\1", " ".join(text.split()))
-
-
 def _files(run: Job, summary: dict[str, Any], frame: pd.DataFrame) -> None:
     st.header("Take it away")
     downloads.table(frame, f"run-{run.id}", summary["signature"])
     with st.container(horizontal=True):
         for arm in summary["arms"]:
-            folder = run.folder / "arms" / arm["folder"] / "adapter"
+            folder = _adapter(run, arm)
             if arm["error"] or not folder.is_dir():
                 continue
             st.download_button(
-                f"{arm['name']} as a peft adapter", data=partial(_zip, folder, arm["folder"]), file_name=f"{arm['folder']}.zip",
+                f"{plain(arm['name'])} as a peft adapter", data=partial(_zip, folder, arm["folder"]), file_name=f"{arm['folder']}.zip",
                 mime="application/zip", icon=":material/confirmation_number:", on_click="ignore", key=f"zip-{arm['folder']}",
             )  # fmt: skip
         st.download_button(
@@ -200,8 +188,7 @@ def _files(run: Job, summary: dict[str, Any], frame: pd.DataFrame) -> None:
             help="Plan, results, every translation, losses, adapters; not the weights of full tuning.",
         )  # fmt: skip
     folders = {
-        arm["name"]: str(run.folder / "arms" / arm["folder"] / "adapter")
-        for arm in summary["arms"] if (run.folder / "arms" / arm["folder"] / "adapter" / "ticket.json").is_file()
+        arm["name"]: str(_adapter(run, arm)) for arm in summary["arms"] if (_adapter(run, arm) / "ticket.json").is_file()
     }  # fmt: skip
     if folders and not access.read_only():
 
@@ -213,18 +200,19 @@ def _files(run: Job, summary: dict[str, Any], frame: pd.DataFrame) -> None:
             st.button("Open as the tuned checkpoint", on_click=open_it, icon=":material/open_in_new:")
 
 
+def _adapter(run: Job, arm: dict[str, Any]) -> Path:
+    """Where the rows of an arm lie. A run may be somebody else's, whose result names any place."""
+    return run.folder / "arms" / Path(str(arm["folder"])).name / "adapter"
+
+
 def _zip(folder: Path, name: str) -> bytes:
-    """A folder as a zip, without checkpoints and whole models."""
+    """A folder as a zip, without checkpoints and whole models, and without what a link brings in from elsewhere."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(folder.rglob("*")):
+        for path in door.files_below(folder):
             inner = path.relative_to(folder)
-            if (
-                path.is_file()
-                and not {"checkpoints", "model"} & set(inner.parts)
-                and inner.name != "trained.safetensors"
-            ):
-                archive.write(path, Path(name) / inner)
+            if not {"checkpoints", "model"} & set(inner.parts) and inner.name != "trained.safetensors":
+                archive.writestr(str(Path(name) / inner), door.read_bytes(path))
     return made.getvalue()
 
 

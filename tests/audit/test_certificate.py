@@ -10,6 +10,7 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
+from helpers.markup import text_of
 from helpers.places import APP
 from helpers.tiny_text import PROMPT
 from ks_core.audit import certificate, figures, sentences
@@ -257,7 +258,7 @@ def test_the_panel_is_made_and_shown(tiny_pair, monkeypatch):
     at = AppTest.from_file(APP, default_timeout=60)
     at.query_params.update({"base": base, "tuned": tuned})
     at = at.run().switch_page("pages/certificate.py").run()
-    shown = [m.value for m in at.markdown] + [c.value for c in at.caption]
+    shown = [text_of(m.value) for m in [*at.markdown, *at.caption]]
     assert not at.exception and said in shown and any("by construction the lattice point" in text for text in shown)
     assert [m.label for m in at.metric] == ["Tokens predicted", "Certified", "Agreement, certified", "Agreement, all"]
     at.session_state["certificate_prefix"] = "own"
@@ -269,5 +270,5 @@ def test_the_panel_is_made_and_shown(tiny_pair, monkeypatch):
     (audit.folder() / "certificate.json").write_text(json.dumps(old))
     at = at.run()
     assert not at.exception and at.metric[0].value == f"{count:,}"
-    assert sentences.certificate(old) in [m.value for m in at.markdown]
+    assert sentences.certificate(old) in [text_of(m.value) for m in at.markdown]
     assert [h.value for h in at.header] == ["Certified, and yet they disagree"]

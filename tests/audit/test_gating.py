@@ -27,7 +27,7 @@ from ks_core.errors import Cancelled, ModelError, SettingsError, TicketError
 from ks_core.translation.bootstrap import Bootstrap
 from ks_core.translation.extraction import extract
 from ks_core.translation.generation import Generation, generate, generate_each
-from ks_core.translation.prompts import TEMPLATES, format_prompt
+from ks_core.translation.prompts import TEMPLATES, format_prompt, texts
 from ks_core.translation.scores import evaluate
 from ks_core.translation.shares import share
 from ks_core.tuning.rows import lift_off
@@ -80,7 +80,7 @@ def names(codes):
     return [SPANS[c] for c in codes]
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("name", texts())
 @given(source=st.text(min_size=1) | st.sampled_from(["French: English", "\nFrench:", "English", ": ", "{source}"]))
 @settings(derandomize=True, max_examples=60)
 def test_characters_of_named_templates(name, source):

@@ -42,6 +42,10 @@ def test_what_is_not_well_is_named_with_what_to_do(workspace_folder, monkeypatch
     assert checks()["demo's base"].state == WARN and "ks_core demo" in checks()["demo's base"].advice
     monkeypatch.setenv("KS_LOTTERY_READ_ONLY", "perhaps")
     assert checks()["access"].state == BAD
+    monkeypatch.setenv("KS_LOTTERY_HOSTS", "lottery.example.org:8443, [::2]")
+    assert checks()["names"].found.endswith("localhost, [::1], [::2], lottery.example.org:8443")
+    monkeypatch.setenv("KS_LOTTERY_HOSTS", "https://lottery.example.org")
+    assert checks()["names"].state == BAD
     monkeypatch.setattr(doctor, "MEMORY", 1 << 60)
     monkeypatch.setattr(doctor, "DISK", 1 << 60)
     found = checks()

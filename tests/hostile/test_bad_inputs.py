@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from helpers.bad_inputs import BASE, CHECKPOINTS, SETTINGS, TEXTS
+from helpers.markup import text_of
 from helpers.places import APP
 from helpers.samples import NAME, ROWS, folder, safetensors, write
 from ks_core.commands.program import main
@@ -60,7 +61,7 @@ def from_page(base, tuned):
         assert queue.all_jobs("scan")[0].wait(60) == "failed"
         at.run()
     assert not at.exception and len(at.error) == 1
-    return at.error[0].value
+    return text_of(at.error[0].value)
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -105,7 +106,7 @@ def test_text_that_cannot_be_used(bench, workspace_folder, capsys, name):
     for key, value in chosen.items():
         at.session_state[key] = value
     at.run()
-    assert not at.exception and [e.value for e in at.error] == [message]
+    assert not at.exception and [text_of(e.value) for e in at.error] == [message]
     assert everything(bench) == before and not queue.all_jobs()
 
 

@@ -1,4 +1,7 @@
-"""A pickle that writes a file when it is loaded, put wherever this program reads a file: it is never written."""
+"""A pickle that writes a file when it is loaded, put wherever this program reads a file: it is never written.
+
+And pickles that take all memory where they are loaded: they are refused for what they ask.
+"""
 
 import contextlib
 import io
@@ -14,11 +17,12 @@ from streamlit.testing.v1 import AppTest
 
 from helpers import tiny_text
 from helpers.bad_inputs import Caller
+from helpers.bombs import calls, number, old, pickled, zipped
 from helpers.places import APP
 from helpers.samples import NAME, ROWS, every_source, folder, safetensors, write
 from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.commands import doctor
-from ks_core.errors import KSLotteryError
+from ks_core.errors import CheckpointError, KSLotteryError
 from ks_core.jobs import queue
 from ks_core.study.scan import Study
 from ks_core.translation.corpora import Corpus, SentencePair
@@ -223,3 +227,66 @@ def test_in_the_demo_and_its_list(workspace_folder, demo_models, canary):
     with contextlib.suppress(KSLotteryError):
         trainings.counts("demo:en-fr")
     list(doctor.examine())
+
+
+def stored(count, dtype="FloatStorage", key="0"):
+    """Instructions for a storage of so many values."""
+    text = f"(X\x07\0\0\0storagectorch\n{dtype}\n".encode() + b"X\x01\0\0\0" + key.encode() + b"X\x03\0\0\0cpu"
+    return text + number(count) + b"tQ"
+
+
+def rebuilt(how, storage, shape, strides, more=b""):
+    """Instructions for a tensor over a storage."""
+    sizes = b"".join(b"(" + b"".join(map(number, each)) + b"t" for each in (shape, strides))
+    return f"ctorch._utils\n{how}\n(".encode() + storage + b"K\0" + sizes + more + b"tR"
+
+
+SOUND = b"\x89ccollections\nOrderedDict\n)R"
+LIST = b"](" + b"K\1" * 300_000 + b"eq\1"
+#: What a pickle may ask for beside weights, as the embedding's value, and words of what is said.
+ASKED = {
+    "room for bytes": (calls("__builtin__", "bytearray", number(1 << 40)), "makes room"),
+    "room for bytes, under its new name": (calls("builtins", "bytearray", number(1 << 40)), "makes room"),
+    "room for values": (calls("torch", "FloatStorage", number(1 << 40)), "calls torch.FloatStorage"),
+    "room for a tensor": (calls("torch", "FloatTensor", number(1 << 40)), "calls torch.FloatTensor"),
+    "room for nothing in particular": (calls("torch", "empty", number(1 << 40)), "calls torch.empty"),
+    "a command": (calls("posix", "system", b"X\x02\0\0\0id"), "names posix.system"),
+    "an object": (b"cbuiltins\nset\n)\x81", "the instruction NEWOBJ"),
+    "what a name of its own stands for": (b"X\2\0\0\0osX\6\0\0\0system\x93", "the instruction STACK_GLOBAL"),
+    "to set a tensor's insides": (rebuilt("_rebuild_tensor_v2", stored(4), (4,), (1,), SOUND) + b"(K\1K\2tb", "sets the insides"),
+    "something that is stored, and no values": (b"(X\x06\0\0\0moduleK\1K\1K\1K\1tQ", "no storage"),
+    "a tensor past its storage": (rebuilt("_rebuild_tensor_v2", stored(4), (1 << 20, 1 << 10), (1 << 10, 1), SOUND), "needs 1,073,741,824 values"),
+    "a tensor that strides past it": (rebuilt("_rebuild_tensor_v2", stored(4), (2,), (1 << 40,), SOUND), "needs 1,099,511,627,777 values"),
+    "a parameter past it": (calls("torch._utils", "_rebuild_parameter", rebuilt("_rebuild_tensor", stored(4), (1 << 40,), (1,))), "needs"),
+    "quantized values past it": (rebuilt("_rebuild_qtensor", stored(4), (1 << 40,), (0,), b"N" + SOUND), "larger than its storage"),
+    "values for another device": (b"ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n(NNNNtR", "names torch._utils._rebuild_device"),
+    "a list copied again and again": (LIST + b"(" + 200 * (b"cbuiltins\nset\nh\1\x85R") + b"e", "copies more than it holds"),
+    "text in a coding of its own": (b"c_codecs\nencode\n(X\1\0\0\0aX\x06\0\0\0base64tR", "a coding of its own"),
+    "a storage that the file lacks": (rebuilt("_rebuild_tensor_v2", stored(1 << 40), (4,), (1,), SOUND), "lacks values"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_what_is_no_weight_is_refused_for_what_it_asks(tmp_path, asked):
+    """In either format. Nothing of torch is loaded that could do it."""
+    instructions, says = ASKED[asked]
+    for form in (zipped, old):
+        (tmp_path / "m.bin").write_bytes(form(pickled(instructions)))
+        with pytest.raises(CheckpointError) as told:
+            open_checkpoint(str(tmp_path / "m.bin"))
+        assert says in str(told.value) or (form is old and "no PyTorch file" in str(told.value)), str(told.value)
+
+
+def test_a_model_is_looked_through_before_torch_loads_it(tiny_folder, tiny_model):
+    """Whole models are loaded by transformers, shard by shard: what asks for room is found before."""
+    state = dict(tiny_model.state_dict())
+    first = "model.embed_tokens.weight"
+    torch.save({first: state.pop(first)}, tiny_folder / "a.bin")
+    (tiny_folder / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": {first: "a.bin", **dict.fromkeys(state, "b.bin")}}
+    (tiny_folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    (tiny_folder / "b.bin").write_bytes(zipped(pickled(calls("__builtin__", "bytearray", number(1 << 40)))))
+    with pytest.raises(CheckpointError, match="makes room"):
+        load_model(str(tiny_folder))
+    torch.save(state, tiny_folder / "b.bin")
+    assert load_model(str(tiny_folder))[0].get_input_embeddings().weight.shape == (64, 16)

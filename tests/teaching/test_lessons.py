@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import ks_2samp
 from streamlit.testing.v1 import AppTest
 
+from helpers.markup import text_of
 from helpers.page_names import STEPS
 from helpers.places import APP, ROOT
 from ks_core.checkpoints import demo
@@ -122,7 +123,7 @@ def learn(step):
 
 
 def words(at):
-    return "\n".join(str(e.value) for kind in ("markdown", "caption", "info", "header") for e in getattr(at, kind))
+    return "\n".join(text_of(str(e.value)) for kind in ("markdown", "caption", "info", "header") for e in getattr(at, kind))
 
 
 @pytest.mark.parametrize("step", STEPS)

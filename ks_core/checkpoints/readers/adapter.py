@@ -26,7 +26,7 @@ def read(source: Source, onward: Onward) -> Checkpoint:
     return Checkpoint(
         source.name,
         source.label,
-        f"{'ticket' if (path / 'ticket.json').is_file() else 'peft adapter'} on {under.label}",
+        f"{'ticket' if folders.has(path, 'ticket.json') else 'peft adapter'} on {under.label}",
         path,
         under.tensor,
         "F32",

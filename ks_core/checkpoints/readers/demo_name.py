@@ -11,7 +11,7 @@ from ks_core.checkpoints.readers.reader import Onward, Reader, Source
 
 def is_mine(source: Source) -> bool:
     """Whether it is a name of the demo's."""
-    return not source.found and (source.name == "demo" or source.name.startswith("demo:"))
+    return not source.found and demo.is_name(source.name)
 
 
 def read(source: Source, onward: Onward) -> Checkpoint:

@@ -8,9 +8,8 @@ from ks_core.checkpoints.readers.reader import Onward, Reader, Source
 
 
 def is_mine(source: Source) -> bool:
-    """Whether it reads as an id, and no file here is called so."""
-    # ./name reads as an id too, but is a path to a thing that is not there.
-    return not source.found and hub.is_id(source.name) and not source.name.startswith(".")
+    """Whether it reads as an id, and nothing here that may be opened is called so."""
+    return not source.found and (hub.is_id(source.name) or hub.leads_astray(source.name))
 
 
 def read(source: Source, onward: Onward) -> Checkpoint:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ks_core.checkpoints import hub
 from ks_core.checkpoints.checkpoint import Checkpoint
 from ks_core.checkpoints.readers.reader import Onward, Reader, Source
 from ks_core.errors import CheckpointError
-from ks_core.store import access
+from ks_core.store import access, door
 
 
 def is_mine(source: Source) -> bool:
@@ -24,13 +23,13 @@ def read(source: Source, onward: Onward) -> Checkpoint:
     except (RuntimeError, ValueError):  # ~name, and there is no such user, or no user could be called so
         path = Path(name)
     # Before anything is said of it: outside the roots nobody learns what is there.
-    if "\0" not in name and not hub.is_id(name):
-        access.check_path(path)
+    access.check_path(path, name)
     if "\0" in name or not path.exists():
         raise CheckpointError(
             f"{name[:300]} does not exist. Expected a folder, a file, a hub id such as org/name, "
             "or demo:base; check the spelling."
         )
+    door.end(path)  # what is prepared may be a link to elsewhere by now
     return onward(source.at(path, path.name or name))
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from ks_core.checkpoints import folders
 from ks_core.checkpoints.checkpoint import Checkpoint
+from ks_core.checkpoints.matrices import check_shape
 from ks_core.checkpoints.readers import adapter, demo_name, gguf, hub_id, local_path, pytorch, safetensors
 from ks_core.checkpoints.readers.reader import Source
 from ks_core.errors import CheckpointError
 from ks_core.registry import Registry
+from ks_core.store import access
 
 READERS = Registry("reader", [
     demo_name.READER,
@@ -28,11 +30,16 @@ READERS = Registry("reader", [
 def read(source: Source) -> Checkpoint:
     """Have the first reader that knows a source open it; what it leads to comes here again.
 
-    Raises ``CheckpointError`` for a source that no reader knows, and whatever the reader raises.
+    Raises ``CheckpointError`` for a source that no reader knows, ``AccessError`` for one that a read-only server does not
+    show, whatever named it, and whatever the reader raises.
     """
+    if not source.found:
+        access.check_source(source.name)
     for reader in READERS.values():
         if reader.is_mine(source):
-            return reader.read(source, read)
+            found = reader.read(source, read)
+            check_shape(found.label, *found.shape)
+            return found
     raise _unknown(source)
 
 

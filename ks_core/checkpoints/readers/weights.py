@@ -25,7 +25,7 @@ class Weights:
         """Whether it is a file that ends so, or a folder with the single file or the index."""
         path = source.path
         if path.is_dir():
-            return (path / self.index).is_file() or (path / self.single).is_file()
+            return folders.has(path, self.index) or folders.has(path, self.single)
         return path.suffix in self.endings and path.is_file()
 
     def read(self, source: Source, onward: Onward) -> Checkpoint:
@@ -52,7 +52,7 @@ class Weights:
     def _within(self, folder: Path) -> tuple[Path, str, list[str], str]:
         """The file of a folder that holds the embedding, and its kind; the embedding's name and those of all tensors
         where an index says them."""
-        if not (folder / self.index).is_file():
+        if not folders.has(folder, self.index):
             return folders.inside(folder, folder / self.single), "", [], "transformers folder"
         shards = folders.shards(folder, self.index)
         if folder.resolve().parent.name != "snapshots":  # of a hub model only the shard that is needed is fetched

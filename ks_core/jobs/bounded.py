@@ -1,0 +1,153 @@
+"""Reading what comes from outside, with bounds on time and memory.
+
+A server is one process for all its visitors. A parser that takes gigabytes would take it down, and one that computes for
+seconds without a pause would leave everybody unanswered. So after ``begin``, which the app's server calls, ``call`` hands
+open files to one other process (``reading``), which reads them and sends plain values back. Elsewhere ``call`` only calls:
+on a command line nobody waits but the one who named the file.
+
+    call(parse, [file], size=door.size(file), what=path, error=CheckpointError)
+
+It opens nothing but what ``store.door`` opens, and does not know what is read: the functions are those of the rooms above.
+What they hold in memory is bounded by themselves too (``values.parsed`` for JSON): the process is the second wall, not the
+first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ks_core import values
+from ks_core.errors import KSLotteryError
+from ks_core.jobs.reading import Exceeded, Reader
+from ks_core.store import door
+
+log = logging.getLogger(__name__)
+
+#: Bytes that are read on the spot: in less time than a process is asked.
+SMALL = 32 << 10
+#: Seconds that a call waits for others.
+LONGEST_WAIT = 90
+#: Bytes of the largest JSON file that ``read_json`` takes, and its most values: a value takes up to 64 bytes in memory, and
+#: the largest ticket in use, of a whole vocabulary, has a million.
+LARGEST_JSON, MOST_VALUES = 32 << 20, 2_000_000
+
+
+def call(
+    function: Callable[..., Any],
+    files: Sequence[BinaryIO],
+    *,
+    size: int,
+    what: object,
+    error: type[KSLotteryError],
+    **arguments: Any,
+) -> Any:
+    """``function(*files, **arguments)``, within the bounds where ``begin`` was called.
+
+    ``function`` stands in a module by its name. It takes and gives plain values (numbers, text, bytes, lists, tuples, sets,
+    tables), raises errors for people alone, and what it yields comes as a list. ``size`` is how many bytes it will read at
+    about: of several calls that wait, the one with the least goes first. ``what`` is what a person calls it. Raises
+    ``error`` when a bound is reached, and what ``function`` raises.
+    """
+    if _reader is None or size <= SMALL:
+        found = function(*files, **arguments)
+        return list(found) if isinstance(found, Iterator) else found
+    try:
+        with _turns.turn(size, LONGEST_WAIT):
+            return _reader.ask(function, files, arguments)
+    except Exceeded as reached:
+        log.warning("%s was not read: it %s", what, reached)
+        raise error(f"{what} {reached}") from None
+
+
+def begin() -> None:
+    """From now on ``call`` hands on to a process, which is started at once. For the app's server."""
+    global _reader
+    _reader = _reader or Reader()
+
+
+def end() -> None:
+    """``call`` only calls again, and the process is ended."""
+    global _reader
+    if _reader is not None:
+        _reader.stop()
+    _reader = None
+
+
+def process() -> int | None:
+    """The pid of the process; ``None`` without one."""
+    return _reader.pid if _reader else None
+
+
+def read_json(path: Path, error: type[KSLotteryError]) -> Any:
+    """The content of a JSON file from outside; ``None`` where there is no such file.
+
+    Raises ``error`` for one that is too large, no JSON, or holds too many values; ``OSError`` for one that cannot be read,
+    ``AccessError`` for one that is not to be opened.
+    """
+    try:
+        file = door.open_file(path)
+    except FileNotFoundError:
+        return None
+    with file:
+        size = door.size(file)
+        if size > LARGEST_JSON:
+            raise error(f"{path} has {size:,} bytes. Expected at most {LARGEST_JSON:,} for such a file: it is damaged.")
+        found, why = call(json_content, [file], size=size, what=path, error=error)
+    if why:
+        raise error(f"{path} {why}")
+    return found
+
+
+def json_content(file: BinaryIO) -> tuple[Any, str]:
+    """The content of a JSON file and nothing, or ``None`` and why it cannot be had."""
+    try:
+        return values.parsed(file.read(LARGEST_JSON), MOST_VALUES), ""
+    except values.TooMany as found:
+        return None, f"holds about {found} values. Expected at most {MOST_VALUES:,} in such a file: it is damaged."
+    except (ValueError, RecursionError):
+        return None, "cannot be read as JSON. Download or save it again."
+
+
+class _Turns:
+    """One call at a time, and of those that wait the one with the least to read: then nobody who asks for little waits
+    longer than one call may take, however many ask for much."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[int, int]] = []
+        self._numbers = itertools.count()
+        self._busy = False
+
+    @contextlib.contextmanager
+    def turn(self, size: int, patience: float) -> Iterator[None]:
+        """Wait for a turn, and have it. Raises ``Exceeded`` when it does not come in so many seconds."""
+        with self._changed:
+            mine = (size, next(self._numbers))
+            heapq.heappush(self._waiting, mine)
+            came = self._changed.wait_for(lambda: not self._busy and self._waiting[0] == mine, patience)
+            self._waiting.remove(mine)
+            heapq.heapify(self._waiting)
+            self._busy = self._busy or came
+            self._changed.notify_all()
+        if not came:
+            raise Exceeded(
+                f"waited {patience:.0f} seconds for other files that this server reads. Try again in a moment."
+            )
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+
+
+#: The process, in a server; ``None`` elsewhere.
+_reader: Reader | None = None
+_turns = _Turns()

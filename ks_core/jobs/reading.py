@@ -1,0 +1,234 @@
+"""The process that reads for ``bounded``: how it is asked (``Reader``), and what runs in it (``serve``).
+
+It is given open files and the name of a function, and answers with what that gives. It opens nothing itself. The system
+ends it at its bounds, whoever else looks at it: ``SECONDS`` of computing, ``PATIENCE`` on the clock, ``MEMORY``. Then
+another takes its place. It ends with the process that started it, whose end of the line is then closed.
+
+What is said both ways are plain values (``marshal``, which makes nothing else), each after its length. A list that is made
+piece by piece is sent so: between the pieces others in the server get their turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import marshal
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+from ks_core import errors
+from ks_core.errors import KSLotteryError
+from ks_core.places import ROOT
+
+log = logging.getLogger(__name__)
+
+#: Seconds that it may compute for one call, and that may pass meanwhile. The largest tokenizers in use take two.
+SECONDS, PATIENCE = 6, 45
+#: Bytes that it may take beyond what it takes at its start. The largest tokenizers in use take 400 MB.
+MEMORY = 1 << 30
+#: A process that holds more than this after a call is not kept.
+KEPT = 256 << 20
+#: Bytes of the longest piece of an answer, and of a whole one.
+LONGEST_PIECE, LONGEST_ANSWER = 64 << 20, 256 << 20
+MOST_FILES = 64
+
+_LENGTH = struct.Struct("!Q")
+#: What a message is: a piece of a list, the end of that list, an answer, an error, or that its memory was not enough.
+_PIECE, _LIST, _ANSWER, _ERROR, _MEMORY = b"p", b"l", b"a", b"e", b"m"
+#: What is said last: that it waits for the next call, or that it ends.
+_STAYS, _LEAVES = b"+", b"-"
+
+
+class Exceeded(Exception):
+    """A bound was reached. The message goes on from the name of what was read."""
+
+
+class Reader:
+    """The process, seen from the one that started it. Asked by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, function: Callable[..., Any], files: Sequence[BinaryIO], arguments: dict[str, Any]) -> Any:
+        """``function(*files, **arguments)``. Raises ``Exceeded``, and the errors for people that ``function`` raises."""
+        if self._process.poll() is not None:  # somebody ended it
+            self._renew()
+        request = marshal.dumps((function.__module__, function.__qualname__, arguments, SECONDS, PATIENCE))
+        try:
+            socket.send_fds(self._line, [_LENGTH.pack(len(request))], [file.fileno() for file in files])
+            self._line.sendall(request)
+            kind, said = self._answer()
+            stays = _exactly(self._line, 1) == _STAYS
+        except (EOFError, OSError):
+            raise Exceeded(_why(self._renew())) from None
+        except BaseException:
+            self._renew()  # the rest of the answer must not be taken for the next one's
+            raise
+        if not stays:
+            self._renew()
+        if kind == _MEMORY:
+            raise Exceeded(_why(None))
+        if kind == _ERROR:
+            name, message = said
+            if not name:
+                log.error("a file could not be read:\n%s", message)
+                raise Exceeded("cannot be read: the program failed at it. What happened is in the server's log.")
+            raise getattr(errors, name)(message)
+        return said
+
+    def stop(self) -> int | None:
+        """End the process. Gives its exit code when it had ended by itself."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.2)  # where it broke off, it is ending at this moment
+        ended = self._process.poll()
+        self._process.kill()
+        self._process.wait()
+        self._line.close()
+        return ended
+
+    def _answer(self) -> tuple[bytes, Any]:
+        pieces: list[Any] = []
+        whole = 0
+        while True:
+            kind = _exactly(self._line, 1)
+            (length,) = _LENGTH.unpack(_exactly(self._line, _LENGTH.size))
+            whole += length
+            if length > LONGEST_PIECE or whole > LONGEST_ANSWER:
+                raise Exceeded(
+                    f"holds more than a page shows ({max(whole, LONGEST_PIECE) >> 20:,} MB). Use the command line for it."
+                )
+            said = marshal.loads(_exactly(self._line, length))
+            if kind != _PIECE:
+                return kind, pieces if kind == _LIST else said
+            pieces.append(said)
+
+    def _start(self) -> None:
+        self._line, there = socket.socketpair()
+        self._line.settimeout(PATIENCE + 15)  # it ends itself before; this is for a machine that stands still
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        with there:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "ks_core.jobs.reading", str(MEMORY)],
+                stdin=there.fileno(),
+                stdout=subprocess.DEVNULL,
+                cwd=ROOT,
+                start_new_session=True,  # a Ctrl-C in the terminal is for the server, with which it ends anyhow
+                # NumPy's threads would each take memory in advance.
+                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )
+
+    def _renew(self) -> int | None:
+        ended = self.stop()
+        self._start()
+        return ended
+
+
+def _why(ended: int | None) -> str:
+    """Why there was no answer, by the process's exit code; ``None``: it said itself that its memory was not enough."""
+    if ended in (-signal.SIGPROF, -signal.SIGALRM):
+        bound = f"{SECONDS} seconds of computing" if ended == -signal.SIGPROF else f"{PATIENCE} seconds"
+    elif ended is None:
+        bound = f"{MEMORY >> 20:,} MB of memory"
+    else:  # the system had no more of it, or somebody ended it
+        bound = "the machine has"
+    return (
+        f"takes more than {bound} to read, which this server gives to no file. It is damaged, or made to take a machine down. "
+        "If it is sound, use the command line for it."
+    )
+
+
+def _exactly(line: socket.socket, length: int) -> bytes:
+    """So many bytes. Raises ``EOFError`` when the line ends before, ``OSError`` when they do not come."""
+    found = bytearray()
+    while len(found) < length:
+        piece = line.recv(min(length - len(found), 1 << 20))
+        if not piece:
+            raise EOFError
+        found += piece
+    return bytes(found)
+
+
+def serve(memory: int) -> None:
+    """The process itself: answers what comes through the socket that is its standard input, until that is closed.
+
+    ``memory`` are the bytes that it may take beyond what it takes now.
+    """
+    line = socket.socket(fileno=os.dup(0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ValueError, OSError):  # where the system has no such bound, time alone is bounded
+        resource.setrlimit(resource.RLIMIT_AS, (_taken(0) + memory,) * 2)
+    while True:
+        head, descriptors, _, _ = socket.recv_fds(line, _LENGTH.size, MOST_FILES)
+        if not head:
+            return
+        (length,) = _LENGTH.unpack(head + _exactly(line, _LENGTH.size - len(head)))
+        module, name, arguments, seconds, patience = marshal.loads(_exactly(line, length))
+        # By their default actions these signals end the process.
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, patience)
+        enough = _carry_out(line, module, name, descriptors, arguments)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if not enough or _taken(1) > KEPT:
+            line.sendall(_LEAVES)
+            return
+        line.sendall(_STAYS)
+
+
+def _carry_out(line: socket.socket, module: str, name: str, descriptors: list[int], arguments: dict[str, Any]) -> bool:
+    """Call, and say what came of it. Whether the memory was enough."""
+    try:
+        with contextlib.ExitStack() as opened:
+            files = [opened.enter_context(os.fdopen(descriptor, "rb")) for descriptor in descriptors]
+            found = getattr(importlib.import_module(module), name)(*files, **arguments)
+            if not isinstance(found, Iterator):
+                _say(line, _ANSWER, found)
+                return True
+            for piece in found:
+                _say(line, _PIECE, piece)
+            _say(line, _LIST, None)
+            return True
+    except MemoryError:
+        pass  # said below, when what was held is let go of
+    except KSLotteryError as error:
+        _say(line, _ERROR, (type(error).__name__, str(error)))
+        return True
+    except Exception:
+        _say(line, _ERROR, ("", traceback.format_exc()))
+        return True
+    _say(line, _MEMORY, None)
+    return False
+
+
+def _say(line: socket.socket, kind: bytes, value: Any) -> None:
+    data = marshal.dumps(value)
+    line.sendall(kind + _LENGTH.pack(len(data)))
+    line.sendall(data)
+
+
+def _taken(field: int) -> int:
+    """Bytes that this process takes: 0 of addresses, 1 of memory. 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[field]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
+if __name__ == "__main__":
+    from ks_core.jobs.reading import serve as run  # the module by its name, so that there is one of it
+
+    run(int(sys.argv[1]))

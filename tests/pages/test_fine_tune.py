@@ -1,0 +1,42 @@
+"""Fine-tune as a visitor meets it: what begins a run is there before everything that takes seconds, and what a button cannot do is said."""
+
+from helpers.going_on import going_on
+from helpers.serving import Visitor, serving
+from ks_core.jobs import queue
+from ks_core.store import log
+
+
+def test_the_start_button_is_there_at_once(server):
+    """The first visit of a server, which loads torch to look at the machine: the button comes before the form, and words say what is
+    being done."""
+    with Visitor(server) as visitor:
+        seen = visitor.open("fine_tune")
+        place = next(i for i, e in enumerate(seen) if e.button.label == "Start the run")
+        form = next(i for i, e in enumerate(seen) if e.heading.body == "Text")
+        assert place < form
+        assert any("Estimating how much memory and time" in e.spinner.text for e in seen[place:])
+        said = [e.markdown.body for e in seen[form:]]
+        assert any("of memory" in text and "are free" in text for text in said), "and then the estimate"
+
+
+def test_nothing_starts_while_something_is_missing(server):
+    query = {"tune_corpus": "A TSV or JSONL file"}
+    with Visitor(server) as visitor:
+        visitor.open("fine_tune", query)
+        button = next(w.id for w in visitor.widgets("button") if w.label == "Start the run")
+        visitor.open("fine_tune", query, [(button, "trigger_value", True)])
+        assert any("nothing is missing above" in e.markdown.body for e in visitor.seen) and not visitor.errors()
+    assert not queue.all_jobs("tune")
+
+
+def test_an_error_in_what_a_button_calls_is_a_sentence_and_a_log_entry(demo_home, tiny_plan, tmp_path):
+    """Streamlit runs it before the page, so the page cannot deal with it."""
+    goes_on = going_on("tune", tiny_plan(["base"]).as_dict())
+    with goes_on as (job, _), serving(tmp_path / "server.log") as address, Visitor(address) as visitor:
+        visitor.open("fine_tune", {"run": job.id})
+        cancel = next(w.id for w in visitor.widgets("button") if w.label == "Cancel")
+        (job.folder / "cancel").mkdir()  # where the wish is to be written
+        visitor.open("fine_tune", {"run": job.id}, [(cancel, "trigger_value", True)])
+        assert any("did not expect (IsADirectoryError)" in said for said in visitor.errors()), visitor.errors()
+    assert "what a widget calls" in log.path().read_text() and "Traceback" in log.path().read_text()
+    log.path().unlink()
