@@ -1,7 +1,8 @@
 """Long work in processes of its own: submitted, followed, cancelled, resumed; shared by several, or handed to Slurm.
 
 Comes in: a kind of job and plain parameters. Goes out: a ``Job``, which is a folder that any process can follow. It runs
-a function that ``KINDS`` names, and imports none of them. What a machine computes on (``devices``) is asked here too.
+a function that ``KINDS`` names, and imports none of them. What a machine computes on (``devices``) is asked here too, and
+what comes from outside is read here within bounds (``bounded``).
 """
 
 import lazy_loader

@@ -7,9 +7,9 @@ on a command line nobody waits but the one who named the file.
 
     call(parse, [file], size=door.size(file), what=path, error=CheckpointError)
 
-It opens nothing but what ``store.door`` opens, and does not know what is read: the functions are those of the rooms above.
-What they hold in memory is bounded by themselves too (``values.parsed`` for JSON): the process is the second wall, not the
-first.
+What takes longer where nothing is wrong (``work``) has a process of its own, so that it holds up nobody who reads. Nothing is
+opened but through ``store.door``, and nothing is known here of what is read: the functions are those of the rooms above. What
+they hold in memory is bounded by themselves too (``values.parsed`` for JSON): the process is the second wall, not the first.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from typing import Any, BinaryIO
 
 from ks_core import values
 from ks_core.errors import KSLotteryError
-from ks_core.jobs.reading import Exceeded, Reader
+from ks_core.jobs.reading import Exceeded, Limits, Reader
 from ks_core.store import door
 
 log = logging.getLogger(__name__)
 
 #: Bytes that are read on the spot: in less time than a process is asked.
 SMALL = 32 << 10
+#: What a process may take that reads files: the largest tokenizers in use take two seconds and 400 MB; and one that works.
+READING, WORKING = Limits(6, 45, 768 << 20), Limits(60, 300, 1 << 30)
 #: Seconds that a call waits for others.
 LONGEST_WAIT = 90
 #: Bytes of the largest JSON file that ``read_json`` takes, and its most values: a value takes up to 64 bytes in memory, and
@@ -55,34 +57,37 @@ def call(
     about: of several calls that wait, the one with the least goes first. ``what`` is what a person calls it. Raises
     ``error`` when a bound is reached, and what ``function`` raises.
     """
-    if _reader is None or size <= SMALL:
+    if not _begun or size <= SMALL:
         found = function(*files, **arguments)
         return list(found) if isinstance(found, Iterator) else found
-    try:
-        with _turns.turn(size, LONGEST_WAIT):
-            return _reader.ask(function, files, arguments)
-    except Exceeded as reached:
-        log.warning("%s was not read: it %s", what, reached)
-        raise error(f"{what} {reached}") from None
+    return _READING.ask(function, files, arguments, size, what, error)
+
+
+def work(function: Callable[..., Any], *, what: object, error: type[KSLotteryError], **arguments: Any) -> Any:
+    """``call`` for what takes seconds where nothing is wrong, and opens what it needs by itself, through the door."""
+    return _WORKING.ask(function, (), arguments, 0, what, error) if _begun else function(**arguments)
 
 
 def begin() -> None:
     """From now on ``call`` hands on to a process, which is started at once. For the app's server."""
-    global _reader
-    _reader = _reader or Reader()
+    global _begun
+    _begun = True
+    _READING.reader = _READING.reader or Reader(READING)
 
 
 def end() -> None:
-    """``call`` only calls again, and the process is ended."""
-    global _reader
-    if _reader is not None:
-        _reader.stop()
-    _reader = None
+    """``call`` only calls again, and the processes are ended."""
+    global _begun
+    _begun = False
+    for line in (_READING, _WORKING):
+        if line.reader is not None:
+            line.reader.stop()
+        line.reader = None
 
 
 def process() -> int | None:
-    """The pid of the process; ``None`` without one."""
-    return _reader.pid if _reader else None
+    """The pid of the process that reads; ``None`` without one."""
+    return _READING.reader.pid if _READING.reader else None
 
 
 def read_json(path: Path, error: type[KSLotteryError]) -> Any:
@@ -115,39 +120,55 @@ def json_content(file: BinaryIO) -> tuple[Any, str]:
         return None, "cannot be read as JSON. Download or save it again."
 
 
-class _Turns:
-    """One call at a time, and of those that wait the one with the least to read: then nobody who asks for little waits
-    longer than one call may take, however many ask for much."""
+class _Line:
+    """A process, and those who wait for it. One call at a time, and of those that wait the one with the least to read: then
+    nobody who asks for little waits longer than one call may take, however many ask for much."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.reader: Reader | None = None
+        self.waiting: list[tuple[int, int]] = []
+        self.busy = False
         self._changed = threading.Condition()
-        self._waiting: list[tuple[int, int]] = []
         self._numbers = itertools.count()
-        self._busy = False
+
+    def ask(
+        self,
+        function: Callable[..., Any],
+        files: Sequence[BinaryIO],
+        arguments: dict[str, Any],
+        size: int,
+        what: object,
+        error: type[KSLotteryError],
+    ) -> Any:
+        try:
+            with self.turn(size):
+                self.reader = self.reader or Reader(self.limits)
+                return self.reader.ask(function, files, arguments)
+        except Exceeded as reached:
+            log.warning("%s was not read: it %s", what, reached)
+            raise error(f"{what} {reached}") from None
 
     @contextlib.contextmanager
-    def turn(self, size: int, patience: float) -> Iterator[None]:
-        """Wait for a turn, and have it. Raises ``Exceeded`` when it does not come in so many seconds."""
+    def turn(self, size: int) -> Iterator[None]:
+        """Wait for a turn, and have it. Raises ``Exceeded`` when it does not come in ``LONGEST_WAIT``."""
         with self._changed:
             mine = (size, next(self._numbers))
-            heapq.heappush(self._waiting, mine)
-            came = self._changed.wait_for(lambda: not self._busy and self._waiting[0] == mine, patience)
-            self._waiting.remove(mine)
-            heapq.heapify(self._waiting)
-            self._busy = self._busy or came
+            heapq.heappush(self.waiting, mine)
+            came = self._changed.wait_for(lambda: not self.busy and self.waiting[0] == mine, LONGEST_WAIT)
+            self.waiting.remove(mine)
+            heapq.heapify(self.waiting)
+            self.busy = self.busy or came
             self._changed.notify_all()
         if not came:
-            raise Exceeded(
-                f"waited {patience:.0f} seconds for other files that this server reads. Try again in a moment."
-            )
+            raise Exceeded(f"waited {LONGEST_WAIT} seconds for others that this server reads. Try again in a moment.")
         try:
             yield
         finally:
             with self._changed:
-                self._busy = False
+                self.busy = False
                 self._changed.notify_all()
 
 
-#: The process, in a server; ``None`` elsewhere.
-_reader: Reader | None = None
-_turns = _Turns()
+_READING, _WORKING = _Line(READING), _Line(WORKING)
+_begun = False

@@ -1,8 +1,8 @@
 """The process that reads for ``bounded``: how it is asked (``Reader``), and what runs in it (``serve``).
 
-It is given open files and the name of a function, and answers with what that gives. It opens nothing itself. The system
-ends it at its bounds, whoever else looks at it: ``SECONDS`` of computing, ``PATIENCE`` on the clock, ``MEMORY``. Then
-another takes its place. It ends with the process that started it, whose end of the line is then closed.
+It is given open files and the name of a function, and answers with what that gives. The system ends it at its bounds
+(``Limits``), whoever else looks at it; then another takes its place. It ends with the process that started it, whose end of
+the line is then closed.
 
 What is said both ways are plain values (``marshal``, which makes nothing else), each after its length. A list that is made
 piece by piece is sent so: between the pieces others in the server get their turn.
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ks_core import errors
@@ -31,10 +32,6 @@ from ks_core.places import ROOT
 
 log = logging.getLogger(__name__)
 
-#: Seconds that it may compute for one call, and that may pass meanwhile. The largest tokenizers in use take two.
-SECONDS, PATIENCE = 6, 45
-#: Bytes that it may take beyond what it takes at its start. The largest tokenizers in use take 400 MB.
-MEMORY = 1 << 30
 #: A process that holds more than this after a call is not kept.
 KEPT = 256 << 20
 #: Bytes of the longest piece of an answer, and of a whole one.
@@ -48,6 +45,16 @@ _PIECE, _LIST, _ANSWER, _ERROR, _MEMORY = b"p", b"l", b"a", b"e", b"m"
 _STAYS, _LEAVES = b"+", b"-"
 
 
+@dataclass(frozen=True)
+class Limits:
+    """For one call: ``seconds`` of computing, ``patience`` seconds on the clock. For the process: ``memory``, bytes that it may
+    take beyond what it takes at its start."""
+
+    seconds: float
+    patience: float
+    memory: int
+
+
 class Exceeded(Exception):
     """A bound was reached. The message goes on from the name of what was read."""
 
@@ -55,7 +62,8 @@ class Exceeded(Exception):
 class Reader:
     """The process, seen from the one that started it. Asked by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self._start()
 
     @property
@@ -66,21 +74,23 @@ class Reader:
         """``function(*files, **arguments)``. Raises ``Exceeded``, and the errors for people that ``function`` raises."""
         if self._process.poll() is not None:  # somebody ended it
             self._renew()
-        request = marshal.dumps((function.__module__, function.__qualname__, arguments, SECONDS, PATIENCE))
+        request = marshal.dumps(
+            (function.__module__, function.__qualname__, arguments, self.limits.seconds, self.limits.patience)
+        )
         try:
             socket.send_fds(self._line, [_LENGTH.pack(len(request))], [file.fileno() for file in files])
             self._line.sendall(request)
             kind, said = self._answer()
             stays = _exactly(self._line, 1) == _STAYS
         except (EOFError, OSError):
-            raise Exceeded(_why(self._renew())) from None
+            raise Exceeded(self._why(self._renew())) from None
         except BaseException:
             self._renew()  # the rest of the answer must not be taken for the next one's
             raise
         if not stays:
             self._renew()
         if kind == _MEMORY:
-            raise Exceeded(_why(None))
+            raise Exceeded(self._why(None))
         if kind == _ERROR:
             name, message = said
             if not name:
@@ -117,11 +127,13 @@ class Reader:
 
     def _start(self) -> None:
         self._line, there = socket.socketpair()
-        self._line.settimeout(PATIENCE + 15)  # it ends itself before; this is for a machine that stands still
+        self._line.settimeout(
+            self.limits.patience + 15
+        )  # it ends itself before; this is for a machine that stands still
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         with there:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ks_core.jobs.reading", str(MEMORY)],
+                [sys.executable, "-P", "-m", "ks_core.jobs.reading", str(self.limits.memory)],
                 stdin=there.fileno(),
                 stdout=subprocess.DEVNULL,
                 cwd=ROOT,
@@ -130,24 +142,25 @@ class Reader:
                 env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             )
 
+    def _why(self, ended: int | None) -> str:
+        """Why there was no answer, by the process's exit code; ``None``: it said itself that its memory was not enough."""
+        if ended == -signal.SIGPROF:
+            bound = f"{self.limits.seconds} seconds of computing"
+        elif ended == -signal.SIGALRM:
+            bound = f"{self.limits.patience} seconds"
+        elif ended is None:
+            bound = f"{self.limits.memory >> 20:,} MB of memory"
+        else:  # the system had no more of it, or somebody ended it
+            bound = "the machine has"
+        return (
+            f"takes more than {bound} to read, which this server gives to no file. Expected less of it, or something sound; the "
+            "command line reads without this bound."
+        )
+
     def _renew(self) -> int | None:
         ended = self.stop()
         self._start()
         return ended
-
-
-def _why(ended: int | None) -> str:
-    """Why there was no answer, by the process's exit code; ``None``: it said itself that its memory was not enough."""
-    if ended in (-signal.SIGPROF, -signal.SIGALRM):
-        bound = f"{SECONDS} seconds of computing" if ended == -signal.SIGPROF else f"{PATIENCE} seconds"
-    elif ended is None:
-        bound = f"{MEMORY >> 20:,} MB of memory"
-    else:  # the system had no more of it, or somebody ended it
-        bound = "the machine has"
-    return (
-        f"takes more than {bound} to read, which this server gives to no file. It is damaged, or made to take a machine down. "
-        "If it is sound, use the command line for it."
-    )
 
 
 def _exactly(line: socket.socket, length: int) -> bytes:
@@ -169,7 +182,8 @@ def serve(memory: int) -> None:
     line = socket.socket(fileno=os.dup(0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(ValueError, OSError):  # where the system has no such bound, time alone is bounded
-        resource.setrlimit(resource.RLIMIT_AS, (_taken(0) + memory,) * 2)
+        # Of what it holds for itself: programs and files that are mapped do not count.
+        resource.setrlimit(resource.RLIMIT_DATA, (_taken(_DATA) + memory,) * 2)
     while True:
         head, descriptors, _, _ = socket.recv_fds(line, _LENGTH.size, MOST_FILES)
         if not head:
@@ -182,7 +196,7 @@ def serve(memory: int) -> None:
         enough = _carry_out(line, module, name, descriptors, arguments)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        if not enough or _taken(1) > KEPT:
+        if not enough or _taken(_RESIDENT) > KEPT:
             line.sendall(_LEAVES)
             return
         line.sendall(_STAYS)
@@ -219,8 +233,12 @@ def _say(line: socket.socket, kind: bytes, value: Any) -> None:
     line.sendall(data)
 
 
+#: What the system says of a process in ``statm``, by its place: what it holds in memory, and what it has asked for by itself.
+_RESIDENT, _DATA = 1, 5
+
+
 def _taken(field: int) -> int:
-    """Bytes that this process takes: 0 of addresses, 1 of memory. 0 where the system does not say."""
+    """Bytes that this process takes; 0 where the system does not say."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[field]) * resource.getpagesize()

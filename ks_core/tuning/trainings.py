@@ -130,12 +130,12 @@ def seen(training: Training) -> Seen | None:
             arrays = entry.arrays
         else:
             try:
-                rebuilt = _rebuilt(training)
+                rebuilt = bounded.work(_rebuilt, told=asdict(training), what=training.name, error=ModelError)
             except KSLotteryError:
                 rebuilt = None
             if rebuilt is None:
                 return None
-            arrays = rebuilt
+            arrays = {name: np.array(column, np.int64) for name, column in rebuilt.items()}
             Cache().store("steps", key, arrays, {})
     ids = arrays["ids"].tolist()
     met = {name: dict(zip(arrays["met"].tolist(), arrays[name].tolist(), strict=True)) for name in _MEASURES}
@@ -200,10 +200,15 @@ def met_in(examples: Sequence[Sequence[int]], order: Sequence[int], batch_size: 
     return Met(dict(draws), dict(touched), first, last)
 
 
-def _rebuilt(training: Training) -> dict[str, np.ndarray] | None:
+def _rebuilt(told: dict[str, Any]) -> dict[str, list[int]] | None:
+    """What a training met, from its plain values, as columns; ``None`` where its text is another one by now.
+
+    The notes, and the tokenizer that they lead to, may come from anywhere: a server has this done in a process with bounds.
+    """
     from ks_core.tuning.batches import batch_order, count_tokens, encode, fed
     from ks_core.tuning.models import load_tokenizer
 
+    training = Training(**{**told, "corpus": CorpusChoice(**told["corpus"]), "recipe": Recipe(**told["recipe"])})
     corpus = training.corpus.load()
     if corpus.content_hash[:12] != training.corpus_hash:  # the file, or the version of the pack, is another one
         return None
@@ -211,12 +216,12 @@ def _rebuilt(training: Training) -> dict[str, np.ndarray] | None:
     recipe = training.recipe
     order = batch_order([len(e["input_ids"]) for e in examples], recipe.batch_size, recipe.steps, recipe.seed)
     found = met_in([fed(e) for e in examples], order, recipe.batch_size)
-    counted, met = count_tokens(examples), np.array(sorted(found.steps), np.int64)
+    counted, met = count_tokens(examples), sorted(found.steps)
     everywhere = set.intersection(*(set(fed(examples[i])) for i in dict.fromkeys(order)))
     return {
-        "ids": np.array(list(counted), np.int64), "counts": np.array(list(counted.values()), np.int64), "met": met,
-        **{name: np.array([getattr(found, name)[int(i)] for i in met], np.int64) for name in _MEASURES},
-        "prompt_ids": np.array(sorted(everywhere), np.int64),
+        "ids": list(counted), "counts": list(counted.values()), "met": met,
+        **{name: [getattr(found, name)[i] for i in met] for name in _MEASURES},
+        "prompt_ids": sorted(everywhere),
     }  # fmt: skip
 
 

@@ -163,9 +163,10 @@ def questions() -> None:
                 hit = question.options.index(chosen) == question.right
                 right += hit
                 said = "Yes." if hit else f"Rather: {question.options[question.right]}."
-                (st.success if hit else st.warning)(
-                    f"**{said}** {question.why}", icon=":material/check:" if hit else ":material/close:"
-                )
+                if hit:
+                    say.success(f"{said} {question.why}", icon="check")
+                else:
+                    say.warning(f"{said} {question.why}", icon="close")
                 small(cite(*question.sources))
     st.metric("Right so far", f"{right} of {len(QUESTIONS)}", border=True)
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from helpers.serving import Visitor
 from helpers.waiting import until
 from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.errors import CheckpointError, CorpusError, KSLotteryError
-from ks_core.jobs import bounded, reading
+from ks_core.jobs import bounded
 from ks_core.study.scan import Study
 from ks_core.translation import corpora
 
@@ -85,6 +86,12 @@ def reader(monkeypatch):
     bounded.end()
 
 
+def limit(monkeypatch, **changes):
+    """From now on the process has other limits."""
+    reader = bounded._READING.reader
+    monkeypatch.setattr(reader, "limits", replace(reader.limits, **changes))
+
+
 def ask(function, size=1 << 20, **arguments):
     with open(__file__, "rb") as file:
         return bounded.call(function, [file], size=size, what="The file", error=CheckpointError, **arguments)
@@ -105,26 +112,39 @@ def test_what_is_read_elsewhere_is_the_same(reader):
     [(calls.forever, "seconds of computing"), (calls.asleep, "1 seconds"), (calls.endless, "MB of memory"), (calls.gone, "the machine has"), (calls.much, "holds more than a page")],
 )  # fmt: skip
 def test_at_a_bound_the_process_is_ended_and_the_next_call_finds_another(monkeypatch, reader, function, says):
-    monkeypatch.setattr(reading, "SECONDS", 1)
-    monkeypatch.setattr(reading, "PATIENCE", 1 if function is calls.asleep else 100)
+    limit(monkeypatch, seconds=1, patience=1 if function is calls.asleep else 100)
     first = ask(calls.beginning, length=1)[0]
     with highest() as most, pytest.raises(CheckpointError, match=f"^The file .*{says}"):
         ask(function)
-    monkeypatch.setattr(reading, "SECONDS", 60)
+    limit(monkeypatch, seconds=60)
     second = ask(calls.beginning, length=1)[0]
     assert second == reader() != first and not psutil.pid_exists(first)
     assert all(taken < MOST for taken in most), most
 
 
-def test_the_memory_of_the_process_is_bounded(monkeypatch):
-    monkeypatch.setattr(reading, "MEMORY", 64 << 20)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
-    bounded.begin()
-    try:
-        with pytest.raises(CheckpointError, match="more than 64 MB of memory"):
-            ask(calls.endless)
-    finally:
-        bounded.end()
+def test_the_memory_of_the_process_is_bounded(monkeypatch, reader):
+    limit(monkeypatch, memory=64 << 20)
+    bounded._READING.reader._renew()
+    with pytest.raises(CheckpointError, match="more than 64 MB of memory"):
+        ask(calls.endless)
+
+
+def test_what_works_for_long_holds_up_nobody_who_reads(monkeypatch, reader):
+    """It has a process of its own, with what it loads, and within its own bounds."""
+    bounded._WORKING.reader = bounded.Reader(replace(bounded.WORKING, seconds=3))
+    told = []
+
+    def go():
+        with pytest.raises(CheckpointError, match="It takes more than 3 seconds") as error:
+            bounded.work(calls.forever, what="It", error=CheckpointError, file=None)
+        told.append(error)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    until(lambda: bounded._WORKING.busy)
+    assert ask(calls.beginning, length=1)[0] == reader() and not told
+    thread.join()
+    assert told and bounded.work(calls.product, what="It", error=CheckpointError, left=6, right=7) == 42
 
 
 def test_a_process_that_holds_much_is_not_kept(reader):
@@ -141,25 +161,25 @@ def test_what_failed_in_the_program_is_in_the_log_and_not_shown(reader, caplog):
 
 def test_the_least_goes_first_and_nobody_waits_for_ever(monkeypatch, reader):
     """While one is read, a large and a small one wait: the small one is next, though it came last."""
-    order, threads = [], []
+    order, threads, line = [], [], bounded._READING
 
     def go(name, function, size, **arguments):
         with contextlib.suppress(CheckpointError):
             ask(function, size=size, **arguments)
         order.append(name)
 
-    monkeypatch.setattr(reading, "SECONDS", 2)
+    limit(monkeypatch, seconds=2)
     for name, function, size, arguments in (
         ("first", calls.forever, 1 << 20, {}), ("large", calls.beginning, 9 << 20, {"length": 1}), ("small", calls.beginning, 1 << 16, {"length": 1}),
     ):  # fmt: skip
         threads.append(threading.Thread(target=go, args=(name, function, size), kwargs=arguments))
         threads[-1].start()
-        until(lambda: bounded._turns._busy and len(bounded._turns._waiting) == len(threads) - 1)
+        until(lambda: line.busy and len(line.waiting) == len(threads) - 1)
     for thread in threads:
         thread.join()
     assert order == ["first", "small", "large"]
-    monkeypatch.setattr(bounded, "LONGEST_WAIT", 0)
-    with bounded._turns.turn(0, 10), pytest.raises(CheckpointError, match="Try again"):
+    monkeypatch.setattr(bounded, "LONGEST_WAIT", 0.01)
+    with line.turn(0), pytest.raises(CheckpointError, match="Try again"):
         ask(calls.beginning, length=1)
     assert ask(calls.beginning, length=1)
 

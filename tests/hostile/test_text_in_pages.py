@@ -77,7 +77,17 @@ def called(tree):
 
 def unsafe(text, own=frozenset()):
     """What of a page's source puts a value into Markdown as it is."""
-    for node, of, name in called(ast.parse(text)):
+    tree = ast.parse(text)
+    asked = {node.func for node, *_ in called(tree)}
+    for node in ast.walk(tree):  # handed on instead of called: what it is given is not seen
+        if (
+            isinstance(node, ast.Attribute)
+            and ast.unparse(node.value) == "st"
+            and node.attr in SHOWN | BOXES
+            and node not in asked
+        ):
+            yield f"line {node.lineno}: st.{node.attr} is not called where it is named"
+    for node, of, name in called(tree):
         if name in BOXES and of not in ("say", "log"):
             yield f"line {node.lineno}: {of}.{name} is called beside say.{name}"
         if name in OPTIONS:
@@ -99,7 +109,7 @@ def test_a_page_says_values_as_text(path):
 @pytest.mark.parametrize("line", [
     "st.error(str(error))", "st.warning('a')", "st.write(f'{name}')", "st.caption(sentence)", "left.metric('a', 1, help=found.bounds)",
     "st.button(f'Open {n}')", "st.markdown('a' + value)", "st.radio(f'{label:s}', [])", "st.table({'Source': f'`{source}`'})",
-    "st.progress(0.5, text=doing)", "right.markdown(', '.join(names))", "st.tabs(titles)", "place.warning('a')", "st.radio('a', names, format_func=str)", "st.pills('a', n, format_func=lambda i: names[i])", "st.page_link('a.py', label=name)",
+    "st.progress(0.5, text=doing)", "right.markdown(', '.join(names))", "st.tabs(titles)", "(st.success if hit else st.warning)(words)", "place.warning('a')", "st.radio('a', names, format_func=str)", "st.pills('a', n, format_func=lambda i: names[i])", "st.page_link('a.py', label=name)",
 ])  # fmt: skip
 def test_what_a_page_may_not_say_is_found(line):
     assert list(unsafe(line))

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from helpers import bombs
-from helpers.serving import serving
+from helpers.serving import Visitor, serving
 from ks_core.checkpoints import demo
 from ks_core.store import workspace
 from ks_core.study.scan import Study
@@ -224,11 +224,12 @@ def test_twenty_visitors_for_ten_minutes(server):
 def test_visitors_who_mean_harm_hold_nobody_up(demo_home, tmp_path):
     Study(demo.BASE, demo.TUNED).scan()
     links = hostile_links(tmp_path)
-    first, told = nothing_told(), nothing_told()
+    told = nothing_told()
     with serving(tmp_path / "server.log") as server:
         process = server_process(server)
-        # What the pages need is loaded then, and so the quiet state is told.
-        asyncio.run(visit(server, 0, time.monotonic() + 20, first))
+        with Visitor(server) as visitor:  # what the pages need is loaded then, and so the quiet state is told
+            for name, query in PAGES.items():
+                visitor.open(name, query)
         quiet = memory_of_all(process)
         command = [sys.executable, "-c", HEALTH, server, str(SECONDS)]
         health = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -123,7 +123,9 @@ def learn(step):
 
 
 def words(at):
-    return "\n".join(text_of(str(e.value)) for kind in ("markdown", "caption", "info", "header") for e in getattr(at, kind))
+    return "\n".join(
+        text_of(str(e.value)) for kind in ("markdown", "caption", "info", "header") for e in getattr(at, kind)
+    )
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -111,7 +111,7 @@ def test_of_many_who_ask_one_rebuilds(demo_home, monkeypatch):
 
     done = []
     real = trainings._rebuilt
-    monkeypatch.setattr(trainings, "_rebuilt", lambda training: done.append(training) or real(training))
+    monkeypatch.setattr(trainings, "_rebuilt", lambda told: done.append(told) or real(told))
     training, found = trainings.of("demo:en-de"), []
     asking = [threading.Thread(target=lambda: found.append(trainings.seen(training))) for _ in range(6)]
     for thread in asking:
