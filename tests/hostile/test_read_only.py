@@ -167,7 +167,7 @@ def test_what_is_known_of_a_training_is_computed_once(demo_home, monkeypatch):
     monkeypatch.setenv(access.READ_ONLY, "1")
     rebuilt = []
     real = trainings._rebuilt
-    monkeypatch.setattr(trainings, "_rebuilt", lambda training: rebuilt.append(1) or real(training))
+    monkeypatch.setattr(trainings, "_rebuilt", lambda **told: rebuilt.append(1) or real(**told))
     assert trainings.steps(demo.TUNED) == trainings.steps(demo.TUNED) and rebuilt == [1]
     assert not (demo_home / "cache").exists() and not (demo_home / "hashes").exists()
 
