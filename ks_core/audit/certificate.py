@@ -25,14 +25,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ks_core.audit.rates import Rate, by_sentences, difference, rate
-
-if TYPE_CHECKING:
-    pass
 
 READINGS = {
     "vocabulary": "the largest D of any row outside the ticket",

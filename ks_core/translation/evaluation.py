@@ -133,9 +133,15 @@ def evaluate_model(
     return Outcome(answers, evaluate(answers, held_out.references, held_out.target_language), seconds)
 
 
+def context_of(model: Any) -> int | None:
+    """How many tokens a model reads at most; ``None`` where its configuration sets no bound."""
+    found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return found if found and found > 0 else None
+
+
 def check_length(model: Any, tokenizer: Any, held_out: HeldOut) -> None:
     """Raise ``SettingsError`` when a prompt with its answer is longer than the model reads."""
-    context = getattr(model.config, "max_position_embeddings", None)
+    context = context_of(model)
     longest = max(len(tokenizer(p)["input_ids"]) for p in held_out.prompts)
     together = (
         max(longest, held_out.max_new_tokens + 2) if is_encoder_decoder(model) else longest + held_out.max_new_tokens

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from ks_core.errors import CorpusError
 from ks_core.translation.corpora import Corpus
 from ks_core.translation.encoder_decoder import answer_ids, is_encoder_decoder, opening
+from ks_core.translation.evaluation import context_of
 from ks_core.translation.prompts import format_prompt
 from ks_core.tuning.rows import shares_input
 
@@ -31,7 +32,7 @@ def examples_for(
     """The training examples of a corpus as a model is given them: ``encode``'s for a decoder, and ``answered`` ones for an
     encoder-decoder. Raises ``CorpusError`` for one that is longer than the model reads, or than ``longest`` tokens, and where
     the tokenizer has no end token."""
-    longest = longest or getattr(model.config, "max_position_embeddings", None) or 1 << 30
+    longest = longest or context_of(model) or 1 << 30
     if not is_encoder_decoder(model):
         return encode(corpus, tokenizer, prompt, longest)
     _check_end(tokenizer)
@@ -328,4 +329,5 @@ def target_logits(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         names: tuple[str, ...] = ("input_ids", "attention_mask", "decoder_input_ids")
         return model(**{name: inputs[name] for name in names}, use_cache=False).logits
     names, kept = ("input_ids", "attention_mask", "position_ids"), inputs["labels"].shape[1] - 1
-    return model(**{name: inputs[name] for name in names}, use_cache=False, logits_to_keep=kept).logits
+    logits = model(**{name: inputs[name] for name in names}, use_cache=False, logits_to_keep=kept).logits
+    return logits[:, -kept:]  # some kinds do not heed it

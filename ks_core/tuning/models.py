@@ -66,11 +66,14 @@ def load_model(source: str, device: str = "cpu", resources: Resources | None = N
 
 
 def _class_for(source: str, where: str, extra: dict[str, str]) -> Any:
-    """transformers' automatic class for what a source is. Raises ``ModelError`` for what writes no text."""
+    """The class of transformers that a source was saved as, or the automatic one. Raises ``ModelError`` for what writes no text."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False, **extra)
     way = runnable.DECODER if extra else runnable.way_of(config.to_dict(), source)  # of GGUF only those are read
+    named = str((config.architectures or [""])[0])
+    if named in runnable.known_classes(runnable.LISTS[way]).values():
+        return getattr(transformers, named)
     return {
         runnable.DECODER: transformers.AutoModelForCausalLM,
         runnable.ENCODER_DECODER: transformers.AutoModelForSeq2SeqLM,

@@ -23,6 +23,9 @@ DECODER, ENCODER_DECODER, MULTIMODAL = "decoder", "encoder-decoder", "multimodal
 #: The lists of transformers in which the classes of each stand; in this order, for some stand in two.
 LISTS = {MULTIMODAL: "IMAGE_TEXT_TO_TEXT", DECODER: "CAUSAL_LM", ENCODER_DECODER: "SEQ_TO_SEQ_CAUSAL_LM"}
 
+#: Kinds on the lists that see what comes after a place, as long as they are not told otherwise (``tests/tuning/test_architectures.py``).
+BOTH_WAYS = ("cpmant", "diffusion_gemma", "paligemma", "xlnet")
+
 
 def check(*sources: str) -> None:
     """Raise a ``KSLotteryError`` with the reason for the first source that cannot be run, as far as its files tell."""
@@ -72,15 +75,12 @@ def way_of(config: Mapping[str, Any], source: str) -> str:
             "tuning, translating and the audit need a model with a language head, such as LlamaForCausalLM, or an encoder-decoder "
             "of text, such as MarianMTModel or T5ForConditionalGeneration. Open the checkpoint that has this head."
         )
-    if (
-        way == DECODER
-        and kind in known_classes("MASKED_LM")
-        and config.get("is_decoder") is not True
-        and not config.get("causal")
-    ):
+    gaps = way == DECODER and kind in known_classes("MASKED_LM") and config.get("is_decoder") is not True
+    if (gaps and not config.get("causal")) or kind in BOTH_WAYS:
         raise ModelError(
-            f"{source} is an encoder ({named or kind}): it sees the words after a gap as well as those before, and cannot write "
-            "on. The KS test reads its embedding; tuning, translating and the audit need a decoder or an encoder-decoder."
+            f"{source} is a {named or kind} that sees the words after a place as well as those before it: an encoder, or a model "
+            "that is asked in another way. Trained to write on, it would be shown the answer. The KS test reads its embedding; "
+            "tuning, translating and the audit need a decoder or an encoder-decoder."
         )
     return way
 

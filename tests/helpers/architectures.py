@@ -146,8 +146,19 @@ QUICK = {
         "inkling_text",
     ),
     "SEQ_TO_SEQ_CAUSAL_LM": ("t5", "mbart", "m2m_100", "marian"),
-    "IMAGE_TEXT_TO_TEXT": ("gemma3",),
+    "IMAGE_TEXT_TO_TEXT": ("gemma3", "llava"),
 }
+
+#: Models of images and text that answer to text alone; of the others no tiny one is made, for want of sizes of the part that
+#: sees, or they ask for an image.
+_PICTURES = (
+    "aria aya_vision cohere2_vision cohere_compass cosmos3_omni deepseek_vl deepseek_vl_hybrid exaone4_5 fuyu gemma3 gemma4 "
+    "gemma4_unified git got_ocr2 hyperclovax_vision_v2 idefics2 idefics3 inkling_mm_model internvl kimi_k25 kosmos-2.5 lfm2_vl "
+    "lfm3_vl lighton_ocr llama4 llava llava_next llava_next_video llava_onevision minicpm_ocr minicpmv4_6 minicpmv4_7 minimax_m3_vl "
+    "mistral3 mllama ovis2 paligemma pp_chart2table qianfan_ocr qwen3_5 qwen3_5_moe qwen3_vl qwen3_vl_moe qwen4_exp shieldgemma2 "
+    "smolvlm step3p7 video_llama_3 video_llava vipllava"
+)
+PICTURES = _PICTURES.split()
 
 #: What is on a list of transformers and is not gone over, with the reason.
 LEFT_OUT = {

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers import architectures, tiny_text
+from ks_core.errors import ModelError
 from ks_core.tickets.ticket import Ticket
 from ks_core.tuning import runnable
 from ks_core.tuning.arms import parse_arm
@@ -21,11 +22,8 @@ def kinds(*mappings, but=()):
     """The kinds of these lists of transformers, the quick ones first; all but these are of the whole table."""
     for mapping in mappings:
         quick = architectures.QUICK[mapping]
-        others = [
-            k
-            for k in runnable.known_classes(mapping)
-            if k not in quick and k not in architectures.LEFT_OUT.get(mapping, {})
-        ]
+        listed = architectures.PICTURES if mapping == "IMAGE_TEXT_TO_TEXT" else runnable.known_classes(mapping)
+        others = [k for k in listed if k not in quick and k not in architectures.LEFT_OUT.get(mapping, {})]
         for kind in (*quick, *others):
             marks = () if kind in quick else pytest.mark.architectures
             if kind not in but:
@@ -37,9 +35,32 @@ def test_what_is_left_out_and_what_is_quick_is_there():
         listed = runnable.known_classes(mapping)
         assert set(architectures.QUICK[mapping]) <= set(listed)
         assert set(architectures.LEFT_OUT.get(mapping, {})) <= set(listed) - set(architectures.QUICK[mapping])
+    assert set(architectures.PICTURES) <= set(runnable.known_classes("IMAGE_TEXT_TO_TEXT"))
 
 
-@pytest.mark.parametrize(("kind", "mapping"), kinds("CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM"))
+EVERY = ("CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", "IMAGE_TEXT_TO_TEXT")
+
+
+@pytest.mark.parametrize(("kind", "mapping"), kinds(*EVERY))
+def test_what_is_run_does_not_see_what_comes_after(kind, mapping):
+    """Or a training would be given the answer. What does is refused."""
+    model = architectures.model(kind, mapping)
+    later = IDS.clone()
+    later[:, -1] = 33
+    read, seen = "decoder_input_ids" if model.config.is_encoder_decoder else "input_ids", []
+    with torch.no_grad():
+        for ids in (IDS, later):
+            inputs = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS), read: ids}
+            seen.append(model(**inputs, use_cache=False).logits[:, : IDS.shape[1] - 1])
+    named = [type(model).__name__]
+    if torch.allclose(*seen, atol=1e-6):
+        runnable.way_of({**model.config.to_dict(), "architectures": named}, "here")
+    else:
+        with pytest.raises(ModelError, match="sees the words after"):
+            runnable.way_of({**model.config.to_dict(), "model_type": kind, "architectures": named}, "here")
+
+
+@pytest.mark.parametrize(("kind", "mapping"), kinds(*EVERY))
 def test_rows_change_what_they_would_in_the_matrix_and_nothing_else(kind, mapping):
     """To the bit: rows laid over and not changed change no logit, changed ones do what writing them into the weight does."""
     model = architectures.model(kind, mapping).requires_grad_(False)  # frozen, torch may take another kernel
@@ -90,10 +111,17 @@ def test_peft_alone_loads_what_is_saved(kind, mapping, tmp_path):
 
 
 #: Families of which the run itself is left out, with the reason.
-NOT_RUN = {}
+NOT_RUN = {
+    **dict.fromkeys(
+        ("ctrl", "gpt_neox_japanese", "inkling2_text"), "its embedding has a name that opening does not know"
+    ),
+    **dict.fromkeys(("fsmt", "t5gemma"), "opening does not choose between its two embeddings"),
+    **dict.fromkeys(("cpmant", "paligemma", "xlm", "xlnet"), "it is refused, as it sees the words that come after"),
+    "deepseek_v4": "a LoRA fails on its grouped projection; see test_run, where the other arms go on",
+}
 
 
-@pytest.mark.parametrize(("kind", "mapping"), kinds("CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", but=NOT_RUN))
+@pytest.mark.parametrize(("kind", "mapping"), kinds(*EVERY, but=NOT_RUN))
 def test_a_run_of_every_architecture(kind, mapping, tmp_path, monkeypatch):
     """Base, a ticket copied and trained, and a LoRA: each is trained, answers and is scored."""
     # transformers takes a family's own kind of tokenizer for some, whatever is saved; it would find no words in this one.
