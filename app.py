@@ -8,9 +8,9 @@ from pathlib import Path
 import streamlit as st
 
 from ks_core.errors import KSLotteryError, of_machine
-from ks_core.jobs import bounded
+from ks_core.jobs import turns
 from ks_core.store import log
-from pages.parts import gate, links, pair, say
+from pages.parts import gate, links, pair, readiness, say
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -25,7 +25,7 @@ def failed(error: Exception, where: str = "what a widget calls") -> bool:
 
 
 if __name__ != "__main__":
-    bounded.begin()
+    readiness.begin()
     app = st.App(__file__, middleware=gate.middleware(), on_script_error=failed)
 else:
     st.set_page_config(page_title="KS-Lottery Explorer", page_icon=str(ASSETS / "logo.png"), layout="wide")
@@ -84,7 +84,7 @@ else:
                 st.page_link(entry)
         st.divider()
     try:
-        with links.checked(page.title):
+        with turns.turn(), links.checked(page.title):
             pair.sidebar()
             page.run()
     except Exception as error:  # Streamlit's own ways out of a script are none

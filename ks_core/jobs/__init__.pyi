@@ -1,4 +1,4 @@
-from . import bounded as bounded, cluster as cluster, devices as devices
+from . import bounded as bounded, cluster as cluster, devices as devices, turns as turns
 from .cluster import Allocation as Allocation
 from .handle import FINAL as FINAL, Job as Job, Progress as Progress, duration as duration, queue_words as queue_words
 from .kinds import KINDS as KINDS, Kind as Kind

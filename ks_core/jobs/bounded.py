@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 
 from ks_core import values
 from ks_core.errors import KSLotteryError
+from ks_core.jobs import turns
 from ks_core.jobs.reading import Exceeded, Limits, Reader
 from ks_core.store import door
 
@@ -32,8 +33,9 @@ log = logging.getLogger(__name__)
 
 #: Bytes that are read on the spot: in less time than a process is asked.
 SMALL = 32 << 10
-#: What a process may take that reads files: the largest tokenizers in use take two seconds and 400 MB; and one that works.
-READING, WORKING = Limits(6, 45, 768 << 20), Limits(60, 300, 1 << 30)
+#: What a process may take that reads files: the largest tokenizers in use take two seconds and 400 MB; and one that works,
+#: which is kept with the libraries that it needs: they take longer to load than most of its work does.
+READING, WORKING = Limits(6, 45, 768 << 20, 256 << 20), Limits(60, 300, 1 << 30, 640 << 20)
 #: Seconds that a call waits for others.
 LONGEST_WAIT = 90
 #: Bytes of the largest JSON file that ``read_json`` takes, and its most values: a value takes up to 64 bytes in memory, and
@@ -142,7 +144,7 @@ class _Line:
         error: type[KSLotteryError],
     ) -> Any:
         try:
-            with self.turn(size):
+            with turns.aside(), self.turn(size):
                 self.reader = self.reader or Reader(self.limits)
                 return self.reader.ask(function, files, arguments)
         except Exceeded as reached:

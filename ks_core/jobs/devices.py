@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 from ks_core.errors import SettingsError
@@ -11,9 +12,14 @@ from ks_core.errors import SettingsError
 #: What can be asked for; ``torch:cpu`` is torch on the CPU, to try there what a GPU does.
 NAMES = ("auto", "cuda", "mps", "cpu", "torch:cpu")
 
+#: One of these is there on a Linux machine with a GPU that torch can use: NVIDIA's driver, that of a guest of Windows, AMD's.
+_GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
+
 
 def available() -> list[str]:
-    """The devices of this machine, the fastest first. Imports torch only where it is installed."""
+    """The devices of this machine, the fastest first. Imports torch only where it may find more than the CPU."""
+    if not _may_have_gpu():
+        return ["cpu"]
     try:
         import torch
     except ImportError:
@@ -24,6 +30,11 @@ def available() -> list[str]:
     if torch.backends.mps.is_available():
         found.append("mps")
     return [*found, "cpu"]
+
+
+def _may_have_gpu() -> bool:
+    """Whether torch has to be asked, which takes seconds to import: not on a Linux machine whose system shows no GPU."""
+    return "torch" in sys.modules or sys.platform != "linux" or any(map(os.path.exists, _GPU_NODES))
 
 
 def select(name: str = "auto") -> str:

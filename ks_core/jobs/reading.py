@@ -32,8 +32,6 @@ from ks_core.places import ROOT
 
 log = logging.getLogger(__name__)
 
-#: A process that holds more than this after a call is not kept.
-KEPT = 256 << 20
 #: Bytes of the longest piece of an answer, and of a whole one.
 LONGEST_PIECE, LONGEST_ANSWER = 64 << 20, 256 << 20
 MOST_FILES = 64
@@ -48,11 +46,12 @@ _STAYS, _LEAVES = b"+", b"-"
 @dataclass(frozen=True)
 class Limits:
     """For one call: ``seconds`` of computing, ``patience`` seconds on the clock. For the process: ``memory``, bytes that it may
-    take beyond what it takes at its start."""
+    take beyond what it takes at its start; one that holds more than ``kept`` bytes after a call is not kept."""
 
     seconds: float
     patience: float
     memory: int
+    kept: int
 
 
 class Exceeded(Exception):
@@ -75,7 +74,14 @@ class Reader:
         if self._process.poll() is not None:  # somebody ended it
             self._renew()
         request = marshal.dumps(
-            (function.__module__, function.__qualname__, arguments, self.limits.seconds, self.limits.patience)
+            (
+                function.__module__,
+                function.__qualname__,
+                arguments,
+                self.limits.seconds,
+                self.limits.patience,
+                self.limits.kept,
+            )
         )
         try:
             socket.send_fds(self._line, [_LENGTH.pack(len(request))], [file.fileno() for file in files])
@@ -180,6 +186,7 @@ def serve(memory: int) -> None:
     ``memory`` are the bytes that it may take beyond what it takes now.
     """
     line = socket.socket(fileno=os.dup(0))
+    os.nice(5)  # the server answers first
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(ValueError, OSError):  # where the system has no such bound, time alone is bounded
         # Of what it holds for itself: programs and files that are mapped do not count.
@@ -189,14 +196,14 @@ def serve(memory: int) -> None:
         if not head:
             return
         (length,) = _LENGTH.unpack(head + _exactly(line, _LENGTH.size - len(head)))
-        module, name, arguments, seconds, patience = marshal.loads(_exactly(line, length))
+        module, name, arguments, seconds, patience, kept = marshal.loads(_exactly(line, length))
         # By their default actions these signals end the process.
         signal.setitimer(signal.ITIMER_PROF, seconds)
         signal.setitimer(signal.ITIMER_REAL, patience)
         enough = _carry_out(line, module, name, descriptors, arguments)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        if not enough or _taken(_RESIDENT) > KEPT:
+        if not enough or _taken(_RESIDENT) > kept:
             line.sendall(_LEAVES)
             return
         line.sendall(_STAYS)

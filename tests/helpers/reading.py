@@ -7,10 +7,12 @@ from ks_core.tuning.models import load_model
 
 def reads(parameters, running):
     """Work: who reads the weights of a model that is sharded."""
-    import transformers
+    from transformers import PreTrainedModel
 
-    own, found = transformers.AutoModelForCausalLM.from_pretrained, []
-    transformers.AutoModelForCausalLM.from_pretrained = lambda *a, **k: found.append(world.rank()) or own(*a, **k)
+    own, found = PreTrainedModel.from_pretrained.__func__, []
+    PreTrainedModel.from_pretrained = classmethod(
+        lambda kind, *a, **k: found.append(world.rank()) or own(kind, *a, **k)
+    )
     model, _ = load_model(parameters["source"], resources=Resources(2, sharded=True))
     held = sum(
         (p.to_local() if hasattr(p, "to_local") else p).numel() for p in model.model.layers.parameters()
