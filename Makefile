@@ -5,17 +5,18 @@ VENV   ?= .venv
 PORT   ?= 8501
 BIN    := $(VENV)/bin
 
-.PHONY: help app test soak architectures slurm speed gpu format screenshots bench clean
+.PHONY: help app test soak architectures slurm speed gpu format lock screenshots bench clean
 
 help:
 	@echo "make app          environment, demo model, and the app on http://127.0.0.1:$(PORT)"
 	@echo "make test         environment, then ruff, mypy, the import contracts and all tests (some minutes)"
 	@echo "make soak         what takes long: processes killed 30 times, 20 visitors for 10 minutes, 100,000 damaged files"
-	@echo "make architectures  every architecture of transformers, tiny: rows laid over it, and a run (half an hour)"
+	@echo "make architectures  every architecture of transformers, tiny: opened, rows laid over it, and a run (half an hour)"
 	@echo "make slurm        runs on a cluster, against a real Slurm of one node (needs slurm-wlm and munge, as root)"
 	@echo "make speed        how fast the pages feel, measured in a browser"
 	@echo "make gpu          what only a GPU can show: integers, speed, memory (ends with a word where there is none)"
 	@echo "make format       let ruff format the code"
+	@echo "make lock         requirements.txt, made anew from the ranges in pyproject.toml and what .venv holds"
 	@echo "make screenshots  the README's pictures, made anew from the running app"
 	@echo "make bench        how fast this machine tests a matrix"
 	@echo "make clean        remove the environment"
@@ -39,7 +40,7 @@ soak: $(VENV)/.dev
 	@$(BIN)/python tests/hostile/fuzz_opener.py --cases 100000
 
 architectures: $(VENV)/.dev
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m architectures tests/tuning/test_architectures.py
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m architectures tests/checkpoints/test_architectures.py tests/tuning/test_architectures.py
 
 slurm: $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
@@ -54,6 +55,9 @@ gpu: $(VENV)/.dev
 format: $(VENV)/.dev
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+lock: $(VENV)/.dev
+	@PYTHONPATH=tests $(BIN)/python -m helpers.lock
 
 screenshots: $(VENV)/.dev
 	@$(BIN)/python -m pytest tests/browser/test_main_way.py --keep-screenshots

@@ -9,7 +9,7 @@ import sys
 
 from ks_core.commands import demo
 from ks_core.errors import SettingsError
-from ks_core.places import ROOT
+from ks_core.places import APP
 from ks_core.store import access, hosts
 
 
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     os.environ.pop(access.READ_ONLY, None)  # it binds visitors: whoever runs the server has the demo made ready
     demo.prepare()
     print(f"Starting the app. Open http://127.0.0.1:{options.port} (stop it with Ctrl-C).", flush=True)
-    os.chdir(ROOT)
+    os.chdir(APP)
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(options.port)]
     os.execve(sys.executable, command, environment)
 
@@ -50,5 +50,5 @@ def _environment(names: list[str]) -> dict[str, str]:
     now, so that a slip in one is a line here and not a server that refuses everybody."""
     for name in names:
         hosts.checked(name)
-    hosts.added(), access.roots(), access.read_only()
+    hosts.added(), hosts.frames(), access.roots(), access.read_only()
     return {**os.environ, hosts.HOSTS: " ".join([os.environ.get(hosts.HOSTS, ""), *names]).strip()}

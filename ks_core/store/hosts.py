@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from ks_core.errors import SettingsError
 
 HOSTS = "KS_LOTTERY_HOSTS"
+#: Pages that may show the app in a frame, such as a hosting service's own; without it none may.
+FRAMES = "KS_LOTTERY_FRAMES"
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _WRITTEN = re.compile(
@@ -76,6 +78,18 @@ def checked(text: str) -> Host:
             "without https:// and without a path; a name of other letters as browsers send it, xn--..."
         )
     return found
+
+
+def frames() -> tuple[str, ...]:
+    """The origins that ``KS_LOTTERY_FRAMES`` names, as a browser is told them. Raises ``SettingsError`` for one that is none."""
+    words = [word for word in re.split(r"[\s,]+", os.environ.get(FRAMES, "")) if word]
+    for word in words:
+        scheme, mark, rest = word.partition("://")
+        if scheme not in _DEFAULT_PORTS or not mark or parse(rest) is None:
+            raise SettingsError(
+                f"{FRAMES} has {word[:200]!r}, which is no origin of a page. Expected one such as https://lottery.example.org, without a path."
+            )
+    return tuple(words)
 
 
 def answers(host: str, extra: frozenset[Host]) -> bool:

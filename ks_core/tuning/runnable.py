@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -23,15 +24,20 @@ DECODER, ENCODER_DECODER, MULTIMODAL = "decoder", "encoder-decoder", "multimodal
 #: The lists of transformers in which the classes of each stand; in this order, for some stand in two.
 LISTS = {MULTIMODAL: "IMAGE_TEXT_TO_TEXT", DECODER: "CAUSAL_LM", ENCODER_DECODER: "SEQ_TO_SEQ_CAUSAL_LM"}
 
+#: Python 3.11 cannot take code apart in two threads at once.
+_ONE_AT_A_TIME = threading.Lock()
+
 #: Kinds on the lists that see what comes after a place, as long as they are not told otherwise (``tests/tuning/test_architectures.py``).
 BOTH_WAYS = ("cpmant", "diffusion_gemma", "paligemma", "xlnet")
 
 
 def check(*sources: str) -> None:
-    """Raise a ``KSLotteryError`` with the reason for the first source that cannot be run, as far as its files tell."""
+    """Raise a ``KSLotteryError`` with the reason for the first source that cannot be run, as far as its files tell. The first of
+    them is the base that the others are compared with."""
     for source in filter(None, sources):
-        whole.check(source)
-        config = _config(source)
+        beside = sources[0] if source != sources[0] else None
+        whole.check(source, beside)
+        config = _config(source, beside)
         if config is not None:  # GGUF, or of the hub and not here yet: known when it is loaded
             way_of(config, source)
 
@@ -93,7 +99,7 @@ def known_classes(name: str) -> dict[str, str]:
     ('GPT2LMHeadModel', 'MarianMTModel')
     """
     wanted = f"MODEL_FOR_{name}_MAPPING_NAMES" if name else "MODEL_MAPPING_NAMES"
-    for node in _lists().body:
+    for node in _listed().body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == wanted for t in node.targets):
             pairs = [pair for pair in ast.walk(node.value) if isinstance(pair, ast.Tuple) and len(pair.elts) == 2]
             found = [tuple(getattr(part, "value", None) for part in pair.elts) for pair in pairs]
@@ -108,9 +114,14 @@ def _lists() -> ast.Module:
     return ast.parse((Path(spec.origin).parent / "models" / "auto" / "modeling_auto.py").read_text(encoding="utf-8"))
 
 
-def _config(source: str) -> dict[str, Any] | None:
+def _listed() -> ast.Module:
+    with _ONE_AT_A_TIME:
+        return _lists()
+
+
+def _config(source: str, beside: str | None = None) -> dict[str, Any] | None:
     """The config.json of a source's root; ``None`` for a GGUF file, and where there is none."""
-    path = whole.root(open_checkpoint(source)).path
+    path = whole.root(open_checkpoint(source, beside=beside)).path
     if path.suffix == ".gguf":
         return None
     found = folders.read_json(path if path.is_dir() else path.parent, "config.json")

@@ -38,21 +38,23 @@ MOST_TOLD = 20
 
 
 def middleware() -> list[Middleware]:
-    """What ``st.App`` puts before its own. Ends the program with a sentence where ``KS_LOTTERY_HOSTS`` has what is no host."""
+    """What ``st.App`` puts before its own. Ends the program with a sentence where ``KS_LOTTERY_HOSTS`` has what is no host, or
+    ``KS_LOTTERY_FRAMES`` what is no origin."""
     try:
-        return [Middleware(Gate, extra=hosts.added())]
+        return [Middleware(Gate, extra=hosts.added(), frames=hosts.frames())]
     except SettingsError as error:
         raise SystemExit(f"{hosts.HOSTS}: {error}") from None
 
 
 class Gate:
-    """An ASGI application before another. ``extra``: what the server answers to besides its own names."""
+    """An ASGI application before another. ``extra``: what the server answers to besides its own names; ``frames``: the origins whose
+    pages may show it in a frame."""
 
-    def __init__(self, app: ASGIApp, extra: frozenset[hosts.Host]) -> None:
+    def __init__(self, app: ASGIApp, extra: frozenset[hosts.Host], frames: tuple[str, ...] = ()) -> None:
         self.app, self.extra = app, extra
         self.base = f"/{(config.get_option('server.baseUrlPath') or '').strip('/')}".rstrip("/")
         self.page = _page(self.base)
-        self.headers = _headers(self.page)
+        self.headers = _headers(self.page, frames)
         self._told: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,11 +136,11 @@ def _page(base: str) -> str:
     return text.replace("<script", told + "<script", 1)
 
 
-def _headers(page: str) -> dict[str, str]:
+def _headers(page: str, frames: tuple[str, ...] = ()) -> dict[str, str]:
     """What a browser is told with every answer.
 
-    Nothing is loaded from another server, and no other page may show this one in a frame. Streamlit writes its styles into the page,
-    and Plotly makes functions out of text, for charts with many points.
+    Nothing is loaded from another server, and no other page but those of ``frames`` may show this one in a frame. Streamlit writes its
+    styles into the page, and Plotly makes functions out of text, for charts with many points.
     """
     scripts = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
@@ -154,11 +156,11 @@ def _headers(page: str) -> dict[str, str]:
         "object-src": "'none'",
         "base-uri": "'none'",
         "form-action": "'none'",
-        "frame-ancestors": "'none'",
+        "frame-ancestors": " ".join(frames) or "'none'",
     }
     return {
         "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
-        "X-Frame-Options": "DENY",
+        **({} if frames else {"X-Frame-Options": "DENY"}),  # it knows no list
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "same-origin",
         "Cross-Origin-Opener-Policy": "same-origin",

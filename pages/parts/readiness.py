@@ -13,6 +13,20 @@ from ks_core.jobs import bounded
 #: Seconds that a script computes before another thread may go on; Python's own are 5 ms, which with twenty visitors at work add up
 #: to a tenth of a second, several times in one answer.
 TURN = 0.001
+#: The rooms, whose lists of names are read when they are first asked for, in one thread at a time: Python 3.11 needs that.
+ROOMS = (
+    "audit",
+    "checkpoints",
+    "jobs",
+    "ks",
+    "ledger",
+    "store",
+    "study",
+    "teaching",
+    "tickets",
+    "translation",
+    "tuning",
+)
 #: What most pages draw with, the first of which would wait for it.
 LIBRARIES = ("pandas", "pyarrow", "plotly.graph_objects", "scipy.stats")
 
@@ -21,6 +35,8 @@ def begin() -> None:
     """For the app's server, before its first visitor."""
     bounded.begin()
     sys.setswitchinterval(TURN)
+    for room in ROOMS:
+        importlib.import_module(f"ks_core.{room}")
     threading.Thread(target=_load, name="libraries", daemon=True).start()
 
 

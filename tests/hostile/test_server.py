@@ -18,6 +18,8 @@ from helpers.browsing import ARGUMENTS, CHROMIUM, MARKS, settle
 from helpers.places import APP, ROOT
 from helpers.serving import STREAMLIT, Visitor, free_port, serving
 from ks_core.commands.program import main
+from ks_core.errors import SettingsError
+from ks_core.store import hosts
 
 #: Own names as a browser may write them; a tunnel has a port of its own. Then those that were added, by both ways.
 NAMES = ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST:{port}", "localhost.:{port}", "[::1]:{port}", "[0:0::1]:{port}",
@@ -309,3 +311,23 @@ def test_links_to_pages_ask_for_nothing_that_is_not_there(browser, address):
         assert not found, json.dumps(found)
         assert page.get_by_text("WebGL is not supported").count() == 0
         page.close()
+
+
+def test_who_may_show_it_in_a_frame(monkeypatch):
+    """None without a word of whoever runs it; those that are named; what is no origin ends the program with a sentence."""
+    monkeypatch.delenv("KS_LOTTERY_FRAMES", raising=False)
+    assert hosts.frames() == ()
+    monkeypatch.setenv("KS_LOTTERY_FRAMES", "https://lottery.example.org, http://localhost:8000")
+    assert hosts.frames() == ("https://lottery.example.org", "http://localhost:8000")
+    for wrong in (
+        "lottery.example.org",
+        "https://",
+        "*",
+        "https://a/b",
+        "'none'; script-src *",
+        "https://a; script-src",
+        "javascript://a",
+    ):
+        monkeypatch.setenv("KS_LOTTERY_FRAMES", wrong)
+        with pytest.raises(SettingsError, match="no origin"):
+            hosts.frames()
