@@ -57,6 +57,16 @@ def is_repository(value: str) -> bool:
     return bool(re.fullmatch(REPOSITORY, value))
 
 
+def without_choice(source: str) -> tuple[str, str]:
+    """A source's name, and the embedding that is chosen behind it by two colons. A name that holds them itself ends with two more.
+
+    >>> without_choice("org/name::encoder"), without_choice("org/name"), without_choice("a::b::")
+    (('org/name', 'encoder'), ('org/name', ''), ('a::b', ''))
+    """
+    name, colons, choice = source.rpartition("::")
+    return (name, choice) if colons else (source, "")
+
+
 def table(name: str, value: Any) -> Mapping[str, Any]:
     """A table with names as keys."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):

@@ -26,10 +26,11 @@ with st.expander("What can be opened", icon=":material/help:", expanded=False):
 | What | Example |
 |---|---|
 | folder saved by transformers (safetensors shards or `.bin`) | `~/models/my-llama` |
-| single file | `model.safetensors`, `model.gguf`, `pytorch_model.bin` |
-| peft adapter or ticket folder (TrainableTokens, LoRA on the embedding, `modules_to_save`) | `~/runs/my-adapter` |
+| single file, or one of several parts | `model.safetensors`, `pytorch_model.bin`, `last.ckpt`, `model-00001-of-00003.gguf`, `consolidated.00.pth` |
+| peft adapter or ticket folder (TrainableTokens, LoRA, DoRA, `modules_to_save`), on the base that it names or, where that is not here, on the one before it | `~/runs/my-adapter` |
 | hub id, with a revision if you like | `HuggingFaceTB/SmolLM2-135M@main` |
 | demo | `demo:base`, `demo:en-fr` |
+| one of several embeddings of any of these, by a part of its name or all of it | `org/name::encoder` |
 
 PyTorch files are read with `weights_only=True`. Vocabularies of different length are matched by token string.
 """

@@ -24,6 +24,7 @@ st.write(
     f"**{int(winners.sum()):,}** of {len(winners):,} tokens have p < {alpha:g}. With rows of {scan.dim:,} values that takes "
     f"{at} (exact); the large-sample formula gives {asymptotic_critical_value(scan.dim, alpha):.4f}."
 )
+pair.limits(study)
 
 left, right = st.columns(2)
 with left:

@@ -44,6 +44,8 @@ with st.container(horizontal=True):
         border=True,
     )
     st.metric("Parameters read", f"{sum(t.rows * t.dim for t in scan.tensors) / 1e6:,.1f} M", border=True)
+for note in scan.notes:
+    st.caption(f":material/info: {plain(note)}")
 for note in scan.left_out[:20]:
     st.caption(f"Left out: {plain(note)}")
 

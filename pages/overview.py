@@ -29,6 +29,10 @@ with st.container(horizontal=True):
         help="Rows that differ in at least one value.",
     )
     st.metric("Rows tested", f"{len(winners):,}", border=True, help="Tokens that both checkpoints have.")
+    if study.pair.untested:
+        st.metric(
+            "Not tested", f"{study.pair.untested:,}", border=True, help="Rows of either checkpoint without a partner."
+        )
     st.metric(
         "Largest D",
         f"{scan.statistic.max():.4f}",
@@ -42,8 +46,11 @@ with st.container(horizontal=True):
         help=f"The smallest D that alpha = {alpha:g} accepts for rows of {scan.dim:,} values.",
     )
 
+pair.limits(study)
 if not scan.changed.any():
-    say.info("The two checkpoints are identical: every D is 0, every p is 1, and the ticket is empty.", icon="equal")
+    say.info(study.alike, icon="equal")
+    if study.tuned.elsewhere:
+        st.page_link("pages/layers.py", label="Test what it changes", icon=":material/layers:")
 elif not winners.any():
     say.info(
         f"Rows changed, but none so much that p < {alpha:g}. Raise alpha in the sidebar, or see on the KS test page "

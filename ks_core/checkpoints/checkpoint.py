@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ks_core.checkpoints import adapters, hashes
-from ks_core.checkpoints.matrices import Matrix
+from ks_core.checkpoints import folders, hashes
+from ks_core.checkpoints.adapted.sums import LowRankMatrix
+from ks_core.checkpoints.matrices import Matrix, OverlaidMatrix
 from ks_core.checkpoints.vocabulary import Vocabulary
 from ks_core.errors import CheckpointError, visible
 
@@ -38,6 +39,12 @@ class Checkpoint:
     #: The file that the matrix is mapped from, and its stamp from before it was mapped.
     file: Path | None = None
     stamp: str | None = field(default=None, repr=False)
+    #: What a person should know of how it was read, in sentences.
+    notes: tuple[str, ...] = ()
+    #: For an adapter that changes no row of the embedding: what it tunes, in a few words.
+    elsewhere: str = ""
+    #: For an adapter that lies on the base it was given with: which base it names itself.
+    instead_of: str = ""
 
     def __post_init__(self) -> None:
         # It stands in lines of a terminal, in signatures, figures and reports; a folder may be called anything.
@@ -57,17 +64,34 @@ class Checkpoint:
     def dtype(self) -> str:
         return self.matrix.dtype
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a signature has to say of how it was opened: fields, mostly none."""
+        return {"laid_on": f"the given base, instead of {self.instead_of}"} if self.instead_of else {}
+
     @cached_property
     def content_hash(self) -> str:
         """Hex SHA-256 of the matrix's content. Where the file lies does not matter.
 
         Raises ``CheckpointError`` when the file has changed since it was opened.
         """
-        if self.base is not None and isinstance(self.matrix, adapters.OverlaidMatrix | adapters.LowRankMatrix):
+        if self.base is not None and self.matrix is self.base.matrix:
+            return self.base.content_hash
+        if self.base is not None and isinstance(self.matrix, OverlaidMatrix | LowRankMatrix):
             under = self.base.content_hash
             if self.matrix.base is not self.base.matrix:  # the adapter brings the matrix that it changes
                 under = hashes.of_matrix(self.matrix.base, self.file, f"{self.tensor} below", opened=self.stamp)
-            if isinstance(self.matrix, adapters.OverlaidMatrix):
+            if isinstance(self.matrix, OverlaidMatrix):
                 return hashes.combine(under, self.matrix.ids, self.matrix.rows)
             return hashes.combine(under, *self.matrix.parts)
         return hashes.of_matrix(self.matrix, self.file, self.tensor, opened=self.stamp)
+
+    def weight_files(self) -> list[Path]:
+        """Every safetensors file of it: the one it was opened from, or all shards of the index that led to it. Raises
+        ``CheckpointError`` for a shard that is missing."""
+        single, index = folders.SAFETENSORS
+        if self.path.is_dir() and not folders.has(self.path, single) and folders.has(self.path, index):
+            shards = folders.shards(self.path, index)
+            folders.present(self.path, shards)
+            return sorted(set(shards.values()))
+        return [self.file] if self.file and self.file.suffix == ".safetensors" else []

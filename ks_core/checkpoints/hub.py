@@ -9,7 +9,7 @@ from typing import Any
 from ks_core.checkpoints import folders
 from ks_core.errors import CheckpointError
 from ks_core.store import access, door
-from ks_core.values import REPOSITORY
+from ks_core.values import REPOSITORY, without_choice
 
 ID = re.compile(rf"{REPOSITORY}(?:@\w(?:[\w./-]*\w)?)?")
 #: What would be an id, were its revision not a path: the hub's cache keeps a file for each revision under its name.
@@ -18,6 +18,7 @@ SMALL = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
     "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "special_tokens_map.json",
     "adapter_config.json", "adapter_model.safetensors", "ticket.json",
+    "spiece.model", "sentencepiece.bpe.model", "spm.model", "tekken.json", "*.tiktoken",
 )  # fmt: skip
 #: What the library's errors mean, by the beginning of their names.
 REASONS = {
@@ -58,10 +59,15 @@ def cache() -> Path:
 door.OWN.append(cache)
 
 
-def download(source: str) -> Path:
+def is_here(source: str) -> bool:
+    """Whether anything of an id was fetched before, so that it may open without the hub."""
+    return (cache() / f"models--{source.partition('@')[0].replace('/', '--')}").is_dir()
+
+
+def download(source: str, choice: str = "") -> Path:
     """The local snapshot folder of ``org/name`` or ``org/name@revision``, with the embedding's shard in it.
 
-    Files that are already in the hub's cache are not fetched again. Raises ``CheckpointError`` when the
+    ``choice`` is that of ``folders.embedding_name``. Files that are already in the hub's cache are not fetched again. Raises ``CheckpointError`` when the
     repository cannot be had, and before anything is looked for where the revision is none.
     """
     if leads_astray(source):
@@ -80,17 +86,22 @@ def download(source: str) -> Path:
             return folder
         for single, index in folders.INDEXES:
             try:
-                hf_hub_download(**options, filename=index)
-                table = folders.shards(folder, index)
-                hf_hub_download(**options, filename=table[folders.embedding_name(folder / index, list(table))].name)
-                return folder
-            except EntryNotFoundError:
-                pass  # not in several shards
-            try:
                 hf_hub_download(**options, filename=single)
                 return folder
             except EntryNotFoundError:
-                if single == folders.INDEXES[-1][0]:
+                pass  # in several shards, or not at all
+            try:
+                hf_hub_download(**options, filename=index)
+                table = folders.shards(folder, index)
+                hf_hub_download(
+                    **options,
+                    filename=table[
+                        folders.embedding_name(folder / index, list(table), choice, folders.says_tied(folder))
+                    ].name,
+                )
+                return folder
+            except EntryNotFoundError:
+                if index == folders.INDEXES[-1][1]:
                     raise
     except CheckpointError:
         raise
@@ -103,9 +114,11 @@ def download_whole(source: str) -> Path:
     """The snapshot folder with every shard in it, for what needs the whole model. Raises ``CheckpointError``."""
     from huggingface_hub import hf_hub_download
 
-    folder = download(source)
+    source, choice = without_choice(source)
+    folder = download(source, choice)
     name, _, revision = source.partition("@")
-    index = next((index for _, index in folders.INDEXES if folders.has(folder, index)), None)
+    there = [name for pair in folders.INDEXES for name in pair if folders.has(folder, name)]
+    index = there[0] if there and there[0].endswith(".json") else None
     try:
         for shard in sorted({path.name for path in folders.shards(folder, index).values()}) if index else ():
             hf_hub_download(repo_id=name, revision=revision or None, filename=shard)

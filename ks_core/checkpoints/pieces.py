@@ -6,10 +6,13 @@ bounded before it is taken apart: in memory a megabyte of it can take twenty.
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from ks_core import values
+from ks_core.checkpoints.readable import signs
 from ks_core.errors import CheckpointError
 
 #: Bounds on a file: its bytes (a SentencePiece model holds pieces alone), and the values of JSON. The largest tokenizers in
@@ -17,16 +20,34 @@ from ks_core.errors import CheckpointError
 LARGEST, LARGEST_SENTENCEPIECE, MOST_VALUES = 100 << 20, 32 << 20, 8_000_000
 #: Bounds on what comes out: tokens, characters of one, characters of all. The largest vocabulary in use has 901,629 tokens.
 MOST_TOKENS, LONGEST_PIECE, MOST_CHARACTERS = 1 << 20, 10_000, 16 << 20
+#: The first line of a file of tiktoken's: a piece in base64, and its rank.
+_RANKED = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")
+#: The first ids of fairseq, which stand before the pieces of a ``sentencepiece.bpe.model``, and how many of the model's own pieces
+#: they replace. By the architecture, where one differs: XLM-R, mBART and NLLB do not.
+FAIRSEQ, CAMEMBERT = ("<s>", "<pad>", "</s>", "<unk>"), ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED")
 #: Pieces by id (``""`` in holes), their style, the special ids, and the ids whose piece is the text itself: the fields of
 #: ``vocabulary.Content``.
 Found = tuple[list[str], str, frozenset[int], frozenset[int]]
 
 
-def read(file: BinaryIO, name: str) -> Found:
-    """What an open vocabulary file holds; ``name`` is how it is called in its folder. Raises ``CheckpointError``."""
+def read(file: BinaryIO, name: str, kind: str = "") -> Found:
+    """What an open vocabulary file holds; ``name`` is how it is called in its folder, ``kind`` the architecture where it is known.
+
+    Raises ``CheckpointError``.
+    """
     try:
-        if name.endswith(".model"):
-            return _sentencepiece(file)
+        if name.endswith((".model", ".tiktoken")):
+            first = file.read(4096)
+            file.seek(0)
+            if name.endswith(".tiktoken") or _RANKED.match(first):
+                return _ranks(file)
+            return (
+                _after_fairseq(_sentencepiece(file), kind)
+                if name == "sentencepiece.bpe.model"
+                else _sentencepiece(file)
+            )
+        if name == "tekken.json":
+            return _tekken(file)
         return _lines(file) if name.endswith(".txt") else _json(file, name)
     except CheckpointError:
         raise
@@ -34,16 +55,29 @@ def read(file: BinaryIO, name: str) -> Found:
         raise _no_vocabulary(e) from None
 
 
-def read_with_added(file: BinaryIO, added: BinaryIO, name: str) -> Found:
-    """``read``, and the tokens that older tokenizers add in a file beside it. Raises ``CheckpointError``."""
-    pieces, style, special, verbatim = read(file, name)
+def read_with_added(file: BinaryIO, *added: BinaryIO, name: str, kind: str, names: list[str]) -> Found:
+    """``read``, and the tokens that older tokenizers add in files beside it, called ``names``. Raises ``CheckpointError``."""
+    pieces, style, special, verbatim = read(file, name, kind)
     try:
-        extra = {_id(i): _piece(piece) for piece, i in _content(added).items()}
+        extra: dict[int, str] = {}
+        for one, called in zip(added, names, strict=True):
+            more, controls = _added(_content(one), called)
+            extra |= more
+            special |= controls
         return by_id({**dict(enumerate(pieces)), **extra}), style, special, verbatim | set(extra)
     except CheckpointError:
         raise
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise _no_vocabulary(e) from None
+
+
+def _added(content: Any, name: str) -> tuple[dict[int, str], frozenset[int]]:
+    """Tokens by id, and the special ones: of a table of ids by token, or of a tokenizer's settings, which may have one by id."""
+    if name == "added_tokens.json":
+        return {_id(i): _piece(piece) for piece, i in content.items()}, frozenset()
+    entries = {int(i): entry for i, entry in (content.get("added_tokens_decoder") or {}).items()}
+    special = frozenset(i for i, entry in entries.items() if entry.get("special", False))
+    return {i: _piece(entry["content"]) for i, entry in entries.items()}, special
 
 
 def _no_vocabulary(error: Exception) -> CheckpointError:
@@ -174,6 +208,48 @@ def _sentencepiece(file: BinaryIO) -> Found:
     check(pieces)
     special = frozenset(i for i, kind in enumerate(kinds) if kind in (2, 3))
     return pieces, "sentencepiece", special, special | {i for i, kind in enumerate(kinds) if kind == 4}
+
+
+def _after_fairseq(found: Found, kind: str) -> Found:
+    """Pieces as the models number them that fairseq trained: four ids of its own, then the model's pieces but for its first three."""
+    pieces, style, special, verbatim = found
+    if len(pieces) < 3:
+        raise ValueError("it has no unknown, beginning and end")
+    first, left_out = (CAMEMBERT, 1) if kind == "camembert" else (FAIRSEQ, 3)
+    own, offset = frozenset(range(len(first))), len(first) - left_out
+    listed = [*first, *pieces[left_out:]]
+    check(listed)
+    special, verbatim = (own | {i + offset for i in ids if i >= left_out} for ids in (special, verbatim))
+    return listed, style, special, verbatim
+
+
+def _ranks(file: BinaryIO) -> Found:
+    """A file of tiktoken's: a line is a piece's bytes in base64, and its rank, which is its id. Special tokens stand in no file."""
+    content = file.read(LARGEST)
+    if content.count(b"\n") > MOST_TOKENS:
+        raise CheckpointError(f"It has more than {MOST_TOKENS:,} lines. Expected a token a line.")
+    table = {}
+    for line in content.split(b"\n"):
+        if line:
+            piece, rank = line.split()
+            table[int(rank)] = signs(base64.b64decode(piece, validate=True))
+    return by_id(table), "byte-level", frozenset(), frozenset()
+
+
+def _tekken(file: BinaryIO) -> Found:
+    """Mistral's tekken.json: first the special tokens, then pieces as bytes in base64, as many as the settings say."""
+    content = _content(file)
+    settings, specials = content["config"], content.get("special_tokens") or []
+    reserved, size = _id(settings["default_num_special_tokens"]), _id(settings["default_vocab_size"])
+    if not 0 <= reserved <= size <= MOST_TOKENS:
+        raise ValueError("its settings say no size of a vocabulary")
+    table = {i: f"<SPECIAL_{i}>" for i in range(reserved)} | dict(enumerate(("<unk>", "<s>", "</s>")[:reserved]))
+    table |= {_id(entry["rank"]): _piece(entry["token_str"]) for entry in specials}
+    for entry in content["vocab"]:
+        if (rank := _id(entry["rank"]) + reserved) < size:
+            table[rank] = signs(base64.b64decode(_piece(entry["token_bytes"]), validate=True))
+    controls = frozenset(range(reserved))
+    return by_id(table), "byte-level", controls, controls
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:

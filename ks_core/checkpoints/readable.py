@@ -86,6 +86,20 @@ def piece_bytes(piece: str, style: str) -> bytes:
     return piece.encode("utf-8", errors="surrogatepass")
 
 
+def signs(text: bytes) -> str:
+    """Bytes as byte-level BPE writes them.
+
+    >>> signs(b" the"), piece_bytes(signs(bytes(range(256))), "byte-level") == bytes(range(256))
+    ('Ġthe', True)
+    """
+    return text.decode("latin-1").translate(_sign_of_latin())
+
+
+@lru_cache(maxsize=1)
+def _sign_of_latin() -> dict[int, int]:
+    return {byte: sign for sign, byte in _latin_of_sign()[0].items()}
+
+
 @lru_cache(maxsize=1)
 def _latin_of_sign() -> tuple[dict[int, int], re.Pattern[str]]:
     """GPT-2's table, backwards: printable Latin-1 stands for itself, the other bytes for U+0100 onwards."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ks_core import values
-from ks_core.checkpoints.folders import embedding_name, listed
-from ks_core.checkpoints.matrices import ArrayMatrix, MappedMatrix, Matrix
+from ks_core.checkpoints.folders import HEADS, embedding_name, listed, no_matrix
+from ks_core.checkpoints.matrices import ArrayMatrix, MappedMatrix
 from ks_core.errors import CheckpointError, KSLotteryError
 from ks_core.jobs import bounded
 from ks_core.store import door
@@ -98,7 +98,7 @@ def described(file: BinaryIO, path: str, length: int) -> list[tuple[str, str, tu
     for (_, end, one), (start, _, other) in itertools.pairwise(spans):
         if start < end:
             raise CheckpointError(f"{path} is damaged: the tensors {listed([one, other])} overlap. Download it again.")
-    return found
+    return found + _second_names(header.get("__metadata__"), {entry[0]: entry for entry in found})
 
 
 def matrix(path: Path, tensor: Tensor) -> ArrayMatrix:
@@ -109,10 +109,7 @@ def matrix(path: Path, tensor: Tensor) -> ArrayMatrix:
             f"{', '.join(DTYPES)}: convert the checkpoint first."
         )
     if len(tensor.shape) != 2:
-        raise CheckpointError(
-            f"{tensor.name} in {path} has the shape {list(tensor.shape)}. An embedding has two "
-            "dimensions, (tokens, values)."
-        )
+        raise no_matrix(path, tensor.name, tensor.shape)
     dtype = DTYPES[tensor.stored]
     storage = np.dtype("<u2" if dtype == "bfloat16" else dtype).newbyteorder("<")
     if 0 in tensor.shape:
@@ -127,16 +124,24 @@ def matrix(path: Path, tensor: Tensor) -> ArrayMatrix:
     return MappedMatrix(mapped, dtype, path)
 
 
-def embedding(path: Path, name: str = "") -> tuple[str, Matrix, str, list[str]]:
-    """Name, matrix and stored format of the file's embedding, and the names of all its tensors.
+def embedding(path: Path, name: str = "", choice: str = "", tied: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+    """The file's embedding, and all its tensors by name but for an output layer that is the embedding under a second name.
 
-    ``name`` is the tensor's name where an index says it. Raises ``CheckpointError``.
+    ``name`` is the tensor's name where an index says it; else ``choice`` and ``tied`` are those of ``embedding_name``. Raises
+    ``CheckpointError``.
     """
     found = tensors(path)
-    name = name or embedding_name(path, list(found))
+    name = name or embedding_name(path, list(found), choice, tied)
     if name not in found:
         raise CheckpointError(f"{path} lacks {name}, which the index places there. Download it again.")
-    return name, matrix(path, found[name]), found[name].stored, list(found)
+    place = found[name].start
+    return found[name], {n: t for n, t in found.items() if n == name or t.start != place or not n.endswith(HEADS)}
+
+
+def _second_names(said: object, known: dict[str, Any]) -> list[Any]:
+    """Further names of tensors: ``save_model`` stores one that several modules share once, and notes the names it left out."""
+    pairs = said.items() if isinstance(said, dict) else ()
+    return [(name, *known[of][1:]) for name, of in pairs if isinstance(of, str) and of in known and name not in known]
 
 
 def _checked(path: str, name: str, entry: object, data: int, size: int) -> tuple[str, str, tuple[int, ...], int, int]:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ks_core.checkpoints import pickles
-from ks_core.checkpoints.folders import embedding_name
+from ks_core.checkpoints.folders import embedding_name, no_matrix
 from ks_core.checkpoints.matrices import ArrayMatrix, MappedMatrix, Matrix
 from ks_core.checkpoints.pickles import NoPickle, Said
 from ks_core.checkpoints.safetensors_file import DTYPES
@@ -27,8 +27,12 @@ from ks_core.errors import CheckpointError
 from ks_core.jobs import bounded
 from ks_core.store import door
 
-#: Where training scripts put the state dict inside another table.
-WRAPPERS = ("state_dict", "model", "module")
+#: Where training scripts put the state dict inside another table. Of several the first is taken: the weights that were trained,
+#: before a running mean of them.
+WRAPPERS = (
+    "state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "state",
+    "ema", "ema_state_dict", "model_ema",
+)  # fmt: skip
 #: How safetensors calls the formats of values that are read.
 FORMATS = {dtype: stored for stored, dtype in DTYPES.items()}
 #: Bytes of the largest table of contents: room for 150,000 members, each of which is a tensor.
@@ -39,14 +43,17 @@ MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 Places = dict[str, tuple[int, int]]
 
 
-def embedding(path: Path, name: str = "") -> tuple[str, Matrix, str, list[str]]:
+def embedding(path: Path, name: str = "", choice: str = "", tied: bool = False) -> tuple[str, Matrix, str, list[str]]:
     """Name, matrix and stored format of the file's embedding, and the names of the tensors in the file.
 
     The format is named as safetensors does. An output layer that is the embedding itself under a second name is left
-    out: it is the same tensor. ``name`` is the tensor's name where an index says it. Raises ``CheckpointError``.
+    out: it is the same tensor. ``name`` is the tensor's name where an index says it; else ``choice`` and ``tied`` are those of
+    ``embedding_name``, and a table that holds several state dicts may be chosen from by the key of one. Raises
+    ``CheckpointError``.
     """
     with door.open_file(path) as file:
-        name, dtype, start, shape, strides, names = _within_bounds(described, path, file, name=name)
+        found = _within_bounds(described, path, file, name=name, choice=choice, tied=tied)
+        name, dtype, start, shape, strides, names = found
         stored = np.dtype("<u2" if dtype == "bfloat16" else dtype).newbyteorder("<")
         if 0 in shape:
             return name, ArrayMatrix(np.zeros(shape, stored), dtype), FORMATS[dtype], names
@@ -60,42 +67,40 @@ def embedding(path: Path, name: str = "") -> tuple[str, Matrix, str, list[str]]:
     return name, MappedMatrix(rows, dtype, path), FORMATS[dtype], names
 
 
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor by its name. Raises ``CheckpointError``."""
+    with door.open_file(path) as file:
+        return _within_bounds(shaped, path, file)
+
+
 def check(path: Path) -> None:
     """Look through a file that torch is to load. Raises ``CheckpointError`` for one that asks for more than its tensors."""
     with door.open_file(path) as file:
         _within_bounds(checked, path, file)
 
 
-def _within_bounds(function: Any, path: Path, file: BinaryIO, **arguments: str) -> Any:
+def _within_bounds(function: Any, path: Path, file: BinaryIO, **arguments: str | bool) -> Any:
     size = min(door.size(file), pickles.LARGEST)
     return bounded.call(function, [file], path=str(path), **arguments, size=size, what=path, error=CheckpointError)
 
 
 def described(
-    file: BinaryIO, path: str, name: str
+    file: BinaryIO, path: str, name: str, choice: str = "", tied: bool = False
 ) -> tuple[str, str, int, tuple[int, ...], tuple[int, ...], list[str]]:
     """The embedding of an open file: its name, dtype, first byte, shape and strides in values; the names of all tensors.
 
     ``path`` is what a person calls the file. Raises ``CheckpointError``.
     """
     said, places = _read(file, path)
-    state = said.value
-    for _ in range(3):
-        inner = next((state[w] for w in WRAPPERS if isinstance(state, dict) and isinstance(state.get(w), dict)), None)
-        state = inner if inner is not None else state
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path} holds no table of tensors. Expected a state dict; save it as safetensors.")
-    tensors = {n: value for n, value in state.items() if isinstance(n, str) and isinstance(value, Tensor)}
-    name = name or embedding_name(Path(path), list(tensors))
+    tensors, choice = _state(said.value, path, choice)
+    name = name or embedding_name(Path(path), list(tensors), choice, tied)
     if name not in tensors:
         raise CheckpointError(f"{path} lacks {name}, which the index places there. Download it again.")
     tensor = tensors[name]
     if tensor.storage is None:
         raise CheckpointError(f"{name} in {path} holds no plain values ({tensor.other}). Save it as safetensors.")
     if len(tensor.shape) != 2:
-        raise CheckpointError(
-            f"{name} in {path} has the shape {list(tensor.shape)}. An embedding has two dimensions, (tokens, values)."
-        )
+        raise no_matrix(path, name, tensor.shape)
     if tensor.dtype not in FORMATS:
         raise CheckpointError(
             f"{name} in {path} is stored as {tensor.dtype}. Expected bfloat16, float16, float32 or float64: "
@@ -110,6 +115,41 @@ def described(
     address = _address(tensor)
     names = [n for n, value in tensors.items() if n == name or _address(value) != address]
     return name, tensor.dtype, start + address[1], tensor.shape, tensor.strides, names
+
+
+def _state(value: Any, path: str, choice: str) -> tuple[dict[str, Tensor], str]:
+    """The tensors of the state dict in a file's value, by name, and what is left to choose where its key was the choice."""
+    for _ in range(3):
+        if not isinstance(value, dict):
+            break
+        keys = [w for w in (choice, *WRAPPERS) if isinstance(value.get(w), dict) and _holds_tensors(value[w])]
+        if not keys:
+            break
+        choice = "" if keys[0] == choice else choice
+        value = value[keys[0]]
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds no table of tensors. Expected a state dict; save it as safetensors.")
+    return {n: one for n, one in value.items() if isinstance(n, str) and isinstance(one, Tensor)}, choice
+
+
+def _holds_tensors(table: dict[Any, Any]) -> bool:
+    """Whether tensors lie in a table under names, or in one that it wraps. An optimizer's are numbered."""
+    waiting, seen = [table], set[int]()
+    while waiting:  # a table may hold itself, and one may be held a thousand times
+        one = waiting.pop()
+        if id(one) in seen or len(seen) > len(WRAPPERS):
+            continue
+        seen.add(id(one))
+        if any(isinstance(value, Tensor) and isinstance(key, str) for key, value in one.items()):
+            return True
+        waiting += [one[w] for w in WRAPPERS if isinstance(one.get(w), dict)]
+    return False
+
+
+def shaped(file: BinaryIO, path: str) -> dict[str, tuple[int, ...]]:
+    """``shapes`` of an open file."""
+    tensors, _ = _state(_read(file, path)[0].value, path, "")
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def checked(file: BinaryIO, path: str) -> None:

@@ -13,6 +13,7 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ks_core.checkpoints import folders, pieces
 from ks_core.checkpoints.readable import piece_bytes, readable, shown
@@ -20,9 +21,18 @@ from ks_core.errors import CheckpointError
 from ks_core.jobs import bounded
 from ks_core.store import door
 
-FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-#: Tokens that older tokenizers add to the file's own, in a file beside it.
-ADDED = "added_tokens.json"
+#: The files that hold one, in the order in which they are looked for. The ids of a model with a ``vocab.json`` are those in it,
+#: whatever SentencePiece model lies beside.
+FILES = (
+    "tokenizer.json", "tekken.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
+    "spm.model",
+)  # fmt: skip
+#: How the files of tiktoken end, whatever they are called.
+RANKS = ".tiktoken"
+#: Tokens that older tokenizers add to the file's own, in files beside it.
+ADDED = ("added_tokens.json", "tokenizer_config.json")
+#: Files that name their added tokens themselves, or number them by rules of their own.
+COMPLETE = ("tokenizer.json", "tekken.json")
 
 
 @dataclass(frozen=True)
@@ -113,15 +123,15 @@ def find(folder: Path) -> Vocabulary | None:
     for name in FILES:
         if folders.has(folder, name):
             return of_file(folders.inside(folder, folder / name))
-    return None
+    ranks = sorted(folder.glob("*" + RANKS)) if folder.is_dir() else []
+    return of_file(folders.inside(folder, ranks[0])) if ranks else None
 
 
 def of_file(path: Path) -> Vocabulary:
     """The vocabulary in a file, not parsed yet. Raises ``CheckpointError`` when it cannot be read."""
     digest = hashlib.sha256()
-    added = folders.inside(path.parent, path.parent / ADDED)
     try:
-        for part in (path, added) if _has_added(path) else (path,):
+        for part in (path, *_added(path)):
             with door.open_file(part) as file:
                 most = pieces.LARGEST_SENTENCEPIECE if part.suffix == ".model" else pieces.LARGEST
                 if door.size(file) > most:
@@ -136,20 +146,27 @@ def of_file(path: Path) -> Vocabulary:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _has_added(path: Path) -> bool:
-    return path.name in ("tokenizer.model", "vocab.json") and folders.has(path.parent, ADDED)
+def _added(path: Path) -> list[Path]:
+    """The files beside a vocabulary's that add tokens to it. Raises ``CheckpointError`` for a link out of the folder."""
+    names = () if path.name in COMPLETE or path.suffix == RANKS else ADDED
+    return [folders.inside(path.parent, path.parent / name) for name in names if folders.has(path.parent, name)]
 
 
 def _read(path: Path) -> Content:
+    added = _added(path)
+    said = folders.read_json(path.parent, "config.json") if path.name == "sentencepiece.bpe.model" else None
+    kind = str(said.get("model_type")) if isinstance(said, dict) else ""
     with contextlib.ExitStack() as opened:
-        added = [folders.inside(path.parent, path.parent / ADDED)] if _has_added(path) else []
         try:
             files = [opened.enter_context(door.open_file(part)) for part in (path, *added)]
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
+        asked: dict[str, Any] = {"name": path.name, "kind": kind}
+        if added:
+            asked["names"] = [part.name for part in added]
         function, size = pieces.read_with_added if added else pieces.read, sum(map(door.size, files))
         try:
-            found = bounded.call(function, files, name=path.name, size=size, what="It", error=CheckpointError)
+            found = bounded.call(function, files, size=size, what="It", error=CheckpointError, **asked)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
     return Content(*found)

@@ -8,18 +8,24 @@ from ks_core.checkpoints import folders, hub
 from ks_core.checkpoints.adapters import changes_more
 from ks_core.checkpoints.checkpoint import Checkpoint
 from ks_core.checkpoints.opening import open_checkpoint
-from ks_core.errors import ModelError
+from ks_core.errors import CheckpointError, ModelError
+from ks_core.values import without_choice
 
 #: Files of which one holds a tokenizer's vocabulary.
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
+TOKENIZERS = (
+    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
+    "tokenizer_config.json",
+)  # fmt: skip
 
 
-def check(source: str) -> None:
-    """Raise ``ModelError`` when a source is weights alone, which the KS test can read and nothing can run.
+def check(source: str, beside: str | None = None) -> None:
+    """Raise ``ModelError`` when a source is weights alone, which the KS test can read and nothing can run. ``beside`` is that of
+    ``open_checkpoint``.
 
     A look at the names of files: cheap enough for a page, and before a run is begun.
     """
-    under = root(open_checkpoint(source))
+    under = root(open_checkpoint(source, beside=beside))
+    _refuse_other(under)
     if under.path.suffix == ".gguf" or is_on_hub(under):
         return
     folder = under.path if under.path.is_dir() else under.path.parent
@@ -30,6 +36,25 @@ def check(source: str) -> None:
         raise ModelError(
             f"{under.label} lacks {' and '.join(lacking)}. The KS test reads the weights alone; tuning, translating and the audit "
             "need the whole model, as transformers saves it. Put the files beside the weights."
+        )
+
+
+def _refuse_other(under: Checkpoint) -> None:
+    """Raise ``ModelError`` where the embedding that was chosen is not the one that a model reads its text by.
+
+    Of several that is the encoder's; rows are laid over it, and those of another would get into the wrong matrix.
+    """
+    name, choice = without_choice(under.source)
+    if not choice or "encoder" in under.tensor.split("."):
+        return
+    try:
+        own = open_checkpoint(name).tensor
+    except CheckpointError:  # of several none is the model's own without a choice
+        own = ""
+    if under.tensor != own:
+        raise ModelError(
+            f"{under.source} is the embedding {under.tensor}, which is not what the model reads its text by. The KS test compares it; "
+            "tuning, translating and the audit take the model's own: leave out :: and what follows, or choose the encoder's."
         )
 
 
@@ -71,4 +96,4 @@ def is_rows_over(checkpoint: Checkpoint, base: Checkpoint) -> bool:
 
 def is_on_hub(checkpoint: Checkpoint) -> bool:
     """Whether it came from the hub by its id; then only the embedding's shard is sure to be here."""
-    return hub.is_id(checkpoint.source)
+    return hub.is_id(without_choice(checkpoint.source)[0])

@@ -17,7 +17,10 @@ TABLE_FORMATS = (".csv", ".parquet", ".json")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``scan``."""
-    parser.add_argument("base", help="checkpoint before tuning: folder, file, hub id, or demo:base")
+    parser.add_argument(
+        "base",
+        help="checkpoint before tuning: folder, file, hub id, or demo:base; ::encoder behind it chooses one of several embeddings",
+    )
     parser.add_argument("tuned", help="checkpoint after tuning, or an adapter: folder, file, hub id, or demo:en-fr")
     parser.add_argument("--alpha", type=float, default=0.05, help="a row wins when its p-value is below (default 0.05)")
     parser.add_argument("--device", default="auto", help="auto (the CPU, the fastest for this test), cuda, mps or cpu")
@@ -47,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     if scan.note:
         print(f"note     {scan.note}")
     if not scan.changed.any():
-        print("result   The two are identical: every D is 0, every p is 1, and the ticket is empty.")
+        print(f"result   {visible(study.alike)}")
     else:
         print(
             f"result   {int(scan.changed.sum()):,} of {len(winners):,} rows changed; {int(winners.sum()):,} have "
@@ -87,6 +90,8 @@ def _scan_layers(options: argparse.Namespace, alpha: float, output: Path | None)
     )
     for note in scan.left_out:
         print(f"left out  {visible(note)}")
+    for note in scan.notes:
+        print(f"note      {visible(note)}")
     frame = table(scan, alpha)
     touched = frame[frame.changed > 0].sort_values(["share_below_alpha", "largest_D"], ascending=False)
     size = sum(t.bytes for t in scan.tensors)

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="folder to write; it must not exist or be empty")
     parser.add_argument("--rule", default="alpha", help=RULE_HELP)
     parser.add_argument("--alpha", type=float, default=0.05)
-    parser.add_argument("--k", type=int, default=18, help="how many rows, with --rule count (default 18)")
+    parser.add_argument("--k", type=int, default=18, help="how many rows, with a rule that takes so many (default 18)")
     parser.add_argument("--device", default="auto")
 
 

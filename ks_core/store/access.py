@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ks_core.errors import AccessError, SettingsError
 from ks_core.store import prepared, workspace
+from ks_core.values import without_choice
 
 ROOTS, READ_ONLY = "KS_LOTTERY_ROOTS", "KS_LOTTERY_READ_ONLY"
 #: What a read-only server says where it would otherwise start something.
@@ -106,7 +107,7 @@ def shown() -> list[Path]:
     """The folders of the prepared studies' sources that lie on this machine, resolved: a file's is the one it lies in."""
     found = []
     for source in (source for study in prepared.studies() for source in study.sources):
-        path = Path(source)
+        path = Path(without_choice(source)[0])
         if path.is_absolute() and path.exists():
             found.append(path.resolve() if path.is_dir() else path.resolve().parent)
     return found

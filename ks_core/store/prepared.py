@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ks_core.errors import SettingsError
 from ks_core.store import workspace
+from ks_core.values import without_choice
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ def _file() -> Path:
 
 
 def _absolute(source: str) -> str:
+    name, _ = without_choice(source)
     try:
-        path = Path(source).expanduser()
+        path = Path(name).expanduser()
         here = not (source == "demo" or source.startswith("demo:")) and path.exists()
     except (RuntimeError, ValueError, OSError):  # ~name without such a user, or no path at all: opening it says so
         return source
-    return str(path.resolve()) if here else source
+    return str(path.resolve()) + source[len(name) :] if here else source

@@ -5,7 +5,7 @@ the cache as soon as it is there, under the content of its two sides. So a cance
 stopped, and a tensor that a tuning did not touch costs one pass of hashing and no test.
 
 A matrix is tested row by row, a vector (a norm's weight, a bias) as one row, a tensor of more dimensions
-with its last ones laid flat. A LoRA is merged on the fly.
+with its last ones laid flat. A LoRA is merged on the fly. In names, what wrappers put before them does not count.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import multiprocessing
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_core import values
-from ks_core.checkpoints.tensors import Tensors, open_tensors, why_apart
+from ks_core.checkpoints.storage import rounding
+from ks_core.checkpoints.tensors import Tensors, open_pair, why_apart
 from ks_core.errors import CheckpointError, JobError, PairError
 from ks_core.jobs import devices, processes as parallel
 from ks_core.jobs.resources import MOST_PROCESSES
@@ -95,6 +97,8 @@ class LayerScan:
     seconds: float
     #: How many tensors were answered by the cache or by equal hashes.
     reused: int = 0
+    #: What a person should know of how the two were opened, matched and compared, in sentences.
+    notes: tuple[str, ...] = ()
 
 
 def scan_layers(
@@ -115,12 +119,11 @@ def scan_layers(
     values.whole("The number of processes", processes, 1, MOST_PROCESSES)
     started = time.perf_counter()
     cache = cache or Cache()
-    before, after = open_tensors(base), open_tensors(tuned)
+    before, after = open_pair(base, tuned)
     shared = [name for name in before.files if name in after.files]
     if not shared:
         raise PairError(
-            f"{before.checkpoint.label} and {after.checkpoint.label} share no tensor name. Expected a checkpoint "
-            "and its own fine-tuning."
+            f"{before.checkpoint.label} and {after.checkpoint.label} share no tensor. Expected a model and its fine-tuning."
         )
     left_out = [
         f"{name}: only in {side.checkpoint.label}"
@@ -138,14 +141,18 @@ def scan_layers(
         done = _side_by_side(base, tuned, cache, fit, device, processes, lambda done, name: report(done, total, name))
     else:
         done = _in_turn(before, after, cache, fit, device, lambda done, name: report(done, total, name))
-    results = [done[name][0] for name in fit]
-    reused = sum(known for _, known in done.values())
+    results, reused = [done[name][0] for name in fit], sum(known for _, known in done.values())
     report(total, total, "done")
+    rounded = Counter(filter(None, (rounding.described(before.matrix(name), after.matrix(name)) for name in fit)))
     signature = Signature({
-        "base": f"{before.checkpoint.label}@{before.checkpoint.content_hash[:12]}",
-        "tuned": f"{after.checkpoint.label}@{after.checkpoint.content_hash[:12]}",
-        "test": "ks_2samp two-sided exact, every tensor", "tensors": len(results), **versions("numpy")})  # fmt: skip
-    return LayerScan(results, left_out, signature, time.perf_counter() - started, reused)
+        "base": f"{before.checkpoint.label}@{before.fingerprint[:12]}",
+        "tuned": f"{after.checkpoint.label}@{after.fingerprint[:12]}",
+        "test": "ks_2samp two-sided exact, every tensor", "tensors": len(results),
+        **({"rounded": ", ".join(f"{count} {how}" for how, count in sorted(rounded.items()))} if rounded else {}),
+        **after.checkpoint.facts, **versions("numpy")})  # fmt: skip
+    notes = [*after.checkpoint.notes, *before.notes, *after.notes]
+    notes += [f"{n:,} tensors are stored otherwise on either side. {rounding.said(h)}" for h, n in rounded.items()]
+    return LayerScan(results, left_out, signature, time.perf_counter() - started, reused, tuple(notes))
 
 
 #: A tensor's result, and whether nothing had to be tested for it.
@@ -230,7 +237,7 @@ class _Worker:
             number = multiprocessing.current_process()._identity[-1]  # counts from 1
             chosen = f"cuda:{(number - 1) % devices.count('cuda')}"
         cls.cache, cls.device = cache, chosen
-        cls.before, cls.after = open_tensors(base), open_tensors(tuned)
+        cls.before, cls.after = open_pair(base, tuned)
 
     @classmethod
     def test(cls, name: str, size: int) -> Done:
@@ -249,16 +256,17 @@ def _tensor(
 ) -> tuple[TensorResult, bool]:
     """The result of one tensor, and whether nothing had to be tested for it."""
     hash_before, hash_after = before.content_hash(name), after.content_hash(name)
-    first = before.matrix(name)
+    first, second = before.matrix(name), after.matrix(name)
     rows, dim = first.shape
     if hash_before == hash_after:
         return TensorResult(name, rows, dim, size, np.zeros(1, np.int32), np.array([rows])), True
-    key = {"before": hash_before, "after": hash_after, "version": VERSION}
+    rounded = rounding.described(first, second)
+    key = {"before": hash_before, "after": hash_after, "version": VERSION, **({"rounded": rounded} if rounded else {})}
     entry = cache.load("layer", key)
     if entry is not None:
         return TensorResult(name, rows, dim, size, entry.arrays["k"], entry.arrays["rows_at"]), True
     try:
-        result = ks_test(first, after.matrix(name), device, progress=progress)
+        result = ks_test(*rounding.common(first, second), device, progress=progress)
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from None
     k, rows_at = np.unique(result.counts, return_counts=True)

@@ -22,6 +22,8 @@ import numpy as np
 from ks_core.checkpoints.checkpoint import Checkpoint
 from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.checkpoints.pairs import Pair, match
+from ks_core.checkpoints.storage import rounding
+from ks_core.checkpoints.vocabulary import Vocabulary
 from ks_core.errors import SettingsError
 from ks_core.signature import Signature, versions
 from ks_core.store.cache import Cache
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 
 #: Raised by one whenever a scan of the same matrices could come out differently than before.
 SCAN_VERSION = 1
+#: The same for which rows are matched, where the two vocabularies are not one file. Other scans are not made again for it.
+MATCHING = 2
 
 
 def check_alpha(alpha: float) -> float:
@@ -92,8 +96,8 @@ class Scan:
 class Study:
     """A pair of checkpoints and what is known of it.
 
-    ``base`` and ``tuned`` are sources as ``open_checkpoint`` takes them. Opening happens on first use
-    and raises ``CheckpointError`` or ``PairError``.
+    ``base`` and ``tuned`` are sources as ``open_checkpoint`` takes them; an adapter whose own base is not here lies on ``base``.
+    Opening happens on first use and raises ``CheckpointError`` or ``PairError``.
     """
 
     def __init__(self, base: str, tuned: str, device: str = "auto", cache: Cache | None = None) -> None:
@@ -106,7 +110,7 @@ class Study:
 
     @cached_property
     def tuned(self) -> Checkpoint:
-        return open_checkpoint(self.tuned_source)
+        return open_checkpoint(self.tuned_source, beside=self.base_source)
 
     @cached_property
     def pair(self) -> Pair:
@@ -114,25 +118,43 @@ class Study:
 
     @cached_property
     def key(self) -> dict[str, Any]:
-        """What decides a scan: the content of both matrices and vocabularies, and the code."""
+        """What decides a scan: the content of both matrices and vocabularies, how they are compared, and the code."""
+        vocabularies = [c.vocabulary.content_hash if c.vocabulary else None for c in (self.base, self.tuned)]
+        rounded = rounding.described(self.base.matrix, self.tuned.matrix)
         return {
             "base": self.base.content_hash,
             "tuned": self.tuned.content_hash,
-            "base_vocabulary": self.base.vocabulary.content_hash if self.base.vocabulary else None,
-            "tuned_vocabulary": self.tuned.vocabulary.content_hash if self.tuned.vocabulary else None,
+            "base_vocabulary": vocabularies[0],
+            "tuned_vocabulary": vocabularies[1],
             "version": SCAN_VERSION,
+            **({"rounded": rounded} if rounded else {}),
+            **({"matching": MATCHING} if vocabularies[0] != vocabularies[1] and all(vocabularies) else {}),
         }
 
     @property
     def signature(self) -> Signature:
-        """The signature of the scan: checkpoints by content, test, versions."""
+        """The signature of the scan: checkpoints by content, what of them is compared and how, test, versions."""
+        pair = self.pair
         return Signature({
             "base": f"{self.base.label}@{self.base.content_hash[:12]}",
             "tuned": f"{self.tuned.label}@{self.tuned.content_hash[:12]}",
             "test": "ks_2samp two-sided exact",
             "d": self.base.shape[1],
+            **({"rounded": pair.rounded} if pair.rounded else {}),
+            **({"untested": f"{len(pair.base_only)} of base, {len(pair.tuned_only)} of tuned"} if pair.untested else {}),
+            **self.tuned.facts,
             **versions("numpy"),
         })  # fmt: skip
+
+    @property
+    def alike(self) -> str:
+        """What is said of the pair where no row differs, in sentences."""
+        if self.tuned.elsewhere:
+            return (
+                f"{self.tuned.label} changes no embedding row: it tunes {self.tuned.elsewhere} alone, so no token has a shift to show. "
+                "What it changes is tested tensor by tensor, by scan --layers and on the page Layers."
+            )
+        return f"{self.pair.alike}: every D is 0, every p is 1, and the ticket is empty."
 
     def cached_scan(self) -> Scan | None:
         """The scan when the cache has it; ``None`` otherwise. Nothing is computed."""
@@ -190,12 +212,33 @@ class Study:
     def token_string(self, token_id: int) -> str:
         """One base token's readable string, without making those of the whole vocabulary."""
         vocabulary = self.base.vocabulary or self.tuned.vocabulary
+        if token_id in self._renamed:
+            return self._renamed[token_id]
         return vocabulary.readable(token_id) if vocabulary else f"(id {token_id})"
 
     def token_strings(self) -> list[str] | None:
         """A readable string for every base token id; ``None`` when no tokenizer was found."""
         vocabulary = self.base.vocabulary or self.tuned.vocabulary
-        return vocabulary.readable_list() if vocabulary else None
+        found = vocabulary.readable_list() if vocabulary else None
+        if found is None or not self._renamed:
+            return found
+        found = [*found, *(f"(id {i})" for i in range(len(found), max(self._renamed) + 1))]
+        for token_id, string in self._renamed.items():
+            found[token_id] = string
+        return found
+
+    @cached_property
+    def _renamed(self) -> dict[int, str]:
+        """Rows that another token has on either side, or one on one side only: id -> what both call it."""
+        base, tuned = self.base.vocabulary, self.tuned.vocabulary
+        if base is None or tuned is None:
+            return {}
+        names = {int(i): [v.readable(int(i)) for v in (base, tuned) if _has(v, int(i))] for i in self.pair.placed}
+        return {token_id: " → ".join(said) for token_id, said in names.items()}
+
+
+def _has(vocabulary: Vocabulary, token_id: int) -> bool:
+    return token_id < len(vocabulary) and bool(vocabulary.tokens[token_id])
 
 
 def readable(strings: list[str] | None, token_id: int) -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_core.checkpoints.matrices import GatheredMatrix, Matrix, take, to_floats
+from ks_core.checkpoints.storage import rounding
 from ks_core.errors import PairError, SettingsError
 from ks_core.ks.power import Power, curve, passing
 from ks_core.ks.statistic import critical_value, exact_pvalue, ks_test
@@ -86,7 +87,8 @@ class Case:
         """The 95% interval of that share (Wilson, 1927), the rows being a sample."""
         n, p, z2 = max(len(self.pvalues), 1), self.share_below(alpha), 1.959964**2
         half = math.sqrt(z2 * p * (1 - p) / n + z2 * z2 / (4 * n * n))
-        return (p + z2 / (2 * n) - half) / (1 + z2 / n), (p + z2 / (2 * n) + half) / (1 + z2 / n)
+        low, high = (p + z2 / (2 * n) - half) / (1 + z2 / n), (p + z2 / (2 * n) + half) / (1 + z2 / n)
+        return (0.0 if p == 0 else low), (1.0 if p == 1 else high)  # these ends are exact, and rounding would pass them
 
     def density(self, edges: np.ndarray) -> np.ndarray:
         """The histogram as a density, float64 (len(edges) - 1,): 1 in every bin would be uniform."""
@@ -267,8 +269,9 @@ def _seeds(study: Study, scan: Scan, other: Study, report: Callable[[float], Non
     moved = scan.changed[mine] | second.changed[theirs]
     if not moved.any():
         return np.zeros(0)
-    first, after = GatheredMatrix(study.pair.after, mine[moved]), GatheredMatrix(other.pair.after, theirs[moved])
-    return ks_test(first, after, study.device, progress=lambda done, rows: report(0.5 + 0.5 * done / rows)).pvalue
+    pairs = (study.pair, mine[moved]), (other.pair, theirs[moved])
+    before, after = rounding.common(*(GatheredMatrix(pair.tuned_rows, rows) for pair, rows in pairs))
+    return ks_test(before, after, study.device, progress=lambda done, rows: report(0.5 + 0.5 * done / rows)).pvalue
 
 
 def _sample(positions: np.ndarray, n: int, generator: np.random.Generator) -> np.ndarray:

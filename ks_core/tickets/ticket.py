@@ -168,8 +168,8 @@ def ticket_of(study: Study, scan: Scan, positions: np.ndarray, *, rule: str, alp
     """The ticket of a study, with the tuned values of its rows, so that it can be saved."""
     strings = study.token_strings()
     names = [readable(strings, int(i)) for i in scan.token_ids[positions]]
-    after = study.pair.after
-    rows = to_floats(take(after, positions), after.dtype)
+    stored = study.pair.tuned_rows  # and not as they are rounded for the test
+    rows = to_floats(take(stored, positions), stored.dtype)
     found = Ticket.from_scan(scan, positions, names, rule=rule, alpha=alpha, base=study.base.source, rows=rows)
     # Saved without its head, a model names its parts as they stand in it alone; and GGUF has names of its own.
     module = study.base.tensor.removesuffix(".weight")

@@ -53,10 +53,10 @@ def given(bench: Bench, arm: Arm, place: Path, title: str) -> Made:
     from ks_core.tuning.models import lay_rows_of, load_model
     from ks_core.tuning.rows import lift_off
 
-    tuned = open_checkpoint(bench.plan.tuned)
+    tuned = open_checkpoint(bench.plan.tuned, beside=bench.plan.base)
     if not whole.is_rows_over(tuned, bench.checkpoint):
         bench.report(0, 1, f"{title}: loading", stage=f"{place.name} load")
-        yield load_model(bench.plan.tuned, bench.device, bench.plan.resources)[0], {"trainable": 0}
+        yield load_model(bench.plan.tuned, bench.device, bench.plan.resources, bench.plan.base)[0], {"trainable": 0}
         return
     try:
         lay_rows_of(tuned, bench.model)

@@ -79,7 +79,8 @@ def run_evaluate(parameters: dict[str, Any], running: Running) -> dict[str, Any]
     results, answers, hashes = [], {}, []
     for source in dict.fromkeys(exam.sources):
         running.progress(0, 1, f"loading {source}", stage=f"load {source}")
-        model, tokenizer = load_model(source, device, exam.resources)
+        beside = exam.sources[0] if source != exam.sources[0] else None
+        model, tokenizer = load_model(source, device, exam.resources, beside)
         speak(tokenizer, corpus.source_language, corpus.target_language)
 
         def progress(done: int, total: int, source: str = source) -> None:
@@ -87,7 +88,7 @@ def run_evaluate(parameters: dict[str, Any], running: Running) -> dict[str, Any]
 
         outcome = evaluate_model(model, tokenizer, questions, progress)
         answers[source] = outcome.answers
-        hashes.append(f"{source}@{open_checkpoint(source).content_hash[:12]}")
+        hashes.append(f"{source}@{open_checkpoint(source, beside=beside).content_hash[:12]}")
         results.append({
             "name": source, "kind": "checkpoint", "error": "", "trainable": 0, "evaluation": outcome.evaluation.as_dict(),
             "translating_seconds": outcome.seconds, "answers": outcome.answers_as_dicts(),

@@ -174,7 +174,7 @@ def _second(plan: Plan) -> bool:
     if not any(arm.kind == "tuned" for arm in plan.arms):
         return False
     try:
-        return not is_rows_over(open_checkpoint(plan.tuned), open_checkpoint(plan.base))
+        return not is_rows_over(open_checkpoint(plan.tuned, beside=plan.base), open_checkpoint(plan.base))
     except KSLotteryError:
         return True
 

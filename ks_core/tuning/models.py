@@ -21,9 +21,11 @@ from ks_core.tuning import runnable
 from ks_core.tuning.rows import RowEmbedding, encoder_of, lay_over
 
 
-def load_model(source: str, device: str = "cpu", resources: Resources | None = None) -> tuple[Any, Any]:
-    """A model that writes text with its tokenizer, from a source as ``open_checkpoint`` takes it: a causal LM, an
-    encoder-decoder, or a model of images and text, of which the text is used alone (``runnable.way_of``).
+def load_model(
+    source: str, device: str = "cpu", resources: Resources | None = None, beside: str | None = None
+) -> tuple[Any, Any]:
+    """A model that writes text with its tokenizer, from a source (and a base ``beside`` it) as ``open_checkpoint`` takes it: a
+    causal LM, an encoder-decoder, or a model of images and text, of which the text is used alone (``runnable.way_of``).
 
     It is in float32 and on ``device``, unless ``resources`` name another precision or spread it over the processes
     that work together (``ks_core.jobs.world``).
@@ -35,9 +37,9 @@ def load_model(source: str, device: str = "cpu", resources: Resources | None = N
     """
     import torch
 
-    whole.check(source)
+    whole.check(source, beside)
     asked = resources or Resources()
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source, beside=beside)
     laid, root = whole.adapters_of(checkpoint), whole.root(checkpoint)
     where, extra = _location(hub.download_whole(root.source) if whole.is_on_hub(root) else root.path)
     try:

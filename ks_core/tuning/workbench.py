@@ -17,7 +17,7 @@ from ks_core.jobs import devices, world
 from ks_core.signature import Signature, versions
 from ks_core.store import workspace
 from ks_core.study.scan import Study
-from ks_core.tickets.selection import select
+from ks_core.tickets.selection import SELECTION_RULES, select
 from ks_core.tickets.ticket import Ticket, ticket_of
 from ks_core.translation.corpora import Corpus
 from ks_core.translation.encoder_decoder import speak
@@ -151,7 +151,7 @@ class Bench:
             raise TicketError(
                 f"Token id {missing[0]} has no partner in the tuned vocabulary, so its row cannot be copied. Choose other rows."
             )
-        return to_floats(take(pair.after, np.array([place[i] for i in ids])), pair.after.dtype)
+        return to_floats(take(pair.tuned_rows, np.array([place[i] for i in ids])), pair.tuned_rows.dtype)
 
     @property
     def signature(self) -> Signature:
@@ -159,7 +159,7 @@ class Bench:
         return Signature({
             "base": f"{self.checkpoint.label}@{self.checkpoint.content_hash[:12]}",
             "tuned": f"{self.study.tuned.label}@{self.study.tuned.content_hash[:12]}" if plan.tuned else "this run's",
-            "ticket": f"{plan.rule} {plan.k if plan.rule == 'count' else plan.alpha}",
+            "ticket": f"{plan.rule} {plan.k if SELECTION_RULES[plan.rule].by_count else plan.alpha}",
             **self.held_out.settings(),
             "decoding": "greedy" if plan.beams == 1 else f"{plan.beams} beams", "device": self.device.partition(":")[0], **plan.resources.facts(),
             **versions("torch", "transformers", "peft", "accelerate", "sacrebleu"),

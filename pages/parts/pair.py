@@ -14,6 +14,7 @@ from ks_core.store import access
 from ks_core.study import Scan, Study, named
 from pages.parts import say
 from pages.parts.job import make
+from pages.parts.say import plain
 
 ALPHA_HELP = (
     "A token wins when its p-value is below alpha. Because a tuned row started as the base row, the two samples are "
@@ -67,13 +68,15 @@ def _sources() -> None:
         "Base checkpoint",
         key="base",
         bind="query-params",
-        help="Before fine-tuning: a folder, a file, a hub id such as org/name, or demo:base.",
+        help="Before fine-tuning: a folder, a file, a hub id such as org/name, or demo:base. Of several embeddings :: chooses one, "
+        "as in org/name::encoder.",
     )
     st.text_input(
         "Tuned checkpoint",
         key="tuned",
         bind="query-params",
-        help="After fine-tuning: a folder, a file, a hub id, an adapter, or a demo name such as demo:en-fr.",
+        help="After fine-tuning: a folder, a file, a hub id, an adapter (on the base above where its own is not here), or a "
+        "demo name such as demo:en-fr.",
     )
 
 
@@ -121,6 +124,12 @@ def alpha() -> float:
     """The chosen alpha."""
     _routed()
     return float(st.session_state.alpha)
+
+
+def limits(chosen: Study) -> None:
+    """What bounds the numbers of a page: rows that were not tested, rounding, what was read of several."""
+    for note in chosen.pair.notes:
+        st.caption(f":material/info: {plain(note)}")
 
 
 def scan(chosen: Study) -> Scan:

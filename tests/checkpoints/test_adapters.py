@@ -118,19 +118,20 @@ A, B = np.ones((2, 64), np.float32), np.ones((16, 2), np.float32)
 
 @pytest.mark.parametrize(("tensors", "settings", "says"), [
     ({"lora_embedding_A": A}, {}, "without its"),
-    ({"lora_embedding_A": A, "lora_embedding_B": B[:, :1].copy()}, {}, "another model"),
+    ({"lora_embedding_A": A, "lora_embedding_B": B[:, :1].copy()}, {}, "ranks 2 and 1"),
     ({"lora_embedding_A": A[:, :9].copy(), "lora_embedding_B": B}, {}, "another model"),
     ({"lora_embedding_A": A[:0], "lora_embedding_B": B[:, :0].copy()}, {}, "rank 0"),
     ({"lora_embedding_A": A, "lora_embedding_B": B}, {"use_dora": True}, "DoRA"),
     ({"lora_embedding_A": A, "lora_embedding_B": B}, {"lora_alpha": "x"}, "lora_alpha"),
     ({"lora_embedding_A": A, "lora_embedding_B": B}, {"lora_alpha": float("inf")}, "lora_alpha"),
-    ({"lora_embedding_A": A, "lora_embedding_B": B}, {"alpha_pattern": {"embed_tokens": 3}}, "alpha_pattern"),
+    ({"lora_embedding_A": A, "lora_embedding_B": B}, {"alpha_pattern": {"(e+)+": 3}}, "expression"),
     ({"trainable_tokens_delta": B.T.copy()}, {"token_indices": [1, 10**30]}, "names ids"),
     ({"trainable_tokens_delta": B.T.copy()}, {"token_indices": [-1, 3]}, "names ids"),
     ({"trainable_tokens_delta": B.T.copy()}, {"token_indices": [True, 3]}, "lists no token ids"),
     ({"trainable_tokens_delta": B.T.copy()}, {"token_indices": [3]}, "1 token ids and 2 rows"),
     ({"weight": np.ones((64, 8), np.float32)}, {}, "another model"),
-    ({"other": A}, {}, "changes no embedding rows"),
+    ({"other": A}, {}, "changes no weight"),
+    ({"hada_w1_a": A}, {"peft_type": "PREFIX_TUNING"}, "changes no weight"),
 ])  # fmt: skip
 def test_adapters_that_cannot_be(tmp_path, tiny_folder, tensors, settings, says):
     with pytest.raises(CheckpointError, match=says):

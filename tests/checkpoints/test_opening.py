@@ -332,3 +332,19 @@ def test_a_padded_embedding_is_matched_by_position_where_the_tokenizer_is_the_sa
 def test_a_hub_id_without_a_network_is_one_sentence():
     with pytest.raises(CheckpointError, match="could not be had from the hub"):
         open_checkpoint("no-such-org/no-such-model@main")
+
+
+def test_a_tied_output_layer_stands_for_the_embedding_only_where_nothing_else_may_be_it(tmp_path):
+    (tmp_path / "config.json").write_text('{"tie_word_embeddings": true}')
+    head = {"lm_head.weight": np.ones((4, 2), np.float32)}
+    for other, says in (
+        ("decoder.embed_positions.weight", ""),
+        ("decoder.my_embedder.weight", "decoder.my_embedder.weight"),
+    ):
+        save_file(head | {other: np.zeros((6, 2), np.float32)}, tmp_path / "model.safetensors")
+        if says:
+            with pytest.raises(CheckpointError, match=says):
+                open_checkpoint(str(tmp_path))
+        else:
+            found = open_checkpoint(str(tmp_path))
+            assert (found.tensor, found.tied) == ("lm_head.weight", True)

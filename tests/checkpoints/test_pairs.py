@@ -39,7 +39,11 @@ def test_the_matched_rows_come_in_the_order_of_the_base(make):
     assert ids(pair) == ([0, 1, 2], [2, 3, 0], [], [1])
     assert pair.before.block(0, 3)[:, 0].tolist() == [0, 1, 2]
     assert pair.after.block(0, 3)[:, 0].tolist() == [2, 3, 0]
-    assert any("1 rows of tuned have no partner" in note for note in pair.notes)
+    assert (
+        "1 rows of tuned have no partner and are not tested: 1 stand for a token that base lacks (such as 'new')."
+        in pair.notes
+    )
+    assert pair.untested == 1
 
 
 def test_the_same_vocabulary_needs_no_gathering(make):
@@ -77,6 +81,68 @@ def test_without_a_tokenizer_position_decides_and_a_note_says_so(make, without):
     )
     assert ids(pair) == ([0, 1], [0, 1], [], [2])
     assert any("No tokenizer" in note and all(name in note for name in without) for note in pair.notes)
+
+
+TOKENS = [f"t{n}" for n in range(20)]
+
+
+def test_a_token_that_was_put_into_a_spare_row_is_tested(make):
+    """Qwen has rows beyond its tokenizer; whoever adds a token names one of them."""
+    pair = match(make("base", 26, TOKENS), make("tuned", 26, [*TOKENS, "<new>", "<more>"]))
+    assert ids(pair) == (list(range(26)), list(range(26)), [], [])
+    assert pair.placed.tolist() == [20, 21] and pair.untested == 0
+    assert any("row 20: no token before, '<new>' after" in note for note in pair.notes)
+    assert any(note.startswith("4 rows that stand for no token on either side") for note in pair.notes)
+
+
+def test_a_reserved_token_that_was_renamed_is_tested(make):
+    """Llama 3 has reserved tokens in the middle of the others."""
+    tokens = [*TOKENS, *(f"x{n}" for n in range(20))]
+    renamed = [*tokens[:7], "<|im_start|>", "<|im_end|>", *tokens[9:]]
+    pair = match(make("base", 40, tokens), make("tuned", 40, renamed))
+    assert ids(pair) == (list(range(40)), list(range(40)), [], []) and pair.placed.tolist() == [7, 8]
+    assert any("row 7: 't7' before, '<|im_start|>' after" in note for note in pair.notes)
+
+
+def test_a_part_of_the_vocabulary_that_was_exchanged_is_not_taken_for_renamed(make):
+    pair = match(make("base", 20, TOKENS), make("tuned", 20, [*TOKENS[:16], *"abcd"]))
+    assert pair.placed.tolist() == [] and pair.base_only.tolist() == pair.tuned_only.tolist() == [16, 17, 18, 19]
+
+
+def test_what_lies_between_tokens_that_moved_is_not_matched_by_position(make):
+    """The tenth token was taken out and another put at the end: at no place after it the two sides are one row."""
+    moved = [*TOKENS[:9], "u9", *TOKENS[11:], "v", "w"]
+    pair = match(make("base", 20, TOKENS), make("tuned", 21, moved))
+    assert pair.placed.tolist() == [] and pair.base_only.tolist() == [9, 10] and pair.tuned_only.tolist() == [9, 19, 20]
+    assert (
+        "2 rows of base have no partner and are not tested: 2 stand for a token that tuned lacks (such as 't9')."
+        in pair.notes
+    )
+
+
+def test_a_vocabulary_that_was_cut_or_extended_is_no_stranger(make):
+    """All that is left of the smaller one is in the larger, however small a part of it that is."""
+    for n, (pieces, rows) in enumerate([(TOKENS[3:6], 3), ([*TOKENS, *(f"new{n}" for n in range(300))], 320)]):
+        pair = match(make(f"base{n}", 20, TOKENS), make(f"tuned{n}", rows, pieces))
+        assert len(pair.base_ids) == min(rows, 20)
+
+
+@pytest.mark.parametrize(("shared", "refused"), [(0, True), (1, True), (8, True), (9, True), (10, False), (20, False)])
+def test_tokenizers_that_share_too_little_are_refused_with_the_figures(make, shared, refused):
+    base, tuned = make("base", 24, TOKENS), make("tuned", 40, [*TOKENS[:shared], *(f"u{n}" for n in range(20))])
+    if refused:
+        with pytest.raises(PairError, match=rf"share .*token.*, of 20 and {shared + 20}\. .*at least 50%") as told:
+            match(base, tuned)
+        assert (f"only {shared} tokens" if shared > 1 else "only 1 token" if shared else "no token") in str(told.value)
+    else:
+        assert len(match(base, tuned).base_ids) >= shared
+
+
+def test_what_is_said_of_rows_that_a_larger_matrix_has_alone(make):
+    pair = match(make("base", 3, None), make("tuned", 5, None))
+    assert "2 rows of tuned have no partner and are not tested: base has only 3." in pair.notes
+    assert pair.alike == "All rows that were tested are identical"
+    assert match(make("one", 3, None), make("other", 3, None)).alike == "The two are identical"
 
 
 @pytest.mark.parametrize(("pieces", "width", "says"), [

@@ -41,7 +41,7 @@ def file(tmp_path):
 
 
 def test_every_reader_says_what_it_is():
-    assert list(READERS) == ["demo", "hub", "path", "adapter", "safetensors", "pytorch", "gguf"]
+    assert list(READERS) == ["demo", "hub", "path", "adapter", "original", "safetensors", "pytorch", "gguf", "lone"]
     for name, reader in READERS.items():
         assert reader.name == name and reader.title and reader.about.endswith("."), name
 

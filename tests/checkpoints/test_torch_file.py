@@ -108,3 +108,25 @@ def test_torch_is_not_loaded_for_it(tmp_path):
     code = f"import sys; from ks_core.checkpoints import open_checkpoint as o; print(o({str(path)!r}).shape, 'torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said.strip() == "(12, 8) False"
+
+
+def test_the_weights_that_were_trained_come_before_their_mean_and_an_optimizer_is_no_state(tmp_path):
+    mean, optimizer = {NAME: ROWS + 1}, {"state": {0: {"exp_avg": ROWS + 2}}, "param_groups": [{"lr": 0.1}]}
+    path = tmp_path / "m.pt"
+    for value in (
+        {"ema": mean, "state": optimizer["state"], "model": {NAME: ROWS}},
+        {**optimizer, NAME: ROWS},
+        {"net": {"module": {NAME: ROWS}}},
+    ):
+        np.testing.assert_array_equal(opened(path, value).matrix.block(0, 12), ROWS.numpy())
+    path.write_bytes(torch_file({"model": {NAME: ROWS}, "ema": mean, "before": {NAME: ROWS - 1}}))
+    for choice, plus in (("ema", 1), ("before", -1), (NAME, 0)):
+        np.testing.assert_array_equal(open_checkpoint(f"{path}::{choice}").matrix.block(0, 12), (ROWS + plus).numpy())
+
+
+def test_a_table_that_holds_itself_or_nothing_is_refused(tmp_path):
+    looped = {"step": 3}
+    looped["model"] = looped["state"] = looped
+    for value in (looped, {"model": {"model": {}}}, {"state": {0: ROWS}}, [ROWS]):
+        with pytest.raises(CheckpointError, match="holds no"):
+            opened(tmp_path / "m.pt", value)

@@ -1,11 +1,13 @@
 """Token strings that a person can read, whatever the bytes."""
 
+import base64
 import json
 import unicodedata
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from helpers import samples
 from ks_core.checkpoints.vocabulary import find, of_file, readable
 from ks_core.errors import CheckpointError
 
@@ -84,3 +86,67 @@ def test_tokenizer_files_that_cannot_be(tmp_path, content):
 
 def test_no_tokenizer_is_no_error(tmp_path):
     assert find(tmp_path) is None
+
+
+def ranked(*pieces):
+    return b"".join(base64.b64encode(piece) + b" %d\n" % i for i, piece in enumerate(pieces))
+
+
+def test_tokenizer_model_may_be_one_of_tiktokens(tmp_path):
+    """Llama 3 as Meta gives it: every byte is a piece, and any bytes are."""
+    every = [bytes([i]) for i in range(256)] + [b" the", b"\xe2\x80"]
+    (tmp_path / "tokenizer.model").write_bytes(ranked(*every))
+    words = find(tmp_path)
+    assert [words.piece_bytes(i) for i in range(258)] == every and words.readable(256) == "␣the"
+
+
+@pytest.mark.parametrize(
+    "content", [b"YQ== 0\nYg==\n", b"YQ== 0\n??? 1\n", b"YQ== -4\n", b"YQ== 99999999999\n", b"\n", b""]
+)
+def test_files_of_tiktoken_that_cannot_be(tmp_path, content):
+    (tmp_path / "own.tiktoken").write_bytes(content)
+    with pytest.raises(CheckpointError):
+        _ = find(tmp_path).tokens
+
+
+def test_tekken_puts_its_special_tokens_first(tmp_path):
+    vocab = [{"rank": i, "token_bytes": base64.b64encode(p).decode()} for i, p in enumerate((b"a", b" b", b"beyond"))]
+    special = [{"rank": 2, "token_str": "[INST]", "is_control": True}]
+    about = {
+        "config": {"default_vocab_size": 6, "default_num_special_tokens": 4},
+        "vocab": vocab,
+        "special_tokens": special,
+    }
+    (tmp_path / "tekken.json").write_text(json.dumps(about))
+    words = find(tmp_path)
+    assert words.readable_list() == ["<unk>", "<s>", "[INST]", "<SPECIAL_3>", "a", "␣b"] and words.special_ids == {
+        0,
+        1,
+        2,
+        3,
+    }
+
+
+@pytest.mark.parametrize(("settings", "first", "the_at"), [
+    ("{}", ["<s>", "<pad>", "</s>", "<unk>", "Ġthe"], 4),
+    ('{"model_type": "camembert"}', ["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>", "Ġthe"], 7),
+])  # fmt: skip
+def test_ids_of_fairseq_stand_before_the_pieces(tmp_path, settings, first, the_at):
+    """As the tokenizers of XLM-R and CamemBERT number them: a piece's id and 1, and 4."""
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(samples.sentencepiece())
+    (tmp_path / "config.json").write_text(settings)
+    tokens = find(tmp_path).tokens
+    assert tokens[: len(first)] == first and tokens[the_at:] == samples.PIECES[3:]
+
+
+def test_added_tokens_are_read_beside_every_older_kind(tmp_path):
+    (tmp_path / "vocab.txt").write_text("a\nb\n")
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 512}')
+    assert find(tmp_path).tokens == ["a", "b"], "a setting is no token"
+    (tmp_path / "added_tokens.json").write_text('{"[A]": 2}')
+    decoder = {"added_tokens_decoder": {"3": {"content": "<|im_end|>", "special": True}}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(decoder))
+    before, words = find(tmp_path).content_hash, find(tmp_path)
+    assert words.tokens == ["a", "b", "[A]", "<|im_end|>"] and words.special_ids == {3}
+    (tmp_path / "added_tokens.json").write_text('{"[B]": 2}')
+    assert find(tmp_path).content_hash != before

@@ -73,6 +73,26 @@ def test_identical_checkpoints_are_said_plainly(tiny_folder):
     assert done.returncode == 0 and "identical" in done.stdout and "ticket is empty" in done.stdout
 
 
+def test_what_was_rounded_and_what_was_not_tested_is_said_and_signed(tmp_path):
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    rows = np.random.default_rng(0).standard_normal((30, 64)).astype(np.float32)
+    for name, saved in (("a", rows), ("b", rows[:25].astype(np.float16))):
+        save_file({"model.embed_tokens.weight": saved}, tmp_path / f"{name}.safetensors")
+    table = tmp_path / "table.csv"
+    done = run("scan", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--output", table)
+    assert "result   All rows that were tested are identical but for rounding: every D is 0" in done.stdout
+    assert (
+        "note     5 rows of a.safetensors have no partner and are not tested: b.safetensors has only 25." in done.stdout
+    )
+    assert "note     a.safetensors is stored as F32, b.safetensors as F16." in done.stdout
+    for text in (done.stdout, table.read_text()):
+        assert "rounded:F32 to F16|untested:5 of base, 0 of tuned" in text
+    layers = run("scan", tmp_path / "a.safetensors", tmp_path / "a.safetensors", "--layers").stdout
+    assert "note" not in layers
+
+
 def test_a_cached_scan_imports_nothing_heavy(pair):
     run("scan", *pair)
     code = (

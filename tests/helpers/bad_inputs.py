@@ -67,7 +67,7 @@ def _adapted(tensors: dict[str, np.ndarray], **settings: object) -> Files:
 
 def _own_base(place: Path) -> Path:
     """An adapter whose base is itself."""
-    return write(place, adapter({"trainable_tokens_delta": ROWS[:1]}, str(place), token_indices=[3]))
+    return write(place, adapter({"trainable_tokens_delta": ROWS[:1, :8].copy()}, str(place), token_indices=[3]))
 
 
 def _linked(name: str) -> Maker:
@@ -132,6 +132,7 @@ def _twice() -> bytes:
 
 
 DELTA = {"trainable_tokens_delta": ROWS[:2]}
+NARROW = {"trainable_tokens_delta": ROWS[:2, :8].copy()}
 LOW = {"lora_embedding_A": ROWS[:2, :12].copy(), "lora_embedding_B": ROWS.T[:, :2].copy()}
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
@@ -202,10 +203,10 @@ CHECKPOINTS: dict[str, tuple[Files | Maker, str]] = {
     "rows of another width": (_adapted({"trainable_tokens_delta": ROWS[:2, :8].copy()}, token_indices=[1, 2]), "8"),
     "a LoRA of another shape": (_adapted({**LOW, "lora_embedding_A": ROWS[:2, :7].copy()}, peft_type="LORA", r=2, lora_alpha=4), "7 x 32"),
     "a LoRA without half": (_adapted({"lora_embedding_A": LOW["lora_embedding_A"]}, peft_type="LORA", r=2, lora_alpha=4), "lora_embedding_B"),
-    "an adapter of another kind": (_adapted({"x": ROWS}, peft_type="PREFIX_TUNING"), "embedding"),
+    "an adapter of another kind": (_adapted({"x": ROWS}, peft_type="PREFIX_TUNING"), "changes no weight"),
     "an adapter without its weights": ({"adapter_config.json": adapter({}, BASE)["adapter_config.json"], "README.md": b""}, "adapter_model.safetensors"),
-    "an adapter on nothing": (adapter(DELTA, "/no/such/base", token_indices=[1, 2]), "could not be opened"),
-    "an adapter on itself": (_own_base, "adapter on an adapter"),
+    "an adapter on nothing, of another width": (adapter(NARROW, "/no/such/base", token_indices=[1, 2]), "does not fit"),
+    "an adapter on itself, of another width": (_own_base, "does not fit"),
     "an adapter's settings of no JSON": ({**_adapted(DELTA), "adapter_config.json": b"{"}, "cannot be read as JSON"),
     "an adapter's rows with NaN": (_adapted({"trainable_tokens_delta": ROWS[:2] * np.nan}, token_indices=[3, 5]), "Row 3"),
     "a ticket with ids out of range": ({**ticket(BASE), **_adapted(DELTA, token_indices=[3, 99])}, "99"),
@@ -253,6 +254,14 @@ SETTINGS: dict[str, tuple[list[str], str]] = {
     "a rule of another name": (["ticket", "BASE", "TUNED", "new", "--rule", "luck"], "luck"),
     "a ticket of no rows": (["ticket", "BASE", "TUNED", "new", "--rule", "count", "--k", "0"], "k is 0"),
     "a ticket into a full folder": (["ticket", "BASE", "TUNED", "BASE"], "not an empty folder"),
+    "an order of another name": (["rules", "BASE", "TUNED", "--rules", "d,luck"], "luck"),
+    "a size that is no number": (["rules", "BASE", "TUNED", "--sizes", "1,many"], "many"),
+    "a size of nothing": (["rules", "BASE", "TUNED", "--sizes", "0"], "A size is 0"),
+    "a share of more than all": (["rules", "BASE", "TUNED", "--smallest", "1.5"], "share is 1.5"),
+    "a ledger of several processes": (["rules", "BASE", "TUNED", "--processes", "2"], "kept by one process"),
+    "noise that never forgets": (["rules", "BASE", "TUNED", "--persistence", "1"], "persistence is 1"),
+    "a smallest ticket that is not looked for": (["rules", "BASE", "TUNED", "--ticket", "new"], "Add --smallest"),
+    "an answer in another format": (["rules", "BASE", "TUNED", "--output", "answer.xlsx"], ".json, .csv, .md"),
     "an arm of another name": (["tune", "BASE", "--arms", "magic"], "magic"),
     "an arm of wild numbers": (["tune", "BASE", "TUNED", "--arms", "partial:steps=-5"], "steps is -5"),
     "an arm of endless digits": (["tune", "BASE", "TUNED", "--arms", "partial:steps=" + "9" * 5000], "steps"),

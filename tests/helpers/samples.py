@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import struct
@@ -116,6 +117,34 @@ def corpus(lines: int = 60) -> list[tuple[str, str]]:
     return [(f"The word number {n} is here", f"Le mot numéro {n} est ici") for n in range(lines)]
 
 
+def original() -> Files:
+    """Meta's two parts of a model by columns, with a vocabulary of tiktoken's."""
+    import torch
+
+    rows = torch.from_numpy(ROWS)
+    parts = [{"tok_embeddings.weight": half.clone(), "norm.weight": rows[0].clone()} for half in rows.chunk(2, 1)]
+    ranks = b"".join(base64.b64encode(piece.encode()) + b" %d\n" % i for i, piece in enumerate(PIECES))
+    made = {f"consolidated.0{n}.pth": torch_file(part) for n, part in enumerate(parts)}
+    return {**made, "params.json": b'{"dim": 32, "vocab_size": -1}', "tokenizer.model": ranks}
+
+
+def scaled() -> dict[str, Any]:
+    """The embedding as bitsandbytes has it in 8 bits: whole numbers, and the largest value of each row."""
+    largest = np.abs(ROWS).max(1)
+    return {NAME: np.rint(ROWS / largest[:, None] * 127).astype(np.int8), NAME.replace("weight", "SCB"): largest}
+
+
+def tekken() -> bytes:
+    """A vocabulary of Mistral's with these pieces, the first three of them special."""
+    vocab = [
+        {"rank": i, "token_bytes": base64.b64encode(p.encode()).decode(), "token_str": p}
+        for i, p in enumerate(PIECES[3:])
+    ]
+    special = [{"rank": i, "token_str": p, "is_control": True} for i, p in enumerate(PIECES[:3])]
+    settings = {"default_vocab_size": 12, "default_num_special_tokens": 3}
+    return json.dumps({"config": settings, "vocab": vocab, "special_tokens": special}).encode()
+
+
 def every_source(base: str) -> dict[str, Files]:
     """A source of every kind that can be opened; adapters lie on the checkpoint ``base``."""
     import torch
@@ -138,6 +167,8 @@ def every_source(base: str) -> dict[str, Files]:
         "old torch": {"m.pt": torch_file(_use_new_zipfile_serialization=False)},
         "gguf": {"m.gguf": gguf()},
         "quantized gguf": {"m.gguf": gguf("Q8_0"), "vocab.json": json.dumps({p: i for i, p in enumerate(PIECES)}).encode()},
+        "original": original(),
+        "scaled": {"model.safetensors": safetensors(scaled()), "tekken.json": tekken()},
         "ticket": ticket(base),
         "lora": adapter(low, base, peft_type="LORA", r=2, lora_alpha=4),
         "saved module": adapter({"weight": ROWS}, base, peft_type="LORA"),

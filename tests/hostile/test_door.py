@@ -211,7 +211,7 @@ NAMERS = {
 COMMANDS = {
     "scan": ["scan", "{name}", "demo:base"], "ticket": ["ticket", "{name}", "{name}", "new"], "prepare": ["prepare", "Mine", "{name}", "{name}"],
     "tune": ["tune", "{name}", "--arms", "base", "--background"], "--rows": ["tune", "{name}", "--rows", "a", "--arms", "rows"],
-    "evaluate": ["evaluate", "{name}"], "--corpus": ["evaluate", "demo:base", "--corpus", "file:{name}"],
+    "evaluate": ["evaluate", "{name}"], "rules": ["rules", "{name}", "{name}"], "--corpus": ["evaluate", "demo:base", "--corpus", "file:{name}"],
     "audit": ["audit", "{name}", "{name}"], "report": ["report", "{name}", "{name}"],
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Every parser of ours on anything: it gives what it promises, or one sentence. Never another error."""
 
+import base64
 import contextlib
 import itertools
 import json
@@ -8,9 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from helpers.samples import NAME, ROWS, adapter, folder, safetensors, ticket, write
+from helpers.samples import NAME, ROWS, adapter, folder, original, safetensors, ticket, write
 from ks_core.audit.inquiry import Audit
 from ks_core.checkpoints.opening import open_checkpoint
+from ks_core.checkpoints.vocabulary import ADDED, FILES
 from ks_core.errors import KSLotteryError, SettingsError
 from ks_core.jobs.cluster import Allocation
 from ks_core.jobs.handle import Job
@@ -41,6 +43,11 @@ COUNT = itertools.count()
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     return tmp_path_factory.mktemp("parsers")
+
+
+@pytest.fixture(scope="module")
+def meta():
+    return original()
 
 
 def filled(names):
@@ -178,19 +185,33 @@ def test_an_index_of_shards(place, data):
 
 
 vocabularies = st.fixed_dictionaries(
-    {}, optional={"model": filled(["type", "vocab", "merges"]), "added_tokens": anything}
+    {}, optional={
+        "model": filled(["type", "vocab", "merges"]), "added_tokens": anything, "added_tokens_decoder": anything, "vocab": anything,
+        "config": filled(["default_vocab_size", "default_num_special_tokens"]), "special_tokens": anything,
+    }
+)  # fmt: skip
+ranks = st.lists(st.tuples(st.binary(max_size=4), st.integers(-2, 40)), max_size=6).map(
+    lambda found: b"".join(base64.b64encode(piece) + b" %d\n" % rank for piece, rank in found)
 )
 
 
 @some
-@given(contents | vocabularies.map(json.dumps).map(str.encode), st.sampled_from(
-    ["tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "added_tokens.json", "config.json", "tokenizer_config.json"]
+@given(contents | vocabularies.map(json.dumps).map(str.encode) | ranks, st.sampled_from(
+    [*FILES, "own.tiktoken", "added_tokens.json", "config.json", "tokenizer_config.json"]
 ))  # fmt: skip
 def test_a_tokenizers_files(place, data, name):
     files = {"model.safetensors": safetensors(), "config.json": b"{}"}
-    if name == "added_tokens.json":
+    if name in ADDED:
         files["vocab.json"] = b'{"a": 0, "b": 1}'
     opened(write(place / f"{next(COUNT)}", {**files, name: data}))
+
+
+@some
+@given(contents | filled(["dim", "n_heads", "head_dim", "vocab_size"]).map(json.dumps).map(str.encode), st.sampled_from(
+    ["params.json", "consolidated.01.pth", "consolidated.02.pth"]
+))  # fmt: skip
+def test_what_lies_beside_metas_parts(place, meta, data, name):
+    opened(write(place / f"{next(COUNT)}", {**meta, name: data}))
 
 
 lines = st.lists(st.text(max_size=30) | anything.map(json.dumps) | st.just("one two three\tun deux trois"), max_size=8)

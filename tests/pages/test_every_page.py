@@ -138,6 +138,26 @@ def test_small_pairs_without_tokenizers(demo_home, tmp_path):
     assert "5 rows of a.safetensors have no partner" in words(at) and "No tokenizer was found" in words(at)
 
 
+def test_what_bounds_the_numbers_is_said_where_they_stand(demo_home, tmp_path):
+    """Rows that were not tested, and rounding: on the pages that show the result, and not on Checkpoints alone."""
+    base = np.random.default_rng(0).standard_normal((30, 64)).astype(np.float32)
+    for name, rows in (("a", base), ("b", base[:25].astype(np.float16))):
+        save_file({"model.embed_tokens.weight": rows}, tmp_path / f"{name}.safetensors")
+    sources = [str(tmp_path / f"{name}.safetensors") for name in "ab"]
+    Study(*sources).scan()
+    at = app(base=sources[0], tuned=sources[1])
+    shown = {metric.label: metric.value for metric in at.metric}
+    assert (shown["Rows tested"], shown["Not tested"], shown["Rows changed"]) == ("25", "5", "0")
+    assert "All rows that were tested are identical but for rounding" in words(at)
+    for page in ("overview", "ks_test"):
+        at = at.switch_page(f"pages/{page}.py").run()
+        assert not at.exception
+        assert "5 rows of a.safetensors have no partner and are not tested" in words(at)
+        assert "F32 to F16" in words(at) and "rounded" in at.code[-1].value, page
+    at = app(base=sources[0], tuned=sources[0])
+    assert "Not tested" not in [metric.label for metric in at.metric]
+
+
 def test_a_tokenizer_that_cannot_be_read_is_explained(tmp_path):
     rows = np.random.default_rng(0).standard_normal((30, 64)).astype(np.float32)
     for name in "ab":

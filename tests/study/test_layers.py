@@ -56,6 +56,21 @@ def test_exactly_the_changed_tensors_are_found_and_tested_like_scipy(tiny_folder
     assert (found[CHANGED[2]].layer, found[CHANGED[2]].module) == (None, "model.norm.weight")
 
 
+def test_a_model_that_was_saved_in_another_type_has_no_changed_tensor(tiny_folder, tuned, tiny_model, tmp_path):
+    """What rounding alone changed is taken away, and said; what was trained is found through it."""
+    whole = dict(tiny_model.named_parameters())
+    copy.deepcopy(tiny_model).half().save_pretrained(tmp_path / "half")
+    same = layers.scan_layers(str(tiny_folder), str(tmp_path / "half"))
+    assert len(same.tensors) == len(whole) and not any(t.changed() for t in same.tensors)
+    assert same.signature.fields["rounded"] == f"{len(whole)} F32 to F16"
+    assert any(note.startswith(f"{len(whole)} tensors are stored otherwise on either side") for note in same.notes)
+    type(tiny_model).from_pretrained(tuned).bfloat16().save_pretrained(tmp_path / "bf16")
+    found = layers.scan_layers(str(tmp_path / "half"), str(tmp_path / "bf16"))
+    assert {t.name for t in found.tensors if t.changed()} == set(CHANGED)
+    alike = layers.scan_layers(str(tiny_folder), str(tuned))
+    assert "rounded" not in alike.signature.fields and not [n for n in alike.notes if "stored otherwise" in n]
+
+
 def test_a_cancelled_scan_loses_no_finished_tensor(tiny_folder, tuned, tmp_path, monkeypatch):
     cache = Cache(tmp_path / "cache")
 

@@ -26,7 +26,7 @@ def pair_of(before, after, folder, tuned="tuned"):
     ids = np.arange(len(before))
     scan = Scan(ids, ids, r.counts, r.pvalue, r.l2, r.cosine, before.shape[1], Signature({}), "cpu", 0.0)
     study = SimpleNamespace(
-        pair=SimpleNamespace(before=ArrayMatrix(before), after=ArrayMatrix(after)),
+        pair=SimpleNamespace(before=ArrayMatrix(before), after=ArrayMatrix(after), tuned_rows=ArrayMatrix(after)),
         base=SimpleNamespace(content_hash="base", label="base"),
         tuned=SimpleNamespace(content_hash=tuned, label=tuned),
         cache=Cache(folder / "cache"), key={"tuned": tuned}, signature=Signature({"base": "a"}),
@@ -83,6 +83,13 @@ def test_continuous_independent_samples_have_the_exact_false_positive_rate():
 def test_the_wilson_interval_is_the_textbook_one():
     low, high = Case("x", "", np.array([0.01] * 3 + [0.5] * 7)).interval(0.05)
     assert (low, high) == (pytest.approx(0.1078, abs=1e-4), pytest.approx(0.6032, abs=1e-4))
+
+
+def test_the_wilson_interval_does_not_pass_the_ends_of_a_share():
+    """Without a row below alpha, or with all, one end is the share itself; rounding put it beyond 0 or 1 for some sizes."""
+    for n in range(1, 400):
+        assert Case("x", "", np.ones(n)).interval(0.05)[0] == 0.0
+        assert Case("x", "", np.zeros(n)).interval(0.05)[1] == 1.0
 
 
 def test_power_is_that_of_the_test(made, matrices):

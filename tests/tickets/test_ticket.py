@@ -82,7 +82,7 @@ def test_what_corrections_leave_of_the_demo(demo_home):
     left = {rule: len(select(scan, rule=rule)) for rule in SELECTION_RULES}
     assert left == {
         "alpha": 112, "bonferroni": 0, "bonferroni-changed": 1, "benjamini-hochberg": 0, "benjamini-hochberg-changed": 2,
-        "count": 18,
+        "count": 18, "l2": 18, "cosine": 18,
     }  # fmt: skip
     fixed = len(scan.pvalue) - int(scan.changed.sum())
     said = demo.recipe()["considered"]["against"]

@@ -70,6 +70,14 @@ def test_an_interval_does_not_pass_the_end_of_its_scale():
     assert [(s.value, s.low, s.high) for s in nothing.values()] == [(0, 0, 0), (0, 0, 0), (100, 100, 100)]
 
 
+def test_an_interval_of_three_sentences_stays_on_its_scale():
+    """One answer is empty: the mean and half the spread gave 9.7 to 109.7 BLEU and -16.6 to 83.4 TER here."""
+    answers = ["", "le chat est noir ici", "la maison est grande ici"]
+    found = evaluate(answered(answers), ["le chien dort bien ici", *answers[1:]], "French").scores["raw"]
+    assert all(0 <= score.low <= score.value <= score.high for score in found.values())
+    assert found["bleu"].high == found["chrf"].high == 100 and found["ter"].low == 0
+
+
 def test_one_sentence_has_no_interval():
     (score, *_) = evaluate(answered(["un chat"]), ["un chat noir"], "French").scores["raw"].values()
     assert np.isnan([score.low, score.high]).all() and "bs:" not in score.signature

@@ -14,7 +14,7 @@ def is_mine(source: Source) -> bool:
 
 def read(source: Source, onward: Onward) -> Checkpoint:
     """The snapshot's folder, opened. Raises ``CheckpointError`` when the hub does not give it."""
-    return onward(source.at(hub.download(source.name), source.name))
+    return onward(source.at(hub.download(source.name, source.choice), source.name))
 
 
 READER = Reader(

@@ -6,9 +6,9 @@ from ks_core.checkpoints import folders
 from ks_core.checkpoints.readers.reader import Reader
 from ks_core.checkpoints.readers.weights import Weights
 
-WEIGHTS = Weights("PyTorch", (".bin", ".pt", ".pth"), *folders.PYTORCH)
+WEIGHTS = Weights("PyTorch", (".bin", ".pt", ".pth", ".ckpt"), *folders.PYTORCH)
 
 READER = Reader(
-    "pytorch", "PyTorch", "A .bin, .pt or .pth file of tensors, or a folder that transformers saved so.",
+    "pytorch", "PyTorch", "A .bin, .pt, .pth or .ckpt file of tensors, or a folder that transformers saved so.",
     is_mine=WEIGHTS.is_mine, read=WEIGHTS.read,
 )  # fmt: skip

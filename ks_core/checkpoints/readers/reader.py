@@ -12,15 +12,17 @@ from pathlib import Path
 
 from ks_core.checkpoints.checkpoint import Checkpoint
 from ks_core.registry import Entry
+from ks_core.values import without_choice
 
 
 @dataclass(frozen=True)
 class Source:
     """What is to be opened, as far as it is known.
 
-    ``name`` as it was given; ``base`` the base for an adapter, where another one is wanted than it names; ``above`` the
-    folders of the adapters that led here, the outermost first. ``path``, the file or folder, and ``label``, short and
-    for people, are known once it is ``found``; no format's reader is asked before.
+    ``name`` without the embedding that is chosen behind it (``choice``: ``BASE::encoder``); ``base`` the base for an adapter,
+    where another one is wanted than it names; ``above`` the folders of the adapters that led here, the outermost first.
+    ``path``, the file or folder, and ``label``, short and for people, are known once it is ``found``; no format's reader is
+    asked before. ``beside`` is the base with which it is compared, for an adapter whose own is not here.
     """
 
     name: str
@@ -29,6 +31,19 @@ class Source:
     path: Path = Path()
     label: str = ""
     found: bool = False
+    choice: str = ""
+    beside: str = ""
+
+    @classmethod
+    def of(cls, given: str, base: str | None = None, above: tuple[Path, ...] = (), beside: str = "") -> Source:
+        """A source as somebody writes it."""
+        name, choice = without_choice(given)
+        return cls(name, base, above, choice=choice, beside=beside)
+
+    @property
+    def given(self) -> str:
+        """The source as it was given."""
+        return f"{self.name}::{self.choice}" if self.choice or "::" in self.name else self.name
 
     def at(self, path: Path, label: str) -> Source:
         """The same, found in this place."""
