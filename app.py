@@ -59,6 +59,8 @@ else:
         "Tickets at work": [
             st.Page("pages/fine_tune.py", title="Fine-tune", icon=":material/science:",
                     help="Train the ticket, controls and references in the background; compare them by BLEU and chrF."),
+            st.Page("pages/which_rule.py", title="Which rule?", icon=":material/balance:",
+                    help="Whose rows keep most of what was learnt: D's, the longest, the most trained, those of attribution, or any?"),
             st.Page("pages/audit.py", title="Audit", icon=":material/gavel:",
                     help="Is the ticket real? What stopping explains, what other rows give, where and when it acts."),
             st.Page("pages/certificate.py", title="Certificate", icon=":material/verified:",
@@ -74,7 +76,8 @@ else:
     # browser chooses, so that it is right at once when the theme is changed.
     st.html(
         "<style>button[kind=primary] p, button[kind=primary] span, [data-testid=stMultiSelect] span[title] "
-        "{ color: light-dark(#FFFFFF, #0E131A); }</style>"
+        "{ color: light-dark(#FFFFFF, #0E131A); }"
+        "[data-testid=stMainBlockContainer] { padding-top: 3.5rem; }</style>"
     )
     with st.sidebar:
         for section, pages in PAGES.items():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_core.errors import KSLotteryError
 from ks_core.study.scan import Study
+from ks_core.tickets.selection import SELECTION_RULES
 from ks_core.translation.evaluation import part_of
 from ks_core.translation.prompts import template, texts
 from ks_core.translation.protocols import PROTOCOLS, Protocol
@@ -125,7 +126,7 @@ def _is_about(study: Study, asked: Plan, plan: Plan, summary: Mapping[str, Any])
     """Whether a run is of the pair, ticket, text and prompt, and has scores of the base and the ticket."""
     if (plan.rule, plan.prompt, plan.corpus) != (asked.rule, asked.prompt, asked.corpus):
         return False
-    if (plan.k != asked.k) if asked.rule == "count" else (plan.alpha != asked.alpha):
+    if (plan.k != asked.k) if SELECTION_RULES[asked.rule].by_count else (plan.alpha != asked.alpha):
         return False
     pair = {
         f"base:{study.base.label}@{study.base.content_hash[:12]}", f"tuned:{study.tuned.label}@{study.tuned.content_hash[:12]}"

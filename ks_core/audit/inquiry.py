@@ -23,10 +23,11 @@ from ks_core.checkpoints import demo
 from ks_core.errors import SettingsError, TicketError
 from ks_core.jobs.resources import Resources
 from ks_core.ks.statistic import exact_pvalue
+from ks_core.ledger import evidence
 from ks_core.signature import Signature, versions
 from ks_core.store import workspace
 from ks_core.study.scan import Scan, Study, readable
-from ks_core.tickets.selection import select
+from ks_core.tickets.selection import SELECTION_RULES, select
 from ks_core.tickets.stability import Run, compare, is_llama, published_runs
 from ks_core.tuning import trainings
 from ks_core.tuning.plans import Plan, Subject
@@ -120,8 +121,9 @@ class Audit(Subject):
     @property
     def signature(self) -> Signature:
         """From what the panels of the job come."""
+        by_count = SELECTION_RULES[self.rule].by_count
         return self.study.signature.with_fields(
-            rule=self.rule, alpha=self.alpha if self.rule != "count" else "-", k=self.k if self.rule == "count" else "-",
+            rule=self.rule, alpha="-" if by_count else self.alpha, k=self.k if by_count else "-",
             corpus=self.corpus.name, part="test", prompt=self.prompt, sentences=self.sentences, max_new_tokens=self.max_new_tokens,
             **Resources(precision=self.resources.precision).facts(), **versions("torch", "transformers", "sacrebleu"),
         )  # fmt: skip
@@ -222,9 +224,4 @@ def second_seed(audit: Audit) -> Study | None:
 
 def structural_row(audit: Audit) -> tuple[int, ...]:
     """The newline's id, or the colon's: a row of the prompt's frame. Empty where the vocabulary has neither."""
-    vocabulary = audit.study.base.vocabulary
-    for text in ("\n", ":") if vocabulary else ():
-        found = vocabulary.ids_of(text)  # type: ignore[union-attr]
-        if found:
-            return (found[0],)
-    return ()
+    return evidence.structural_row(audit.study)

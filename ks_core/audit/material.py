@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ks_core.audit.inquiry import Audit
-from ks_core.checkpoints.matrices import take, to_floats
 from ks_core.jobs import devices, world
 from ks_core.jobs.resources import Resources
+from ks_core.ledger import changed_rows
 from ks_core.study.scan import Scan
 from ks_core.translation.corpora import Corpus
-from ks_core.translation.encoder_decoder import speak
 from ks_core.translation.evaluation import HeldOut, check_length, held_out
 
 if TYPE_CHECKING:
@@ -48,23 +45,8 @@ def prepare(audit: Audit, scan: Scan, running: Running) -> Material:
 
 
 def delta_model(audit: Audit, scan: Scan) -> tuple[Any, Any]:
-    """The base with every changed row laid over it (``ks_core.tuning.rows``), and its tokenizer.
-
-    The rows come through the pair's own matching, so that an adapter and a whole model go one way; what else a
-    tuned model changed is not in it, and is not the ticket's.
-    """
-    from ks_core.tuning.models import load_model, put_rows
-    from ks_core.tuning.rows import lay_over
-
+    """The base with every changed row of the audit's pair laid over it, and its tokenizer: ``changed_rows.laid``."""
     # The slider of the page is moved in one process, whatever the job takes.
     resources = audit.resources if world.size() > 1 else Resources(precision=audit.resources.precision)
     device = world.device(devices.select(audit.device).removeprefix("torch:"))
-    model, tokenizer = load_model(audit.base, device, resources)
-    corpus = audit.corpus.load()
-    speak(tokenizer, corpus.source_language, corpus.target_language)
-    changed = np.nonzero(scan.changed)[0]
-    order = np.argsort(scan.token_ids[changed])
-    after = audit.study.pair.after
-    rows = lay_over(model, scan.token_ids[changed].tolist())
-    put_rows(rows, to_floats(take(after, changed[order]), after.dtype))
-    return model, tokenizer
+    return changed_rows.laid(audit.study, scan, audit.corpus.load(), device, resources)

@@ -32,7 +32,9 @@ def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tuned", nargs="?", default=demo.TUNED, help="checkpoint after tuning (default demo:en-fr)")
     parser.add_argument("--rule", default="alpha", help=RULE_HELP)
     parser.add_argument("--alpha", type=float, default=0.05)
-    parser.add_argument("--k", type=int, default=18, help="rows of the ticket, with --rule count (default 18)")
+    parser.add_argument(
+        "--k", type=int, default=18, help="rows of the ticket, with a rule that takes so many (default 18)"
+    )
     parser.add_argument("--budget", default="standard", choices=("small", "standard", "large"),
                         help="how many sentences, training steps and seeds (default standard)")  # fmt: skip
     corpus_options.add_arguments(parser, scoring=False)

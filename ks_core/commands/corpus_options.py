@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from ks_core.tuning.plans import CorpusChoice
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, scoring: bool = True) -> None:
-    """What is translated, under which prompt; with ``scoring`` how many sentences and how they are searched."""
+def add_arguments(parser: argparse.ArgumentParser, *, scoring: bool = True, writing: bool = True) -> None:
+    """What is translated, under which prompt; with ``scoring`` how many sentences and how they are searched, with ``writing``
+    how long an answer may be."""
     parser.add_argument("--corpus", default="pack:fr-FR", help=f"{', '.join(r.example for r in CORPUS_READERS.values())} "
                         "(default pack:fr-FR)")  # fmt: skip
     parser.add_argument("--fields", default="source,target", help="names of the two fields of a JSONL corpus")
@@ -29,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser, *, scoring: bool = True) -> N
         parser.add_argument(
             "--sentences", type=int, default=64, help="held-out sentences to score, 0 for all (default 64)"
         )
-    parser.add_argument("--max-new-tokens", type=int, default=48, help="most tokens of an answer (default 48)")
+    if writing:
+        parser.add_argument("--max-new-tokens", type=int, default=48, help="most tokens of an answer (default 48)")
     if scoring:
         parser.add_argument("--beams", type=int, default=1, help="beams of the search; 1 is greedy (default)")
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu (default auto)")

@@ -30,6 +30,7 @@ COMMANDS = Registry("command", [
     Command("ticket", "Ticket", "save a pair's ticket as an adapter that peft loads", example="ticket demo:base demo:en-fr my-ticket --alpha 0.05"),
     Command("tune", "Tune", "tune some arms on parallel text and compare them by BLEU", example="tune demo:base demo:en-fr --arms base,tuned,transfer,partial,matched:seed=1 --sentences 64"),
     Command("evaluate", "Evaluate", "let checkpoints translate held-out sentences, and score them under every extraction rule", example="evaluate demo:base demo:en-fr --corpus pack:fr-FR --sentences 64"),
+    Command("rules", "Rules", "compare D with every other rule that chooses rows, by what their rows keep of the gain in likelihood", example="rules demo:base demo:en-fr --sizes 1,5,18,112 --output rules.json"),
     Command("audit", "Audit", "ask whether a ticket is real: controls, position gating, other prompts, strength, calibration, stability", example="audit demo:base demo:en-fr --budget small"),
     Command("report", "Report", "write what is known of a pair as one HTML file: test, verdict, panels; starts no training", example="report demo:base demo:en-fr --output report.html"),
     Command("jobs", "Jobs", "list the jobs, here and in Slurm's queue; cancel, requeue or resume one", example="jobs"),

@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "the arm rows; give the option once per token")  # fmt: skip
     parser.add_argument("--rule", default="alpha", help=RULE_HELP)
     parser.add_argument("--alpha", type=float, default=0.05)
-    parser.add_argument("--k", type=int, default=18, help="rows of the ticket, with --rule count (default 18)")
+    parser.add_argument(
+        "--k", type=int, default=18, help="rows of the ticket, with a rule that takes so many (default 18)"
+    )
     parser.add_argument("--steps", type=int, help="training steps of every arm that does not say its own")
     parser.add_argument("--batch-size", type=int, help="pairs in a step")
     parser.add_argument("--learning-rate", type=float, help="of every arm that does not say its own")

@@ -35,6 +35,7 @@ KINDS = Registry("kind of job", [
          parts="ks_core.tuning.jobs:parts_of"),
     Kind("arm", "Arm", "One arm of a run, a task of an array.", work="ks_core.tuning.jobs:run_one_arm", shared=True),
     Kind("evaluate", "Evaluation", "Checkpoints, scored as they are.", work="ks_core.tuning.exam:run_evaluate", shared=True),
+    Kind("rules", "Rules", "What the rows of each rule keep of a gain.", work="ks_core.ledger.jobs:run_rules"),
     Kind("estimate", "Measuring", "How long a run would take.", work="ks_core.tuning.estimates:run_estimate", shared=True),
     Kind("audit", "Audit", "The panels that need the model.", work="ks_core.audit.panels:run_audit", shared=True),
 ], error=JobError)  # fmt: skip

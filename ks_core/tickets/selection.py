@@ -10,6 +10,9 @@ them only makes the correction stricter (the demo: 49,152 rows tested, of which 
 names end in ``-changed`` take the rows that changed. That family is known only after the training, and a row that was
 trained and came out as it was is not in it.
 
+Two rules choose by the length and by the direction of the shift, with no test in them: what D is worth beyond these, and
+beside a dozen other orders of the same rows, is measured by ``ks_core.ledger``.
+
 A rule of one's own is a function from a scan to the rows that pass, bool (n,), and a line in ``SELECTION_RULES``.
 """
 
@@ -62,9 +65,23 @@ def _stepped_up(pvalue: np.ndarray, alpha: float) -> np.ndarray:
 
 def largest(scan: Scan, alpha: float, k: int) -> np.ndarray:
     """The k rows of largest D, of those that changed. Raises ``SettingsError`` for a k below 1."""
+    return _first(scan, scan.order(), k)
+
+
+def longest(scan: Scan, alpha: float, k: int) -> np.ndarray:
+    """The k rows that were moved furthest, by L2."""
+    return _first(scan, np.lexsort((scan.token_ids, -scan.l2)), k)
+
+
+def turned(scan: Scan, alpha: float, k: int) -> np.ndarray:
+    """The k rows that were turned furthest: the smallest cosine between before and after; equal ones by L2."""
+    return _first(scan, np.lexsort((scan.token_ids, -scan.l2, scan.cosine)), k)
+
+
+def _first(scan: Scan, order: np.ndarray, k: int) -> np.ndarray:
+    """The k first of an order of all positions, of those that changed: bool (n,)."""
     if k < 1:
         raise SettingsError(f"k is {k}. Expected at least 1.")
-    order = scan.order()
     chosen = np.zeros(len(order), bool)
     chosen[order[scan.changed[order]][:k]] = True
     return chosen
@@ -94,6 +111,9 @@ SELECTION_RULES = Registry("rule", [
                   "false discovery rate below alpha among the rows that changed",
                   BENJAMINI_HOCHBERG, function=benjamini_hochberg_changed),
     SelectionRule("count", "Count", "the k rows of largest D, whatever their p", function=largest, by_count=True),
+    SelectionRule("l2", "Longest shift", "the k rows of longest shift (L2), whatever their D", function=longest, by_count=True),
+    SelectionRule("cosine", "Turned furthest", "the k rows of smallest cosine between before and after, whatever their D",
+                  function=turned, by_count=True),
 ])  # fmt: skip
 
 

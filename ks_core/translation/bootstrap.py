@@ -23,19 +23,23 @@ Scores = dict[str, dict[str, np.ndarray]]
 _BLOCK = 1000
 
 
+def weights(n: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+    """How often each draw takes each of n sentences, uint16 (1 + resamples, n); the first takes each once."""
+    generator = np.random.default_rng(seed)
+    found = np.ones((1 + resamples, n), np.uint16)
+    for start in range(1, 1 + resamples, _BLOCK):
+        block = found[start : start + _BLOCK]
+        drawn = generator.integers(0, n, block.shape) + n * np.arange(len(block))[:, None]
+        block[:] = np.bincount(drawn.ravel(), minlength=block.size).reshape(block.shape)
+    return found
+
+
 class Bootstrap:
     """Paired resampling of sentences: every system is scored on the same ``resamples`` draws (Koehn 2004)."""
 
     def __init__(self, references: Sequence[str], target_language: str, resamples: int = RESAMPLES, seed: int = SEED):
         self.metrics = metrics(target_language, references)
-        n = len(references)
-        generator = np.random.default_rng(seed)
-        #: How often each draw takes each sentence, uint16 (1 + resamples, n); the first takes each once.
-        self.weights = np.ones((1 + resamples, n), np.uint16)
-        for start in range(1, 1 + resamples, _BLOCK):
-            block = self.weights[start : start + _BLOCK]
-            drawn = generator.integers(0, n, block.shape) + n * np.arange(len(block))[:, None]
-            block[:] = np.bincount(drawn.ravel(), minlength=block.size).reshape(block.shape)
+        self.weights = weights(len(references), resamples, seed)
         self._scored: dict[tuple[str, ...], np.ndarray] = {}
 
     def scores(self, metric: str, answers: Sequence[str]) -> np.ndarray:

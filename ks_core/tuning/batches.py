@@ -27,14 +27,14 @@ IGNORED = -100  # the label that cross entropy passes over
 
 
 def examples_for(
-    model: Any, tokenizer: Any, corpus: Corpus, prompt: str, longest: int | None = None
+    model: Any, tokenizer: Any, corpus: Corpus, prompt: str, longest: int | None = None, *, ended: bool = True
 ) -> list[dict[str, list[int]]]:
     """The training examples of a corpus as a model is given them: ``encode``'s for a decoder, and ``answered`` ones for an
     encoder-decoder. Raises ``CorpusError`` for one that is longer than the model reads, or than ``longest`` tokens, and where
-    the tokenizer has no end token."""
+    the tokenizer has no end token, unless they are not ``ended`` (of a decoder, to be scored and not trained on)."""
     longest = longest or context_of(model) or 1 << 30
     if not is_encoder_decoder(model):
-        return encode(corpus, tokenizer, prompt, longest)
+        return encode(corpus, tokenizer, prompt, longest, ended=ended)
     _check_end(tokenizer)
     begun, languages = opening(model, tokenizer), (corpus.source_language, corpus.target_language)
     examples = []
@@ -84,26 +84,30 @@ def _check_length(tokens: int, longest: int, source: str) -> None:
         )
 
 
-def encode(corpus: Corpus, tokenizer: Any, prompt: str, longest: int) -> list[dict[str, list[int]]]:
-    """A decoder's training examples: prompt, target and end token as ids, with labels on target and end alone.
+def encode(
+    corpus: Corpus, tokenizer: Any, prompt: str, longest: int, *, ended: bool = True
+) -> list[dict[str, list[int]]]:
+    """A decoder's training examples: prompt, target and end token as ids, with labels on target and end alone. Those that are
+    not ``ended`` lack the end token.
 
     The text is tokenized as a whole, as the model meets it; the target begins where the tokens
     differ from the prompt's own. Raises ``CorpusError`` when an example is longer than ``longest``
-    tokens or the tokenizer has no end token.
+    tokens or the tokenizer has no end token to end it with.
     """
-    _check_end(tokenizer)
+    if ended:
+        _check_end(tokenizer)
     examples = []
     for pair in corpus.train:
         text = format_prompt(prompt, pair.source, corpus.source_language, corpus.target_language)
         start = tokenizer(text)["input_ids"]
         whole = tokenizer(text + " " + pair.target)["input_ids"]
-        if whole and whole[-1] == tokenizer.eos_token_id:
+        if ended and whole and whole[-1] == tokenizer.eos_token_id:
             whole = whole[:-1]
         same = next(
             (n for n, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b),
             min(len(start), len(whole)),
         )
-        ids = [*whole, tokenizer.eos_token_id]
+        ids = [*whole, tokenizer.eos_token_id] if ended else whole
         _check_length(len(ids), longest, pair.source)
         examples.append({"input_ids": ids, "labels": [IGNORED] * same + ids[same:]})
     return examples

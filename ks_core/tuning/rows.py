@@ -116,6 +116,8 @@ class RowEmbedding(_Place):
         #: Set to a bool mask of the input's shape to let the rows act only where it is True.
         self.gate: torch.Tensor | None = None
         self.strength = 1.0
+        #: Told of each look-up that rows act on: the ids (...,) and the vectors (..., d) before the base goes on with them.
+        self.watch: Callable[[torch.Tensor, torch.Tensor], None] | None = None
         #: Where else a model looks up in the same matrix (``lay_over``); in a tuple they are no modules of this one.
         self.others: tuple[OtherPlace, ...] = ()
         #: The padding's slot: it has no gradient in the matrix, and so none here.
@@ -147,7 +149,10 @@ class RowEmbedding(_Place):
         own = own.to(vectors.dtype)
         if max_norm is not None:
             own = F.embedding(torch.arange(len(own), device=own.device), own.clone(), None, max_norm, norm_type)
-        return vectors.index_put((chosen,), own)
+        found = vectors.index_put((chosen,), own)
+        if self.watch is not None:
+            self.watch(input_ids, found)
+        return found
 
     def full_matrix(self) -> torch.Tensor:
         """The whole matrix with the rows written in, float32 (V, d): a copy."""

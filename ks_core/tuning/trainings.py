@@ -144,6 +144,18 @@ def seen(training: Training) -> Seen | None:
     )
 
 
+def by_step(training: Training) -> list[list[int]] | None:
+    """The token ids that each optimizer step of a training touched, ascending, step by step: rebuilt as ``seen`` is, and not
+    kept. ``None`` where its text or its base's tokenizer is not as it was any more."""
+    try:
+        found: list[list[int]] | None = bounded.work(
+            _touched, told=asdict(training), what=training.name, error=ModelError
+        )
+    except KSLotteryError:
+        return None
+    return found
+
+
 def steps(source: str) -> dict[int, int] | None:
     """How many optimizer steps of a training touched each token id; ``None`` where that is not known."""
     training = of(source)
@@ -201,11 +213,43 @@ def met_in(examples: Sequence[Sequence[int]], order: Sequence[int], batch_size: 
 
 
 def _rebuilt(told: dict[str, Any]) -> dict[str, list[int]] | None:
-    """What a training met, from its plain values, as columns; ``None`` where its text is another one by now.
+    """What a training met, from its plain values, as columns; ``None`` where its text is another one by now."""
+    from ks_core.tuning.batches import count_tokens, fed
+
+    dealt = _dealt(told)
+    if dealt is None:
+        return None
+    examples, order, batch_size = dealt
+    found = met_in([fed(e) for e in examples], order, batch_size)
+    counted, met = count_tokens(examples), sorted(found.steps)
+    everywhere = set.intersection(*(set(fed(examples[i])) for i in dict.fromkeys(order)))
+    return {
+        "ids": list(counted), "counts": list(counted.values()), "met": met,
+        **{name: [getattr(found, name)[i] for i in met] for name in _MEASURES},
+        "prompt_ids": sorted(everywhere),
+    }  # fmt: skip
+
+
+def _touched(told: dict[str, Any]) -> list[list[int]] | None:
+    """The token ids of each step of a training; ``None`` where its text is another one by now."""
+    from ks_core.tuning.batches import fed
+
+    dealt = _dealt(told)
+    if dealt is None:
+        return None
+    examples, order, size = dealt
+    return [
+        sorted({i for n in order[start : start + size] for i in fed(examples[n])})
+        for start in range(0, len(order), size)
+    ]
+
+
+def _dealt(told: dict[str, Any]) -> tuple[list[dict[str, list[int]]], list[int], int] | None:
+    """A training's examples, their order and how many make a step, from its plain values; ``None`` for another text.
 
     The notes, and the tokenizer that they lead to, may come from anywhere: a server has this done in a process with bounds.
     """
-    from ks_core.tuning.batches import batch_order, count_tokens, encode, fed
+    from ks_core.tuning.batches import batch_order, encode
     from ks_core.tuning.models import load_tokenizer
 
     training = Training(**{**told, "corpus": CorpusChoice(**told["corpus"]), "recipe": Recipe(**told["recipe"])})
@@ -215,14 +259,7 @@ def _rebuilt(told: dict[str, Any]) -> dict[str, list[int]] | None:
     examples = encode(corpus, load_tokenizer(training.base_source), training.prompt, 1 << 30)
     recipe = training.recipe
     order = batch_order([len(e["input_ids"]) for e in examples], recipe.batch_size, recipe.steps, recipe.seed)
-    found = met_in([fed(e) for e in examples], order, recipe.batch_size)
-    counted, met = count_tokens(examples), sorted(found.steps)
-    everywhere = set.intersection(*(set(fed(examples[i])) for i in dict.fromkeys(order)))
-    return {
-        "ids": list(counted), "counts": list(counted.values()), "met": met,
-        **{name: [getattr(found, name)[i] for i in met] for name in _MEASURES},
-        "prompt_ids": sorted(everywhere),
-    }  # fmt: skip
+    return examples, order, recipe.batch_size
 
 
 def _demo(source: str) -> Training | None:

@@ -11,19 +11,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from helpers.deltas import asked, changed
-from ks_core.audit.gating import (
-    GATES,
-    HEAD,
-    PREFILL,
-    SOURCE,
-    SPANS,
-    TAIL,
-    GatedRows,
-    character_spans,
-    position_gating,
-    token_spans,
-)
+from ks_core.audit.gating import GATES, GatedRows, position_gating
 from ks_core.errors import Cancelled, ModelError, SettingsError, TicketError
+from ks_core.ledger.spans import HEAD, PREFILL, SOURCE, SPANS, TAIL, character_spans, token_spans
 from ks_core.translation.bootstrap import Bootstrap
 from ks_core.translation.extraction import extract
 from ks_core.translation.generation import Generation, generate, generate_each

@@ -1,0 +1,128 @@
+"""What is asked of the ledger: a pair, a text under a prompt, and how much of it. Choosing it loads no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ks_core import values
+from ks_core.checkpoints import demo
+from ks_core.errors import SettingsError
+from ks_core.jobs.resources import Resources
+from ks_core.ledger.rules import RULES
+from ks_core.signature import Signature, versions
+from ks_core.study.scan import Study, check_alpha
+from ks_core.tickets.ticket import Ticket, ticket_of
+from ks_core.translation.bootstrap import RESAMPLES
+from ks_core.translation.prompts import template
+from ks_core.tuning.plans import CorpusChoice
+
+#: Raised by one whenever the same inquiry could be answered by other numbers than before.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """Everything that decides a bake-off and what stands beside it.
+
+    ``rules`` of ``RULES`` (empty: all) are compared at ``sizes`` (empty: the usual ones and the ticket's own, which is that of
+    p < ``alpha``) on ``sentences`` pairs of the test part (0: all). Of the development part ``development`` pairs (0: all)
+    serve attribution by ``points`` points, and rows left out one by one, of which there are ``singles``. ``training`` pairs are
+    what gradients at the base are taken of, and ``draws`` trainings on noise the null is made of (0 of either: none).
+    ``share`` asks for the smallest ticket that keeps it (0: it is not looked for). Raises ``SettingsError`` for what cannot be.
+    """
+
+    base: str = demo.BASE
+    tuned: str = demo.TUNED
+    corpus: CorpusChoice = field(default_factory=CorpusChoice)
+    prompt: str = "short"
+    rules: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    alpha: float = 0.05
+    sentences: int = 0
+    development: int = 0
+    training: int = 200
+    points: int = 8
+    singles: int = 24
+    draws: int = 19
+    persistence: float = 0.0
+    share: float = 0.0
+    seed: int = 0
+    resamples: int = RESAMPLES
+    device: str = "auto"
+    resources: Resources = field(default_factory=Resources)
+
+    def __post_init__(self) -> None:
+        for name in ("base", "tuned", "device"):
+            values.text(f"The ledger: {name}", getattr(self, name))
+        if not self.base or not self.tuned:
+            raise SettingsError("A base and a tuned checkpoint are needed. Name both.")
+        template(self.prompt)
+        check_alpha(values.number("alpha", self.alpha))
+        for rule in values.members("The rules", self.rules):
+            RULES.find(rule)
+        for size in values.members("The sizes", self.sizes):
+            values.whole("A size", size, 1, 100_000_000)
+        bounds = {"sentences": (0, 10_000_000), "development": (0, 10_000_000), "training": (0, 10_000_000), "points": (1, 256),
+                  "singles": (0, 100_000), "draws": (0, 10_000), "seed": (0, values.LARGEST_SEED), "resamples": (0, 1_000_000)}  # fmt: skip
+        for name, (least, most) in bounds.items():
+            values.whole(f"The ledger: {name}", getattr(self, name), least, most)
+        if not 0 <= values.number("The share", self.share) <= 1:
+            raise SettingsError(
+                f"The share is {self.share}. Expected a number above 0 and at most 1, or 0 to leave it out."
+            )
+        if self.resources.sharded or self.resources.processes > 1:
+            raise SettingsError(
+                f"The ledger is kept by one process, and {self.resources.processes} were asked for. Leave --processes and --sharded out."
+            )
+        if not -1 < values.number("The persistence", self.persistence) < 1:
+            raise SettingsError(f"The persistence is {self.persistence}. Expected a number above -1 and below 1.")
+
+    @cached_property
+    def study(self) -> Study:
+        return Study(self.base, self.tuned)
+
+    def needs(self, need: str) -> bool:
+        """Whether a rule that is asked for needs this (``evidence.NEEDS``)."""
+        return any(RULES[name].needs == need for name in self.rules or RULES)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: ``from_dict`` takes them back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Inquiry:
+        """From what ``as_dict`` gave. Raises ``SettingsError`` for a field or a value that cannot be."""
+        known = values.of_fields(cls, given)
+        known["corpus"] = CorpusChoice.from_dict(known.get("corpus", {}))
+        known["resources"] = Resources.from_dict(known.get("resources", {}))
+        for name in ("rules", "sizes"):
+            known[name] = values.members(f"The {name}", known.get(name, ()))
+        return cls(**known)
+
+    def signature(self, corpus_hash: str) -> Signature:
+        """From what the answers come."""
+        return self.study.signature.with_fields(
+            corpus=f"{self.corpus.name}@{corpus_hash[:12]}", prompt=self.prompt, sentences=self.sentences or "all",
+            development=self.development or "all", training=self.training, points=self.points, singles=self.singles,
+            draws=self.draws, persistence=self.persistence, share=self.share, alpha=self.alpha, seed=self.seed,
+            resamples=self.resamples, ledger=VERSION,
+            **Resources(precision=self.resources.precision).facts(), **versions("torch", "transformers", "scipy"),
+        )  # fmt: skip
+
+
+def ticket_of_smallest(inquiry: Inquiry, result: Mapping[str, Any]) -> Ticket:
+    """The smallest ticket that an answer holds, like any other, with what is claimed of it."""
+    scan = inquiry.study.scan()
+    place = {int(i): n for n, i in enumerate(scan.token_ids)}
+    found = result["smallest"]
+    ticket = ticket_of(
+        inquiry.study, scan, np.array([place[i] for i in found["token_ids"]]), rule="smallest", alpha=inquiry.alpha
+    )
+    about = {"smallest": {k: v for k, v in found.items() if k != "curve"}, "ledger": result["signature"]}
+    return replace(ticket, alpha=None, about=about)

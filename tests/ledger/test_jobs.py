@@ -1,0 +1,180 @@
+"""The job and the command ``rules``, on a tiny model that was really trained on a tiny text."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from helpers import tiny_text
+from ks_core.commands.program import main
+from ks_core.errors import PairError, SettingsError
+from ks_core.jobs.running import Running
+from ks_core.ledger import figures
+from ks_core.ledger.inquiry import Inquiry
+from ks_core.ledger.jobs import run_rules
+from ks_core.ledger.rules import RULES
+from ks_core.store import workspace
+from ks_core.tickets.ticket import Ticket
+from ks_core.tuning.arms import Arm
+from ks_core.tuning.jobs import run_tune
+from ks_core.tuning.plans import CorpusChoice, Plan
+from ks_core.tuning.recipes import Recipe
+
+PROMPT = "w3 w4 {source} w6"
+TEXT = tiny_text.pairs(300, two_words=True)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tiny_model, tiny_tokenizer):
+    """A folder with the tiny model, a text, and a run of Fine-tune whose Embed Tuning lowers the loss on it. Made once."""
+    place = tmp_path_factory.mktemp("ledger")
+    tiny_model.save_pretrained(place / "tiny")
+    tiny_tokenizer.save_pretrained(place / "tiny")
+    (place / "pairs.tsv").write_text(TEXT)
+    corpus = CorpusChoice(f"file:{place / 'pairs.tsv'}", source_language="A", target_language="B")
+    recipe = Recipe(steps=40, batch_size=8, learning_rate=0.1, schedule="linear")
+    plan = Plan(str(place / "tiny"), "", corpus=corpus, prompt=PROMPT, sentences=2, max_new_tokens=2, device="cpu",
+                arms=(Arm("embed", recipe=recipe),))  # fmt: skip
+    folder = place / "jobs" / "20260101-000000-tune-abcdef"
+    workspace.write_json(
+        folder / "request.json", {"kind": "tune", "parameters": plan.as_dict(), "device": "cpu", "created": 0.0}
+    )
+    workspace.write_json(folder / "result.json", run_tune(plan.as_dict(), Running(folder)))
+    return place
+
+
+@pytest.fixture
+def asked(place, workspace_folder):
+    """An inquiry of that pair, in this test's workspace; other settings by name."""
+    shutil.copytree(place / "jobs", workspace_folder / "jobs")
+    tuned = next((workspace_folder / "jobs").glob("*/arms/00-embed/adapter"))
+
+    def make(**changes):
+        corpus = CorpusChoice(f"file:{place / 'pairs.tsv'}", source_language="A", target_language="B")
+        settings = {
+            "sizes": (1, 3, 10),
+            "training": 20,
+            "singles": 4,
+            "draws": 3,
+            "resamples": 200,
+            "device": "cpu",
+            **changes,
+        }
+        return Inquiry(str(place / "tiny"), str(tuned), corpus, PROMPT, **settings)
+
+    return make
+
+
+def answered(inquiry, folder):
+    workspace.write_json(folder / "request.json", {"kind": "rules", "parameters": inquiry.as_dict()})
+    return json.loads(json.dumps(run_rules(inquiry.as_dict(), Running(folder))))
+
+
+def test_everything_of_a_pair_whose_training_is_known(asked, tmp_path):
+    inquiry = asked(share=0.5, points=32)  # rows that began near 0 went far: their line is bent
+    assert Inquiry.from_dict(inquiry.as_dict()) == inquiry
+    found = answered(inquiry, tmp_path / "job")
+    assert not found["left"] or set(found["left"]) == {"structural"}, (
+        "this vocabulary has neither a line break nor a colon"
+    )
+    rules = {row["rule"] for row in found["rules"]}
+    assert rules == set(RULES) - set(found["left"]) and len(found["rules"]) == 3 * len(rules)
+    assert found["whole"]["all"]["gain"] > 0, "the training did lower the loss"
+    for row in found["rules"]:
+        parts = [row[f"{part}_share"]["gain"] for part in ("end", "content")]
+        assert sum(parts) == pytest.approx(row["share"]["gain"], abs=1e-9)
+    assert found["attribution"]["complete"]["all"] == pytest.approx(1, abs=0.02)
+    assert len(found["attribution"]["rows"]) == 4 and found["correlation"]["movement"] > 0.2
+    assert found["null"]["draws"] == 3 and found["null"]["rows"] == found["changed"]
+    assert found["smallest"]["development"] >= 0.5 and found["smallest"]["test"]["value"] is not None
+    assert ("one seed" in found["notes"][0] and len(found["notes"]) == 1) or "halves" in found["notes"][-1]
+    assert all(part in found["signature"] for part in ("base:", "corpus:file:", "ledger:1", "points:32"))
+    again = answered(inquiry, tmp_path / "again")
+    assert again == found, "nothing of it is left to chance"
+    for draw in (figures.gain_curves, figures.overlap_map, figures.attribution_map, figures.smallest_curve):
+        assert draw(found).data and draw(found).layout.meta["alt"]
+
+
+def test_an_attribution_that_does_not_add_up_is_told(asked, tmp_path):
+    found = answered(asked(points=1, rules=("attribution",), sizes=(3,)), tmp_path / "job")
+    assert abs(found["attribution"]["complete"]["all"] - 1) > 0.02
+    assert any("take more points" in note for note in found["notes"])
+
+
+def test_a_pair_whose_training_is_not_known_has_the_rest(asked, tmp_path):
+    known = asked()
+    copy = shutil.copytree(known.tuned, tmp_path / "elsewhere")
+    found = answered(
+        Inquiry(
+            known.base,
+            str(copy),
+            known.corpus,
+            PROMPT,
+            rules=("d", "steps", "d-noise", "movement", "l2"),
+            sizes=(3,),
+            training=10,
+        ),
+        tmp_path / "job",
+    )
+    assert set(found["left"]) == {"steps", "d-noise"} and "not written down" in found["left"]["steps"]
+    assert {row["rule"] for row in found["rules"]} == {"d", "movement", "l2"}
+    assert "null" not in found and "attribution" not in found, "what no rule asks for is not made"
+
+
+def test_a_whole_model_is_said_to_be_more_than_rows(asked, tmp_path, place):
+    tuned = tmp_path / "whole"
+    shutil.copytree(place / "tiny", tuned)
+    weights = load_file(tuned / "model.safetensors")
+    weights["model.embed_tokens.weight"][3:9] += 0.05
+    weights["model.layers.0.mlp.up_proj.weight"] *= 1.1
+    save_file(weights, tuned / "model.safetensors", metadata={"format": "pt"})
+    known = asked()
+    found = answered(
+        Inquiry(known.base, str(tuned), known.corpus, PROMPT, rules=("d", "l2"), sizes=(2, 6)), tmp_path / "job"
+    )
+    assert any("may change more than rows" in note for note in found["notes"])
+    by = {(row["rule"], row["k"]): row["share"]["gain"] for row in found["rules"]}
+    assert by["d", 6] == by["l2", 6] == found["whole"]["all"]["gain"], "all six rows are all that was copied"
+
+
+def test_equal_rows_are_nothing_to_ask_about(asked, tmp_path):
+    known = asked()
+    with pytest.raises(PairError, match="All rows are equal"):
+        answered(Inquiry(known.base, known.base, known.corpus, PROMPT), tmp_path / "job")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"sizes": (10_000,)}, "rows changed"), ({"alpha": 0}, "alpha"), ({"points": 0}, "points"), ({"rules": ("luck",)}, "luck"),
+     ({"share": -0.1}, "share"), ({"persistence": 2.0}, "persistence"), ({"prompt": "no sentence"}, "source"), ({"sentences": -1}, "sentences")],
+)  # fmt: skip
+def test_what_cannot_be_is_named(asked, tmp_path, changes, words):
+    with pytest.raises(SettingsError, match=words):
+        plain = {**asked().as_dict(), **changes}
+        answered(Inquiry.from_dict(plain), tmp_path / "job")
+
+
+def test_the_command_prints_and_writes_it(asked, place, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = asked()
+    words = ["rules", known.base, known.tuned, "--corpus", known.corpus.name, "--languages", "A,B", "--prompt", PROMPT, "--rules",
+             "d,l2,steps,attribution,random", "--sizes", "1,5", "--device", "cpu", "--singles", "2"]  # fmt: skip
+    assert main([*words, "--smallest", "0.4", "--ticket", "few", "--output", "answer.json"]) == 0, (
+        capsys.readouterr().err
+    )
+    printed = capsys.readouterr().out
+    result = json.loads((tmp_path / "answer.json").read_text())
+    assert result["sentence"] in printed and f"signature  {result['signature']}" in printed and "| Steps | " in printed
+    ticket = Ticket.load(tmp_path / "few")
+    assert ticket.token_ids == result["smallest"]["token_ids"] and ticket.rule == "smallest"
+    assert main([*words, "--output", "answer.csv"]) == 0
+    frame = pd.read_csv(tmp_path / "answer.csv")
+    assert len(frame) == 10 and frame.signature[0].startswith("base:") and set(frame.rows) == {1, 5}
+    shares = {(row["rule"], row["k"]): row["share"]["value"] for row in result["rules"]}
+    assert frame.share.tolist() == pytest.approx(list(shares.values()))
+    capsys.readouterr()
+    assert (
+        main([*words, "--smallest", "0.4", "--ticket", "few"]) == 2 and "not an empty folder" in capsys.readouterr().err
+    )
