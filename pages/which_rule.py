@@ -109,7 +109,7 @@ for note in result["notes"]:
 rules = list(dict.fromkeys(row["rule"] for row in result["rules"]))
 drawn = st.multiselect(
     "Rules drawn", rules, [r for r in figures.DRAWN if r in rules], format_func=lambda r: plain(RULES[r].title), key="rules_drawn",
-    help="; ".join(f"{RULES[r].title}: {RULES[r].about}" for r in rules),
+    help=plain("; ".join(f"{RULES[r].title}: {RULES[r].about}" for r in rules)),
 )  # fmt: skip
 charts.chart(figures.gain_curves(result, drawn), "rules-gain", signature)
 
