@@ -1,12 +1,11 @@
 """Which rule?: of the rules that choose rows, whose keep most of what a tuning learnt? D against all others, by likelihood."""
 
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
 from ks_core.errors import KSLotteryError
-from ks_core.ledger import RULES, Inquiry, figures, tables, ticket_of_smallest
+from ks_core.jobs import devices
+from ks_core.ledger import BUDGETS, RULES, Inquiry, figures, tables, ticket_of_smallest
 from ks_core.tuning import runnable
 from pages.parts import charts, downloads, job, pair, say, tuning_form
 from pages.parts.say import plain
@@ -18,20 +17,6 @@ KEEP = {
     0.9: "90% of the gain",
     0.95: "95% of the gain",
 }
-#: How much is scored: test and development pairs (0: all), training pairs for gradients, points and single rows of the attribution, sizes.
-BUDGETS: dict[str, dict[str, Any]] = {
-    "small": {"sentences": 24, "development": 24, "training": 40, "points": 6, "singles": 6, "sizes": (5, 18)},
-    "standard": {
-        "sentences": 48,
-        "development": 48,
-        "training": 100,
-        "points": 8,
-        "singles": 12,
-        "sizes": (5, 18, 50, 500),
-    },
-    "whole": {},
-}
-
 st.title("Which rule?")
 st.write(
     "The KS test is one way to choose rows. Here the first k rows of every rule are copied from the tuned model into the base, without training, "
@@ -43,8 +28,7 @@ with st.expander("What is asked", icon=":material/tune:"):
     with st.container(horizontal=True, vertical_alignment="bottom"):
         budget = st.selectbox(
             "Budget", list(BUDGETS), key="rules_budget", bind="query-params",
-            format_func=lambda b: f"{b}: {BUDGETS[b].get('sentences') or 'all'} test pairs, {len(BUDGETS[b].get('sizes', ())) + 1 or ''} sizes"
-            if BUDGETS[b] else f"{b}: all test pairs, a dozen sizes",
+            format_func=lambda b: f"{b}: {BUDGETS[b].get('sentences', 'all')} test pairs",
             help="The ticket's own size is always one of them. Small takes minutes for a small model, whole an hour or more.",
         )  # fmt: skip
         share = st.selectbox(
@@ -62,18 +46,8 @@ if not corpus:
     st.stop()
 try:
     runnable.check(study.base_source)
-    chosen = dict(BUDGETS[str(budget)])
-    ticket = int(scan.winners(pair.alpha()).sum())
-    if "sizes" in chosen:
-        chosen["sizes"] = tuple(sorted({*chosen["sizes"], *([ticket] if ticket else [])}))
-    asked = Inquiry(
-        study.base_source,
-        study.tuned_source,
-        corpus=corpus[0],
-        prompt=prompt,
-        alpha=pair.alpha(),
-        share=float(share),
-        **chosen,
+    asked = Inquiry.of(
+        study, scan, str(budget), alpha=pair.alpha(), corpus=corpus[0], prompt=prompt, share=float(share)
     )
 except KSLotteryError as error:
     say.info(error)
@@ -85,7 +59,8 @@ if found is None or found.state != "done":
         f"{len(RULES)} rules, scored on test pairs; what a rule learns from the model it learns on development pairs. "
         "It goes on when you leave the page."
     )
-    job.make("rules", parameters, "Comparing the rules", button="Compare the rules")
+    lane = devices.select(asked.device).removeprefix("torch:")
+    job.make("rules", parameters, "Comparing the rules", button="Compare the rules", device=lane)
 
 result = found.result
 signature = result["signature"]
@@ -98,11 +73,13 @@ columns[0].metric(
 columns[1].metric(
     "All changed rows", f"{tuned['nats_all']:.3f}", help=f"With all {result['changed']:,} changed rows copied."
 )
-if "end" in whole:
-    columns[2].metric(
-        "Of the gain, the end token's", f"{tables.share(whole['end'])}%", help="Learning to stop. The rest is content."
-    )
+gain = result["gain"]
+columns[2].metric("Gain", f"{gain['value']:.3f}", help="By so many nats a target token they are better than the base.")
 columns[3].metric("Test references", f"{result['sentences']:,}", help="The intervals are over these, in pairs.")
+said = f"The gain is {gain['value']:.3f} [{gain['low']:.3f}, {gain['high']:.3f}] nats a target token."
+if "end" in whole:
+    said += f" {tables.share(whole['end'])}% of it is the end token's, which is learning to stop; the rest is content."
+st.caption(plain(said))
 for note in result["notes"]:
     st.caption(f":material/info: {plain(note)}")
 

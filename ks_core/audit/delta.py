@@ -16,22 +16,11 @@ from typing import Any
 
 import torch
 
-from ks_core.errors import ModelError, SettingsError, TicketError
-from ks_core.tuning.rows import RowEmbedding, rows_over
+from ks_core.errors import SettingsError, TicketError
+from ks_core.tuning.rows import RowEmbedding, rows_of
 
 #: A delta is turned on the model itself, so one thread at a time may do so (pages share a loaded model).
 _one_at_a_time = RLock()
-
-
-def rows_of(model: Any) -> RowEmbedding:
-    """The rows laid over a model. Raises ``ModelError`` when there are none, as on a base."""
-    rows = rows_over(model)
-    if rows is None:
-        raise ModelError(
-            "The model has no trained rows laid over it. Expected one loaded from an adapter or a ticket, "
-            "such as demo:en-fr; a base or a fully saved model has no delta that could be turned."
-        )
-    return rows
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ks_core.audit.delta import acting, gated, rows_of
+from ks_core.audit.delta import acting, gated
 from ks_core.audit.material import Material
 from ks_core.audit.trials import Report, run_trials, settings, silent
 from ks_core.errors import SettingsError
@@ -30,6 +30,7 @@ from ks_core.translation.generation import Generation
 from ks_core.translation.prompts import template as template_text
 from ks_core.translation.scores import Evaluation
 from ks_core.translation.shares import Share, shares
+from ks_core.tuning.rows import rows_of
 
 #: Name of a gate -> the spans in which the rows act.
 GATES: dict[str, tuple[str, ...]] = {

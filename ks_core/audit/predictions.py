@@ -44,9 +44,10 @@ def predict(
     that is another one for it.
     ``report(done, total, message)`` may raise to cancel.
     """
-    from ks_core.audit.delta import acting, rows_of
+    from ks_core.audit.delta import acting
     from ks_core.translation.encoder_decoder import is_encoder_decoder
     from ks_core.tuning.batches import IGNORED, Collator, PairCollator, fed, target_logits
+    from ks_core.tuning.rows import rows_of
 
     inside = set(map(int, ticket))
     left_out = {token: d for token, d in statistic.items() if token not in inside}

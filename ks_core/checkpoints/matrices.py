@@ -77,6 +77,12 @@ def to_floats(block: np.ndarray, dtype: str, target: str = "float32") -> np.ndar
     return block.astype(target, copy=False)
 
 
+def to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """Each rounded to the nearest bfloat16, ties to even, as float32 of the same shape."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
 @dataclass(frozen=True)
 class ArrayMatrix:
     """A two-dimensional NumPy array (often a ``np.memmap``) as a matrix.

@@ -1,8 +1,8 @@
 """Turns for threads that compute in one process, such as the scripts of a server's visitors.
 
 Python lets one thread at a time go on. With twenty of them at work the one that answers the browsers would wait for twenty others
-whenever it is interrupted; with few it goes on at once, and together they are as fast. So each waits for a ``turn``, in the order in
-which they came, and gives it up while something else works for it (``aside``).
+whenever it is interrupted; with few it goes on at once, and together they are as fast. So each waits for a ``turn``, about in the
+order in which they came, and gives it up while something else works for it (``aside``).
 
     with turns.turn():
         ...

@@ -3,7 +3,7 @@ from .attribution import Attribution as Attribution, alone as alone, attribute a
 from .bakeoff import BakeOff as BakeOff, bake_off as bake_off, sizes_of as sizes_of
 from .changed_rows import laid as laid
 from .evidence import Evidence as Evidence
-from .inquiry import Inquiry as Inquiry, ticket_of_smallest as ticket_of_smallest
+from .inquiry import BUDGETS as BUDGETS, Inquiry as Inquiry, ticket_of_smallest as ticket_of_smallest
 from .likelihood import Draws as Draws, Likelihood as Likelihood
 from .noise import Null as Null, null as null
 from .references import References as References, references_of as references_of

@@ -16,12 +16,18 @@ from ks_core.errors import SettingsError
 from ks_core.jobs.resources import Resources
 from ks_core.ledger.rules import RULES
 from ks_core.signature import Signature, versions
-from ks_core.study.scan import Study, check_alpha
+from ks_core.study.scan import Scan, Study, check_alpha
 from ks_core.tickets.ticket import Ticket, ticket_of
 from ks_core.translation.bootstrap import RESAMPLES
 from ks_core.translation.prompts import template
 from ks_core.tuning.plans import CorpusChoice
 
+#: How much of it, by name: fields of ``Inquiry`` (to ``sizes`` the ticket's own is added). The whole has all pairs and the usual sizes.
+BUDGETS: dict[str, dict[str, Any]] = {
+    "small": {"sizes": (5, 18), "sentences": 24, "development": 24, "training": 40, "points": 6, "singles": 6},
+    "standard": {"sizes": (5, 18, 50, 500), "sentences": 48, "development": 48, "training": 100, "points": 8, "singles": 12},
+    "whole": {},
+}  # fmt: skip
 #: Raised by one whenever the same inquiry could be answered by other numbers than before.
 VERSION = 1
 
@@ -82,6 +88,15 @@ class Inquiry:
             )
         if not -1 < values.number("The persistence", self.persistence) < 1:
             raise SettingsError(f"The persistence is {self.persistence}. Expected a number above -1 and below 1.")
+
+    @classmethod
+    def of(cls, study: Study, scan: Scan, budget: str, *, alpha: float, **choices: Any) -> Inquiry:
+        """The inquiry of a study that is open already, as large as a name of ``BUDGETS`` says."""
+        chosen = {**BUDGETS[budget], **choices}
+        ticket = int(scan.winners(alpha).sum())
+        if "sizes" in chosen and ticket:
+            chosen["sizes"] = tuple(sorted({*chosen["sizes"], ticket}))
+        return cls(study.base_source, study.tuned_source, alpha=alpha, **chosen)
 
     @cached_property
     def study(self) -> Study:

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ks_core.errors import ModelError, TicketError
+from ks_core.errors import TicketError
 from ks_core.jobs import sharding
 from ks_core.ledger.likelihood import Likelihood
 from ks_core.ledger.references import References
 from ks_core.translation.encoder_decoder import is_encoder_decoder
 from ks_core.tuning.batches import IGNORED, Collator, PairCollator, fed, target_logits
-from ks_core.tuning.rows import RowEmbedding, rows_over
+from ks_core.tuning.rows import RowEmbedding, rows_of
 
 #: ``report(done, total, message)``, in sentences; what it raises (``Cancelled``) ends the work.
 Report = Callable[[int, int, str], None]
@@ -82,7 +82,7 @@ class Scorer:
     """
 
     def __init__(self, model: Any, references: References) -> None:
-        self.model, self.references, self.rows = model, references, laid_over(model)
+        self.model, self.references, self.rows = model, references, rows_of(model)
         changed = frozenset(self.rows.ids.tolist())
         #: The changed rows that each sentence reads.
         self.read = [changed.intersection(fed(example)) for example in references.examples]
@@ -132,17 +132,6 @@ class Scorer:
             content, end = target_nats(self.model, batch, self.references.ended)
         for key, *found in zip(keys, content.tolist(), end.tolist(), strict=True):
             self._known[key] = (found[0], found[1])
-
-
-def laid_over(model: Any) -> RowEmbedding:
-    """The rows laid over a model. Raises ``ModelError`` where there are none."""
-    rows = rows_over(model)
-    if rows is None:
-        raise ModelError(
-            "The model has no changed rows laid over it, so none can act by itself. Expected a pair's changed rows over its base "
-            "(ks_core.ledger.changed_rows)."
-        )
-    return rows
 
 
 @contextmanager

@@ -200,6 +200,17 @@ def rows_over(model: Any) -> RowEmbedding | None:
     return found if isinstance(found, RowEmbedding) else None
 
 
+def rows_of(model: Any) -> RowEmbedding:
+    """The same. Raises ``ModelError`` where there are none."""
+    rows = rows_over(model)
+    if rows is None:
+        raise ModelError(
+            "The model has no changed rows laid over it, so none can act by itself. Expected a base with the rows of an adapter, a "
+            "ticket, or a pair over it (ks_core.ledger.changed_rows); a fully saved model has none."
+        )
+    return rows
+
+
 def lay_over(model: Any, ids: Sequence[int]) -> RowEmbedding:
     """Freeze ``model`` (of transformers, with a causal or a sequence-to-sequence head) and lay trainable rows over its input.
 

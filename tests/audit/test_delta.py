@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from helpers.deltas import changed
-from ks_core.audit.delta import acting, rows_of
+from ks_core.audit.delta import acting
 from ks_core.errors import Cancelled, ModelError
-from ks_core.tuning.rows import lift_off
+from ks_core.tuning.rows import lift_off, rows_of
 
 IDS = list(range(3, 64, 2))
 TENSOR = torch.tensor([[3, 4, 5, 6, 7], [9, 8, 3, 2, 11]])
@@ -71,5 +71,5 @@ def test_afterwards_all_is_as_before(model):
 
 
 def test_a_base_has_no_delta(tiny_model):
-    with pytest.raises(ModelError, match="no trained rows"), acting(tiny_model):
+    with pytest.raises(ModelError, match="no changed rows laid over"), acting(tiny_model):
         pass

@@ -34,7 +34,7 @@ def test_it_is_asked_computed_and_shown(page):
     assert not page.exception and not page.error, [e.value for e in page.error]
     result = job.result
     assert page.subheader[0].value.replace("\\", "") == result["sentence"]
-    assert {m.label for m in page.metric} >= {"Base", "All changed rows", "Test references"}
+    assert {m.label for m in page.metric} >= {"Base", "All changed rows", "Gain", "Test references"}
     assert page.metric[0].value == f"{result['base']['nats_all']:.3f}"
     shown = page.multiselect(key="rules_drawn")
     assert set(shown.value) <= set(RULES) and "d" in shown.value

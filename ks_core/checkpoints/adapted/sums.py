@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ks_core.checkpoints.matrices import Matrix, blocks, to_floats
+from ks_core.checkpoints.matrices import Matrix, blocks, to_bfloat16, to_floats
 from ks_core.errors import CheckpointError
 
 #: Bytes of the largest tensor that is held in memory: the rows of a vocabulary of 64,000 with 4,096 values each.
@@ -114,7 +114,5 @@ class LowRankMatrix:
 def _stored(block: np.ndarray, dtype: str) -> np.ndarray:
     """Float32 values as they are when they are stored in another dtype, float32 again."""
     if dtype == "bfloat16":
-        bits = block.view(np.uint32)
-        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)  # to the nearest, ties to even
-        return bits.view(np.float32)
+        return to_bfloat16(block)
     return block.astype(np.float16).astype(np.float32) if dtype == "float16" else block

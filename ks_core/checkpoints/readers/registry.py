@@ -1,8 +1,8 @@
 """The list of readers, and the one walk through it.
 
-Where none knows a folder, the one checkpoint in it is meant (``nearby``). Readers are tried in this order: first those that find where a source lies, then those of what may lie there. A new
-format is a file beside these and its line at the end; a new kind of name stands before ``local_path``, which takes
-whatever is not found yet.
+Readers are tried in this order: first those that find where a source lies, then those of what may lie there. A new format is a
+file beside these and its line at the end; a new kind of name stands before ``local_path``, which takes whatever is not found
+yet. Where none knows a folder, the one checkpoint in it is meant (``nearby``).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ks_core.checkpoints.matrices import GatheredMatrix, Matrix
+from ks_core.checkpoints.matrices import GatheredMatrix, Matrix, to_bfloat16
 
 #: How a dtype is called where people look at files, and the bits of a value in it.
 FLOATS = {"float64": ("F64", 64.0), "float32": ("F32", 32.0), "float16": ("F16", 16.0), "bfloat16": ("BF16", 16.0)}
@@ -186,12 +186,6 @@ class RowGrid:
         return EvenSteps(found[0], found[1], self.count, self.from_low, self.scale_error)
 
 
-def _to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """Each rounded to the nearest bfloat16, ties to even, as float32."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    return ((bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))) & np.uint32(0xFFFF0000)).view(np.float32)
-
-
 def _to_float16(values: np.ndarray) -> np.ndarray:
     """Each rounded to the nearest float16, as float32. The largest stands for what is larger, as there is no infinity in a
     matrix that can be tested."""
@@ -203,7 +197,7 @@ _ROUNDED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "float64": lambda values: values,
     "float32": lambda values: values.astype(np.float32, copy=False),
     "float16": _to_float16,
-    "bfloat16": _to_bfloat16,
+    "bfloat16": to_bfloat16,
 }
 
 
