@@ -111,13 +111,10 @@ if result["left"]:
         plain("Left out: " + "; ".join(f"{RULES[name].title}, as {why}" for name, why in result["left"].items()) + ".")
     )
 
-left, right = st.columns(2)
-with left:
-    charts.chart(figures.overlap_map(result), "rules-overlap", signature)
-with right:
-    if "attribution" in result:
-        charts.chart(figures.attribution_map(result), "rules-attribution", signature)
-        st.caption(plain(result["attribution"]["sentence"]))
+if "attribution" in result:
+    charts.chart(figures.attribution_map(result), "rules-attribution", signature)
+    st.caption(plain(result["attribution"]["sentence"]))
+charts.chart(figures.overlap_map(result), "rules-overlap", signature)
 if "null" in result:
     st.header("Against a training on noise")
     st.write(plain(result["null"]["sentence"]))

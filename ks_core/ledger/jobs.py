@@ -27,6 +27,8 @@ from ks_core.tuning import trainings
 if TYPE_CHECKING:
     from ks_core.jobs.running import Running
 
+#: Fewer references than this are said to be few.
+FEW = 48
 #: A sum of contributions that differs from the true one by more than this is said to be incomplete.
 INCOMPLETE = 0.02
 
@@ -70,6 +72,11 @@ def run_rules(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     model, tokenizer = changed_rows.laid(inquiry.study, scan, corpus, device, inquiry.resources)
     bench = Bench(inquiry, running, scan, corpus, model, tokenizer, _notes(inquiry, corpus))
     test = bench.scorer("test", inquiry.sentences)
+    if len(test.references) < FEW:
+        bench.notes.append(
+            f"{len(test.references)} references are few: intervals by a bootstrap of so few are likely too narrow, and what is clear "
+            "here need not be on all. How often they hold has not been measured."
+        )
     if not test.references.ended:
         bench.notes.append("The tokenizer has no end token, so the likelihood cannot be parted into end and content.")
     evidence, found = _gathered(bench, evidence)
