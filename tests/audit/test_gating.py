@@ -238,7 +238,7 @@ def test_what_cannot_be_gated(model, tiny_tokenizer):
     with pytest.raises(TicketError, match="token 1"):
         gating(model, tiny_tokenizer, ids=[1, 10])
     lift_off(model)
-    with pytest.raises(ModelError, match="no trained rows"):
+    with pytest.raises(ModelError, match="no changed rows laid over"):
         gating(model, tiny_tokenizer)
 
 

@@ -1,22 +1,51 @@
 """Fine-tune as a visitor meets it: what begins a run is there before everything that takes seconds, and what a button cannot do is said."""
 
+import contextlib
+
+import streamlit
+from streamlit.testing.v1 import AppTest
+
 from helpers.going_on import going_on
+from helpers.places import APP
 from helpers.serving import Visitor, serving
-from ks_core.jobs import queue
+from ks_core.checkpoints import demo
+from ks_core.jobs import devices, queue
 from ks_core.store import log
+from ks_core.study.scan import Study
 
 
 def test_the_start_button_is_there_at_once(server):
-    """The first visit of a server, which loads torch to look at the machine: the button comes before the form, and words say what is
-    being done."""
+    """The first visit of a server: the button comes before the form, and then the estimate."""
     with Visitor(server) as visitor:
         seen = visitor.open("fine_tune")
         place = next(i for i, e in enumerate(seen) if e.button.label == "Start the run")
         form = next(i for i, e in enumerate(seen) if e.heading.body == "Text")
         assert place < form
-        assert any("Estimating how much memory and time" in e.spinner.text for e in seen[place:])
         said = [e.markdown.body for e in seen[form:]]
         assert any("of memory" in text and "are free" in text for text in said), "and then the estimate"
+
+
+def test_words_say_what_is_waited_for(demo_home, monkeypatch):
+    """Streamlit shows them where it takes more than a moment; the text is read and the machine looked at inside of them."""
+    Study(demo.BASE, demo.TUNED).scan()
+    told, own = [], streamlit.spinner
+
+    @contextlib.contextmanager
+    def spinner(words, **options):
+        with own(words, **options):
+            told.append(words)
+            yield
+            told.append("done")
+
+    looked, free = [], devices.free_memory
+    monkeypatch.setattr(streamlit, "spinner", spinner)
+    monkeypatch.setattr(devices, "free_memory", lambda *a: looked.append(list(told)) or free(*a))
+    at = AppTest.from_file(APP, default_timeout=120)
+    at.switch_page("pages/fine_tune.py").run()
+    assert not at.exception and looked
+    begun = [words for words in looked[0] if words != "done"]
+    assert any("Estimating how much memory and time" in words for words in begun)
+    assert looked[0].count("done") < len(begun), "the words still stand"
 
 
 def test_nothing_starts_while_something_is_missing(server):
