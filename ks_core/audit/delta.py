@@ -1,6 +1,6 @@
 """The change that tuning made, laid over its base as rows, and how it is turned: which rows act, how strongly, where.
 
-Nothing is trained anew. ``acting`` restricts a delta (``ks_core.tuning.rows``) to some rows and scales it: the model reads
+Nothing is trained anew. ``acting`` restricts a delta (``ks_core.likelihood.rows``) to some rows and scales it: the model reads
 base + a * (rows - base), which is the base at a = 0 and the tuned model at a = 1, bit for bit. In between and beyond lies
 a straight line through embedding space, along which a score need not be straight. Restricted to the ticket's rows, a = 1
 is Partial Transfer. ``gated`` restricts it to positions.
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ks_core.errors import SettingsError, TicketError
-from ks_core.tuning.rows import RowEmbedding, rows_of
+from ks_core.likelihood.rows import RowEmbedding, rows_of
 
 #: A delta is turned on the model itself, so one thread at a time may do so (pages share a loaded model).
 _one_at_a_time = RLock()

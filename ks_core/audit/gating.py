@@ -1,7 +1,7 @@
 """Position gating: one trained delta, acting only where it is let.
 
 Where in the sequence does a ticket do its work? The same rows are laid over the same base, nothing is trained,
-and the rows act only at the tokens of chosen spans (``ks_core.ledger.spans``).
+and the rows act only at the tokens of chosen spans (``ks_core.likelihood.spans``).
 
 All spans on is the tuned model and all off the base, bit for bit. Beside each score stands how often the acting rows'
 tokens occur in the spans that are on: where they never occur, no effect means no opportunity.
@@ -22,7 +22,8 @@ from ks_core.audit.material import Material
 from ks_core.audit.trials import Report, run_trials, settings, silent
 from ks_core.errors import SettingsError
 from ks_core.jobs import world
-from ks_core.ledger.spans import HEAD, SPANS, TARGET, character_spans, token_spans
+from ks_core.likelihood.rows import rows_of
+from ks_core.likelihood.spans import HEAD, SPANS, TARGET, character_spans, token_spans
 from ks_core.translation.bootstrap import RESAMPLES, SEED
 from ks_core.translation.encoder_decoder import is_encoder_decoder
 from ks_core.translation.evaluation import HeldOut
@@ -30,7 +31,6 @@ from ks_core.translation.generation import Generation
 from ks_core.translation.prompts import template as template_text
 from ks_core.translation.scores import Evaluation
 from ks_core.translation.shares import Share, shares
-from ks_core.tuning.rows import rows_of
 
 #: Name of a gate -> the spans in which the rows act.
 GATES: dict[str, tuple[str, ...]] = {

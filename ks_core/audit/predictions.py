@@ -38,16 +38,17 @@ def predict(
 ) -> Predictions:
     """What both models, and the base with each of ``others``' rows copied, predict along the references.
 
-    ``model`` has every changed row laid over it (``ks_core.tuning.rows``); ``examples`` are ``batches.encode``'s; ``statistic``
+    ``model`` has every changed row laid over it (``ks_core.likelihood.rows``); ``examples`` are ``examples.encode``'s; ``statistic``
     maps token id to D (ids that are not in it have D = 0). ``own`` are ``own_answers``' examples of the same sentences,
     which are gone through in the same way; ``others`` maps names to ids of changed rows. A batch is run once for each model
     that is another one for it.
     ``report(done, total, message)`` may raise to cancel.
     """
     from ks_core.audit.delta import acting
+    from ks_core.likelihood.batches import Collator, PairCollator, target_logits
+    from ks_core.likelihood.examples import IGNORED, fed
+    from ks_core.likelihood.rows import rows_of
     from ks_core.translation.encoder_decoder import is_encoder_decoder
-    from ks_core.tuning.batches import IGNORED, Collator, PairCollator, fed, target_logits
-    from ks_core.tuning.rows import rows_of
 
     inside = set(map(int, ticket))
     left_out = {token: d for token, d in statistic.items() if token not in inside}
@@ -126,13 +127,13 @@ def predict(
 
 
 def own_answers(model: Any, tokenizer: Any, asked: HeldOut, report: Report = silent) -> list[dict[str, list[int]]]:
-    """What the model writes greedily for each prompt, as ``batches.encode`` gives references: ids, and labels on the answer.
+    """What the model writes greedily for each prompt, as ``examples.encode`` gives references: ids, and labels on the answer.
 
     The ids are the model's own, with the end token where it ended; an answer tokenized anew could be another sequence.
     The model is taken as it is: with every changed row acting, it is the embed-tuned one.
     """
+    from ks_core.likelihood.examples import answered
     from ks_core.translation.generation import batches_of, write_ids
-    from ks_core.tuning.batches import answered
 
     batches = batches_of(asked.prompts, asked.batch_size)
     message = "writing the embed-tuned model's own answers"
@@ -152,7 +153,7 @@ def baselines(
     """Which other rows are copied for comparison: ids by name, the names in words, and notes (why one is missing, or how well
     it is matched).
 
-    ``counts`` token id -> how often the model reads it in the training text (``batches.count_tokens``); rows that did not
+    ``counts`` token id -> how often the model reads it in the training text (``examples.count_tokens``); rows that did not
     change are no candidates, as copying them copies nothing. ``structural`` is one row, ``token`` its text. Matched rows are
     there only where they match (``ks_core.tuning.matching``); otherwise the ticket's rows that have a partner, and the partners.
     """
@@ -200,8 +201,8 @@ def panel(material: Material, report: Report) -> Predictions:
     One generation, and for either prefix one run over the sentences for the embed-tuned model, the ticket and each baseline,
     less the batches for which two of them are the same.
     """
-    from ks_core.tuning.batches import count_tokens, examples_for
-    from ks_core.tuning.rows import reading
+    from ks_core.likelihood.examples import count_tokens, examples_for
+    from ks_core.likelihood.rows import reading
 
     model, tokenizer, scan, audit = material.model, material.tokenizer, material.scan, material.audit
     pairs = replace(material.corpus, train=material.corpus.part(material.asked.part)[: audit.sentences])

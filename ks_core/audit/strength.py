@@ -17,12 +17,12 @@ from ks_core.audit.delta import acting
 from ks_core.audit.material import Material
 from ks_core.audit.trials import Report, run_trials, settings, silent
 from ks_core.errors import SettingsError, TicketError
+from ks_core.likelihood.rows import rows_of
 from ks_core.translation.bootstrap import RESAMPLES
 from ks_core.translation.evaluation import HeldOut, check_length, held_out
 from ks_core.translation.generation import Generation, generate
 from ks_core.translation.scores import Evaluation
 from ks_core.translation.shares import Share, shares
-from ks_core.tuning.rows import rows_of
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 #: By which metric and extraction rule a strength is chosen.

@@ -34,9 +34,11 @@ from torch import nn
 from torch.optim import optimizer as torch_optimizer
 
 from ks_core.errors import SettingsError
-from ks_core.tuning import batches, saved_training, trainer
+from ks_core.likelihood.batches import batch_order
+from ks_core.likelihood.examples import encode
+from ks_core.likelihood.rows import lay_over
+from ks_core.tuning import saved_training, trainer
 from ks_core.tuning.recipes import Recipe
-from ks_core.tuning.rows import lay_over
 
 Examples = Sequence[dict[str, list[int]]]
 
@@ -131,7 +133,7 @@ def train_peer(
     )
 
     wrapped, clock = _with_peft(model, ids), Clock()
-    order = batches.batch_order([len(e["input_ids"]) for e in examples], recipe.batch_size, recipe.steps, recipe.seed)
+    order = batch_order([len(e["input_ids"]) for e in examples], recipe.batch_size, recipe.steps, recipe.seed)
     with tempfile.TemporaryDirectory() as folder, clock.watching(wrapped):
         arguments = TrainingArguments(
             output_dir=folder, max_steps=recipe.steps, per_device_train_batch_size=recipe.batch_size,
@@ -197,9 +199,9 @@ def run(steps: int, rounds: int, machine: Sequence[str]) -> int:
     scan = Study("demo:base", "demo:en-fr").scan()
     ids = [int(i) for i in scan.token_ids[select(scan)]]
     model, tokenizer = load_model("demo:base")
-    examples = batches.encode(corpora.load("pack:fr-FR"), tokenizer, "short", model.config.max_position_embeddings)
+    examples = encode(corpora.load("pack:fr-FR"), tokenizer, "short", model.config.max_position_embeddings)
     lengths = [len(e["input_ids"]) for e in examples]
-    tokens = sum(lengths[i] for i in batches.batch_order(lengths, recipe.batch_size, steps, recipe.seed))
+    tokens = sum(lengths[i] for i in batch_order(lengths, recipe.batch_size, steps, recipe.seed))
     about = f"demo:base, {len(ids)} rows; {rounds} rounds of {steps} steps, {tokens:,} tokens with prompts, no padding"
     for line in (*machine, about, f"{torch.get_num_threads()} threads\n"):
         print(f"- {line}", flush=True)

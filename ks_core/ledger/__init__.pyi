@@ -4,9 +4,6 @@ from .bakeoff import BakeOff as BakeOff, bake_off as bake_off, sizes_of as sizes
 from .changed_rows import laid as laid
 from .evidence import Evidence as Evidence
 from .inquiry import BUDGETS as BUDGETS, Inquiry as Inquiry, ticket_of_smallest as ticket_of_smallest
-from .likelihood import Draws as Draws, Likelihood as Likelihood
 from .noise import Null as Null, null as null
-from .references import References as References, references_of as references_of
 from .rules import RULES as RULES, Rule as Rule, rankings as rankings
-from .scorer import Scorer as Scorer, likelihood_of as likelihood_of
 from .smallest import Smallest as Smallest, fewest as fewest

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 
 from ks_core.errors import SettingsError
-from ks_core.ledger.scorer import Report, Scorer, batches, collated, silent, target_nats
-from ks_core.ledger.spans import SPANS, TARGET
-from ks_core.tuning.batches import fed
-from ks_core.tuning.rows import RowEmbedding
+from ks_core.likelihood.examples import fed
+from ks_core.likelihood.rows import RowEmbedding
+from ks_core.likelihood.scorer import Report, Scorer, batches, collated, silent, target_nats
+from ks_core.likelihood.spans import SPANS, TARGET
 
 #: Points of the line. On the demo (50 references) 6 add up to 99.8% of the difference.
 POINTS = 8

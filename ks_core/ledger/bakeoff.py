@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_core.errors import SettingsError
-from ks_core.ledger.likelihood import Draws, Likelihood
 from ks_core.ledger.rules import RULES
+from ks_core.likelihood.likelihood import Draws, Likelihood
 from ks_core.translation.bootstrap import RESAMPLES, holm, pvalue
 from ks_core.translation.shares import Share
 
 if TYPE_CHECKING:
-    from ks_core.ledger.scorer import Report, Scorer
+    from ks_core.likelihood.scorer import Report, Scorer
 
 #: How many rows are copied, unless somebody says otherwise; the ticket's own number is put among them.
 SIZES = (1, 2, 5, 10, 18, 28, 50, 112, 250, 500, 1000)

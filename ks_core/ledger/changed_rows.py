@@ -15,13 +15,13 @@ from ks_core.translation.encoder_decoder import speak
 
 
 def laid(study: Study, scan: Scan, corpus: Corpus, device: str, resources: Resources | None = None) -> tuple[Any, Any]:
-    """The base of a study with its changed rows over it (``ks_core.tuning.rows``), and its tokenizer.
+    """The base of a study with its changed rows over it (``ks_core.likelihood.rows``), and its tokenizer.
 
     The rows come through the pair's own matching, so that an adapter and a whole model go one way; what else a
     tuned model changed is not in it, and is not the ticket's. Raises ``PairError`` where no row changed.
     """
+    from ks_core.likelihood.rows import lay_over
     from ks_core.tuning.models import load_model, put_rows
-    from ks_core.tuning.rows import lay_over
 
     changed = np.nonzero(scan.changed)[0]
     if not len(changed):

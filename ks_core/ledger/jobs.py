@@ -16,10 +16,10 @@ from ks_core.ledger.bakeoff import bake_off, sizes_of
 from ks_core.ledger.evidence import Evidence
 from ks_core.ledger.inquiry import Inquiry
 from ks_core.ledger.noise import null
-from ks_core.ledger.references import references_of
 from ks_core.ledger.rules import rankings
-from ks_core.ledger.scorer import Scorer
 from ks_core.ledger.smallest import fewest
+from ks_core.likelihood.references import references_of
+from ks_core.likelihood.scorer import Scorer
 from ks_core.study.scan import Scan
 from ks_core.translation.corpora import Corpus
 from ks_core.tuning import trainings

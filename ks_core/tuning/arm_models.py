@@ -50,8 +50,8 @@ def base(bench: Bench, arm: Arm, place: Path, title: str) -> Made:
 @contextlib.contextmanager
 def given(bench: Bench, arm: Arm, place: Path, title: str) -> Made:
     """The tuned checkpoint as it is: the bench's own model with rows over it where that is all it is, or a second one."""
+    from ks_core.likelihood.rows import lift_off
     from ks_core.tuning.models import lay_rows_of, load_model
-    from ks_core.tuning.rows import lift_off
 
     tuned = open_checkpoint(bench.plan.tuned, beside=bench.plan.base)
     if not whole.is_rows_over(tuned, bench.checkpoint):
@@ -85,8 +85,8 @@ def full(bench: Bench, arm: Arm, place: Path, title: str) -> Made:
 @contextlib.contextmanager
 def rows(bench: Bench, arm: Arm, place: Path, title: str) -> Made:
     """Rows over the frozen base: trained, copied, or moved at random."""
+    from ks_core.likelihood.rows import lay_over, lift_off
     from ks_core.tuning.models import put_rows
-    from ks_core.tuning.rows import lay_over, lift_off
 
     model, kind = bench.model, ARMS[arm.kind]
     material, ticket = bench.material, None
@@ -241,8 +241,8 @@ def _whole(bench: Bench) -> Iterator[Any]:
     """
     import torch
 
+    from ks_core.likelihood.rows import encoder_of, reading
     from ks_core.tuning.models import load_model
-    from ks_core.tuning.rows import encoder_of, reading
 
     count = sum(p.numel() for p in bench.model.parameters())
     together = world.size() if bench.device == "cpu" else 1  # these share one memory

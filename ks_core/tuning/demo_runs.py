@@ -57,9 +57,9 @@ def build(run: Run, report: Report = lambda done, total, message: None, folder: 
 
     Takes 5 to 15 minutes on two cores. The adapter holds every row that the training changed.
     """
-    from ks_core.tuning.batches import count_tokens, encode
+    from ks_core.likelihood.examples import count_tokens, encode
+    from ks_core.likelihood.rows import lay_over
     from ks_core.tuning.models import load_model
-    from ks_core.tuning.rows import lay_over
     from ks_core.tuning.trainer import train
 
     prepare_base(report)

@@ -17,8 +17,8 @@ from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.errors import KSLotteryError, ModelError
 from ks_core.jobs import sharding, world
 from ks_core.jobs.resources import Resources
+from ks_core.likelihood.rows import RowEmbedding, encoder_of, lay_over
 from ks_core.tuning import runnable
-from ks_core.tuning.rows import RowEmbedding, encoder_of, lay_over
 
 
 def load_model(
@@ -31,7 +31,7 @@ def load_model(
     that work together (``ks_core.jobs.world``).
 
     A ticket, or any adapter that changes embedding rows alone, is laid over its base as rows
-    (``ks_core.tuning.rows``); one that changes more is merged into it by peft. Code that a checkpoint brings
+    (``ks_core.likelihood.rows``); one that changes more is merged into it by peft. Code that a checkpoint brings
     is never run. Raises ``ModelError`` when there is no whole model or no tokenizer at the source, and for one of which
     a part is missing, which transformers would draw at random.
     """

@@ -32,7 +32,7 @@ class Asked(Protocol):
 class Material:
     """What rows are chosen from.
 
-    ``counts`` token id -> how often the model reads it in the training text, prompt included (``batches.count_tokens``;
+    ``counts`` token id -> how often the model reads it in the training text, prompt included (``examples.count_tokens``;
     the end token, which is only predicted, is none of them). That is known before any training; how many steps touch a
     row, which goes with D more closely (``trainings``), is not, and nothing is chosen or matched by it.
     ``prompt`` ids of the template's own tokens; ``ticket`` ids, the largest D first; ``size`` the vocabulary's.

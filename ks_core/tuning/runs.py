@@ -192,8 +192,8 @@ def _significance(bench: Bench, results: Sequence[Mapping[str, Any]], folder: Pa
 
 def _sweep(bench: Bench, folder: Path) -> list[dict[str, Any]]:
     """Partial Transfer at every alpha of the plan: size and scores. Equal tickets are scored once."""
+    from ks_core.likelihood.rows import lay_over, lift_off
     from ks_core.tuning.models import put_rows
-    from ks_core.tuning.rows import lay_over, lift_off
 
     path = folder / "sweep.json"
     known: list[dict[str, Any]] = world.agree(workspace.read_json(path)) or []

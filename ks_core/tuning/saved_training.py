@@ -22,8 +22,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from ks_core.errors import AccessError, ModelError
 from ks_core.jobs import bounded
+from ks_core.likelihood.rows import RowEmbedding
 from ks_core.store import door
-from ks_core.tuning.rows import RowEmbedding
 
 TRAINED_FILE = "trained.safetensors"
 

@@ -21,10 +21,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from ks_core.errors import ModelError, SettingsError
 from ks_core.jobs import sharding, world
+from ks_core.likelihood.batches import Collator, PairCollator, batch_order, target_loss
+from ks_core.likelihood.examples import IGNORED, fed
+from ks_core.likelihood.packing import Packer, can_pack
+from ks_core.likelihood.rows import RowEmbedding, reading
 from ks_core.translation.encoder_decoder import is_encoder_decoder
-from ks_core.tuning.batches import IGNORED, Collator, Packer, PairCollator, batch_order, can_pack, fed, target_loss
 from ks_core.tuning.recipes import Recipe
-from ks_core.tuning.rows import RowEmbedding, reading
 from ks_core.tuning.saved_training import last_whole, load_trained, save_trained, trained_parameters
 
 
@@ -191,7 +193,7 @@ def train(
     save_every: int = 50,
     checkpointing: bool = False,
 ) -> Trained:
-    """Train whatever takes a gradient in ``model``: rows (``ks_core.tuning.rows.lay_over``), a LoRA, all of it.
+    """Train whatever takes a gradient in ``model``: rows (``ks_core.likelihood.rows.lay_over``), a LoRA, all of it.
 
     ``folder`` takes checkpoints; an interrupted training found there is resumed. The seed fixes the
     order of the batches, so a run can be repeated on one device. Raises ``ModelError`` when the loss

@@ -3,7 +3,7 @@
 From its recipe follow the batches, and from these how often, first and last each token was trained. Runs of the
 same base can be compared with each other, and say by their facets in what they differ.
 
-"How often" is three numbers, none of which counts the end token, as it is only ever predicted (``batches.fed``):
+"How often" is three numbers, none of which counts the end token, as it is only ever predicted (``examples.fed``):
 
 - the **count in the text**: positions of the whole training text that hold the token;
 - its **draws**: positions of the batches that hold it, as the seed's order dealt them out (300 batches of 8 are 2,400
@@ -191,7 +191,7 @@ def met_in(examples: Sequence[Sequence[int]], order: Sequence[int], batch_size: 
     """How the batches of a training meet each token id.
 
     ``examples`` are token ids as the model reads them; ``order`` which example comes when, as
-    ``ks_core.tuning.batches.batch_order`` gives it.
+    ``ks_core.likelihood.batches.batch_order`` gives it.
 
     >>> met = met_in([[5, 6, 5], [6]], order=[0, 1, 1, 1], batch_size=2)
     >>> met.draws, met.steps, met.first, met.last
@@ -214,7 +214,7 @@ def met_in(examples: Sequence[Sequence[int]], order: Sequence[int], batch_size: 
 
 def _rebuilt(told: dict[str, Any]) -> dict[str, list[int]] | None:
     """What a training met, from its plain values, as columns; ``None`` where its text is another one by now."""
-    from ks_core.tuning.batches import count_tokens, fed
+    from ks_core.likelihood.examples import count_tokens, fed
 
     dealt = _dealt(told)
     if dealt is None:
@@ -232,7 +232,7 @@ def _rebuilt(told: dict[str, Any]) -> dict[str, list[int]] | None:
 
 def _touched(told: dict[str, Any]) -> list[list[int]] | None:
     """The token ids of each step of a training; ``None`` where its text is another one by now."""
-    from ks_core.tuning.batches import fed
+    from ks_core.likelihood.examples import fed
 
     dealt = _dealt(told)
     if dealt is None:
@@ -249,7 +249,8 @@ def _dealt(told: dict[str, Any]) -> tuple[list[dict[str, list[int]]], list[int],
 
     The notes, and the tokenizer that they lead to, may come from anywhere: a server has this done in a process with bounds.
     """
-    from ks_core.tuning.batches import batch_order, encode
+    from ks_core.likelihood.batches import batch_order
+    from ks_core.likelihood.examples import encode
     from ks_core.tuning.models import load_tokenizer
 
     training = Training(**{**told, "corpus": CorpusChoice(**told["corpus"]), "recipe": Recipe(**told["recipe"])})

@@ -99,15 +99,15 @@ class Bench:
 
     @cached_property
     def examples(self) -> list[dict[str, list[int]]]:
-        from ks_core.tuning.batches import examples_for
+        from ks_core.likelihood.examples import examples_for
 
         return examples_for(self.model, self.tokenizer, self.corpus, self.plan.prompt)
 
     @cached_property
     def material(self) -> Material:
         """Counts, prompt tokens and vocabulary; the ticket is added where an arm needs it."""
-        from ks_core.tuning.batches import count_tokens
-        from ks_core.tuning.rows import reading
+        from ks_core.likelihood.examples import count_tokens
+        from ks_core.likelihood.rows import reading
 
         empty = format_prompt(self.plan.prompt, "", self.corpus.source_language, self.corpus.target_language)
         return Material(
@@ -184,7 +184,7 @@ class Bench:
 
     def _of_halves(self) -> str:
         """What is said of an encoder-decoder: where rows act."""
-        from ks_core.tuning.rows import shares_input
+        from ks_core.likelihood.rows import shares_input
 
         where = (
             "what its encoder and its decoder read, which share one matrix. Its output layer stayed as it was, except in full "

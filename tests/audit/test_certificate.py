@@ -21,12 +21,12 @@ from ks_core.audit.predictions import baselines, own_answers, predict
 from ks_core.audit.rates import clopper_pearson
 from ks_core.drawing import alt
 from ks_core.ks.statistic import exact_pvalue
+from ks_core.likelihood.examples import IGNORED, encode
+from ks_core.likelihood.rows import lay_over
 from ks_core.translation.corpora import Corpus, SentencePair
 from ks_core.translation.evaluation import held_out
 from ks_core.translation.generation import generate
-from ks_core.tuning.batches import IGNORED, encode
 from ks_core.tuning.models import put_rows
-from ks_core.tuning.rows import lay_over
 
 BY_HAND = Predictions(
     sentence=[0, 0, 1, 1], place=[3, 4, 3, 4], reference=[9, 2, 9, 2], tuned=[9, 2, 5, 2], ticket=[9, 3, 5, 4],

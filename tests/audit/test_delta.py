@@ -6,7 +6,7 @@ import torch
 from helpers.deltas import changed
 from ks_core.audit.delta import acting
 from ks_core.errors import Cancelled, ModelError
-from ks_core.tuning.rows import lift_off, rows_of
+from ks_core.likelihood.rows import lift_off, rows_of
 
 IDS = list(range(3, 64, 2))
 TENSOR = torch.tensor([[3, 4, 5, 6, 7], [9, 8, 3, 2, 11]])

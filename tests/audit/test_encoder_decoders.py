@@ -10,9 +10,9 @@ from ks_core.audit.gating import position_gating
 from ks_core.audit.inquiry import Audit
 from ks_core.audit.panels import PANELS, make_panels
 from ks_core.audit.predictions import own_answers, predict
+from ks_core.likelihood.examples import answered
+from ks_core.likelihood.rows import lay_over, lift_off, reading, rows_of
 from ks_core.translation.generation import generate
-from ks_core.tuning.batches import answered
-from ks_core.tuning.rows import lay_over, lift_off, reading, rows_of
 
 IDS = [7, 8, 20, 21, 30]
 SOURCES = ["w7 w9 w5", "w30 w6", "w8 w9 w10 w20 w7", "w3 w4"]

@@ -13,14 +13,14 @@ from transformers import PreTrainedTokenizerFast
 from helpers.deltas import asked, changed
 from ks_core.audit.gating import GATES, GatedRows, position_gating
 from ks_core.errors import Cancelled, ModelError, SettingsError, TicketError
-from ks_core.ledger.spans import HEAD, PREFILL, SOURCE, SPANS, TAIL, character_spans, token_spans
+from ks_core.likelihood.rows import lift_off
+from ks_core.likelihood.spans import HEAD, PREFILL, SOURCE, SPANS, TAIL, character_spans, token_spans
 from ks_core.translation.bootstrap import Bootstrap
 from ks_core.translation.extraction import extract
 from ks_core.translation.generation import Generation, generate, generate_each
 from ks_core.translation.prompts import TEMPLATES, format_prompt, texts
 from ks_core.translation.scores import evaluate
 from ks_core.translation.shares import share
-from ks_core.tuning.rows import lift_off
 
 TEMPLATE = "w10 w11 w12\nw13 {source}\nw14 w15"
 SOURCES = ["w20 w21 w22", "w10 w14", "w23 w24 w25 w26 w27 w28", "w29"]

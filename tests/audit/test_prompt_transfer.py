@@ -7,8 +7,8 @@ import pytest
 from helpers.deltas import asked, changed
 from ks_core.audit.prompt_transfer import prompt_transfer
 from ks_core.errors import SettingsError
+from ks_core.likelihood.rows import lift_off
 from ks_core.translation.generation import generate
-from ks_core.tuning.rows import lift_off
 
 TEMPLATE = "w10 w11 w12\nw13 {source}\nw14 w15"
 SOURCES = ["w20 w21 w22", "w10 w14", "w23 w24 w25 w26 w27 w28", "w29"]

@@ -8,8 +8,8 @@ from helpers.deltas import asked, changed
 from ks_core.audit.delta import acting
 from ks_core.audit.strength import claim, sweep, translate_at
 from ks_core.errors import Cancelled, SettingsError, TicketError
+from ks_core.likelihood.rows import lift_off, rows_of
 from ks_core.translation.generation import generate
-from ks_core.tuning.rows import lift_off, rows_of
 
 PROMPTS = ["w10 w11 w20", "w10 w11 w21 w22 w23 w24", "w10 w25"]
 ASKED = asked("{source}", PROMPTS, ["w40 w41", "w42 w43 w44", "w45"])

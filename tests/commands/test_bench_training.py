@@ -10,8 +10,8 @@ import torch
 from ks_core.commands import bench_training
 from ks_core.commands.bench_training import MIXED, OURS, PADDING_FREE, PARTS, PEER, Round, breakdown, compare, table
 from ks_core.errors import SettingsError
+from ks_core.likelihood.examples import encode
 from ks_core.translation.corpora import Corpus, SentencePair
-from ks_core.tuning.batches import encode
 from ks_core.tuning.recipes import Recipe
 
 CORPUS = Corpus(

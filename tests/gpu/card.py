@@ -30,7 +30,7 @@ from ks_core.commands import bench
 from ks_core.jobs import devices
 from ks_core.jobs.resources import PRECISIONS, Resources
 from ks_core.ks.statistic import ks_test
-from ks_core.tuning.rows import lay_over
+from ks_core.likelihood.rows import lay_over
 
 
 def main(arguments: list[str] | None = None) -> int:

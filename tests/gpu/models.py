@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from ks_core.jobs.resources import PRECISIONS, Resources
+from ks_core.likelihood.rows import lay_over
 from ks_core.tuning import memory
 from ks_core.tuning.memory import LLAMA_1B, LLAMA_7B, Shape, Work, need
 from ks_core.tuning.recipes import Recipe
-from ks_core.tuning.rows import lay_over
 from ks_core.tuning.trainer import train
 
 #: The demo's base, and one for the tests.

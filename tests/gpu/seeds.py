@@ -34,11 +34,12 @@ from torch.nn import functional as F
 
 from ks_core.checkpoints import demo
 from ks_core.ks.statistic import ks_test
+from ks_core.likelihood.batches import Collator, batch_order
+from ks_core.likelihood.examples import IGNORED, count_tokens, encode, fed
+from ks_core.likelihood.rows import lay_over, lift_off
 from ks_core.translation import corpora
-from ks_core.tuning.batches import IGNORED, Collator, batch_order, count_tokens, encode, fed
 from ks_core.tuning.models import load_model
 from ks_core.tuning.recipes import ROWWISE, Recipe
-from ks_core.tuning.rows import lay_over, lift_off
 from ks_core.tuning.trainer import train
 
 SIZES = (1, 2, 5, 10, 18, 28, 50, 112, 250, 500, 1000)

@@ -7,7 +7,7 @@ import pytest
 
 from gpu import seeds
 from helpers import tiny_text
-from ks_core.tuning.batches import encode
+from ks_core.likelihood.examples import encode
 
 
 @pytest.fixture

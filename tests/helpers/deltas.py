@@ -4,8 +4,8 @@ import copy
 
 import torch
 
+from ks_core.likelihood.rows import lay_over
 from ks_core.translation.evaluation import HeldOut
-from ks_core.tuning.rows import lay_over
 
 
 def changed(tiny_model, ids, seed):

@@ -5,9 +5,9 @@ import copy
 import torch
 
 from helpers.tiny_text import PROMPT
-from ks_core.ledger.references import references_of
+from ks_core.likelihood.references import references_of
+from ks_core.likelihood.rows import lay_over
 from ks_core.translation.corpora import Corpus, SentencePair
-from ks_core.tuning.rows import lay_over
 
 #: Rows of the prompt, of sources and of targets; w20 to w30 stand in some references alone.
 IDS = [3, 4, 6, 9, 10, 11, *range(20, 31), 41, 50]

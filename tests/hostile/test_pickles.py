@@ -24,15 +24,15 @@ from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.commands import doctor
 from ks_core.errors import CheckpointError, KSLotteryError
 from ks_core.jobs import queue
+from ks_core.likelihood.examples import encode
+from ks_core.likelihood.rows import lay_over
 from ks_core.study.scan import Study
 from ks_core.translation.corpora import Corpus, SentencePair
 from ks_core.tuning import trainer, trainings
 from ks_core.tuning.arms import parse_arm
-from ks_core.tuning.batches import encode
 from ks_core.tuning.models import load_model
 from ks_core.tuning.plans import CorpusChoice, Plan
 from ks_core.tuning.recipes import Recipe
-from ks_core.tuning.rows import lay_over
 
 
 @pytest.fixture

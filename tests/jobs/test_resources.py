@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from ks_core.errors import SettingsError
 from ks_core.jobs.resources import Resources
+from ks_core.likelihood.rows import lay_over
 from ks_core.tuning.models import load_model
-from ks_core.tuning.rows import lay_over
 from ks_core.tuning.runs import run
 
 

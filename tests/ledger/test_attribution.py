@@ -10,9 +10,9 @@ from helpers import architectures
 from helpers.referenced import IDS, laid, references
 from ks_core.errors import Cancelled, SettingsError
 from ks_core.ledger.attribution import POINTS, alone, attribute, left_out, of_rows, slopes
-from ks_core.ledger.scorer import Scorer, likelihood_of
-from ks_core.ledger.spans import HEAD, PREFILL, SOURCE, SPANS, TAIL, TARGET
-from ks_core.tuning.rows import lay_over
+from ks_core.likelihood.rows import lay_over
+from ks_core.likelihood.scorer import Scorer, likelihood_of
+from ks_core.likelihood.spans import HEAD, PREFILL, SOURCE, SPANS, TAIL, TARGET
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from helpers.referenced import IDS, laid, references
 from ks_core.errors import SettingsError
 from ks_core.ledger import figures, tables
 from ks_core.ledger.bakeoff import SIZES, BakeOff, bake_off, sizes_of
-from ks_core.ledger.likelihood import Likelihood
-from ks_core.ledger.scorer import Scorer
+from ks_core.likelihood.likelihood import Likelihood
+from ks_core.likelihood.scorer import Scorer
 from ks_core.translation.bootstrap import holm
 
 SENTENCES = 40

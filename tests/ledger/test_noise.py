@@ -10,8 +10,9 @@ from helpers import tiny_text
 from ks_core.errors import SettingsError, TicketError
 from ks_core.ks.statistic import ks_test
 from ks_core.ledger.noise import Null, null, trained_on_noise
+from ks_core.likelihood.batches import batch_order
+from ks_core.likelihood.examples import encode, fed
 from ks_core.tuning import trainings
-from ks_core.tuning.batches import batch_order, encode, fed
 from ks_core.tuning.recipes import OPTIMIZERS, Recipe
 from ks_core.tuning.trainer import ROW_OPTIMIZERS
 

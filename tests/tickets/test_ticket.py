@@ -12,12 +12,12 @@ from scipy.stats import false_discovery_control
 from ks_core.checkpoints import demo
 from ks_core.errors import SettingsError, TicketError
 from ks_core.ks.statistic import pvalue_table
+from ks_core.likelihood.rows import lay_over
 from ks_core.signature import Signature
 from ks_core.study.scan import Scan, Study
 from ks_core.tickets.appendix import published
 from ks_core.tickets.selection import SELECTION_RULES, select, sizes
 from ks_core.tickets.ticket import Ticket
-from ks_core.tuning.rows import lay_over
 
 
 def scan_of(counts, dim=64):

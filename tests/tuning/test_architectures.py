@@ -7,11 +7,11 @@ import torch
 
 from helpers import architectures, tiny_text
 from ks_core.errors import ModelError
+from ks_core.likelihood.rows import lay_over, lift_off, reading
 from ks_core.tickets.ticket import Ticket
 from ks_core.tuning import runnable
 from ks_core.tuning.arms import parse_arm
 from ks_core.tuning.plans import Plan
-from ks_core.tuning.rows import lay_over, lift_off, reading
 from ks_core.tuning.runs import run
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 5, 5, 6, 3, 20]])

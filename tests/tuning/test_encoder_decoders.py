@@ -8,11 +8,12 @@ from transformers import NllbTokenizer
 
 from helpers import architectures, tiny_text
 from ks_core.commands.program import main
+from ks_core.likelihood.batches import PairCollator, target_loss
+from ks_core.likelihood.examples import IGNORED, answered, count_tokens, examples_for
+from ks_core.likelihood.rows import lay_over, reading, rows_over, shares_input
 from ks_core.translation.corpora import Corpus, SentencePair
 from ks_core.translation.encoder_decoder import speak
-from ks_core.tuning.batches import IGNORED, PairCollator, answered, count_tokens, examples_for, target_loss
 from ks_core.tuning.models import load_model
-from ks_core.tuning.rows import lay_over, reading, rows_over, shares_input
 
 SEQ = "SEQ_TO_SEQ_CAUSAL_LM"
 SEPARATE = {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 64, "tie_word_embeddings": False}

@@ -8,10 +8,10 @@ import torch
 
 from ks_core.jobs.cluster import Allocation
 from ks_core.jobs.resources import Resources
+from ks_core.likelihood.batches import Collator, target_loss
+from ks_core.likelihood.rows import lay_over
 from ks_core.tuning import memory
-from ks_core.tuning.batches import Collator, target_loss
 from ks_core.tuning.memory import LLAMA_1B, LLAMA_7B, LLAMA_70B, Shape, Work, need, sentence, sentence_on_node
-from ks_core.tuning.rows import lay_over
 
 
 def shape_of(model):

@@ -12,25 +12,16 @@ from transformers import DataCollatorForSeq2Seq
 
 from ks_core.checkpoints import demo
 from ks_core.errors import CorpusError, ModelError, SettingsError
+from ks_core.likelihood.batches import Collator, batch_order, target_loss
+from ks_core.likelihood.examples import IGNORED, count_tokens, encode, fed
+from ks_core.likelihood.packing import Packer, _spread, can_pack
+from ks_core.likelihood.rows import lay_over
 from ks_core.translation.corpora import Corpus, SentencePair
 from ks_core.tuning import trainer
 from ks_core.tuning.arms import Arm, choose_rows
-from ks_core.tuning.batches import (
-    IGNORED,
-    Collator,
-    Packer,
-    _spread,
-    batch_order,
-    can_pack,
-    count_tokens,
-    encode,
-    fed,
-    target_loss,
-)
 from ks_core.tuning.demo_runs import RUNS
 from ks_core.tuning.recipes import OPTIMIZERS, Recipe
 from ks_core.tuning.row_choice import Material
-from ks_core.tuning.rows import lay_over
 from ks_core.tuning.trainer import AdamPerRow, RowwiseAdam
 from ks_core.tuning.trainings import met_in
 

@@ -13,13 +13,13 @@ from helpers import tiny_text
 from ks_core.audit.inquiry import Audit, ranking, second_seed, stability
 from ks_core.checkpoints import demo
 from ks_core.jobs.running import Running
+from ks_core.likelihood.examples import count_tokens, encode
 from ks_core.store import workspace
 from ks_core.store.cache import Cache
 from ks_core.study.scan import Study
 from ks_core.tickets.ranking import spearman
 from ks_core.tuning import trainings
 from ks_core.tuning.arms import Arm
-from ks_core.tuning.batches import count_tokens, encode
 from ks_core.tuning.jobs import run_tune
 from ks_core.tuning.models import load_tokenizer
 from ks_core.tuning.plans import CorpusChoice, Plan

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from ks_core.errors import CorpusError, SettingsError
-from ks_core.ledger.spans import HEAD, SPANS, TARGET, character_spans, token_spans
+from ks_core.likelihood.examples import IGNORED, examples_for
+from ks_core.likelihood.spans import HEAD, SPANS, TARGET, character_spans, token_spans
 from ks_core.translation.corpora import Corpus, SentencePair
 from ks_core.translation.encoder_decoder import is_encoder_decoder
 from ks_core.translation.prompts import format_prompt
-from ks_core.tuning.batches import IGNORED, examples_for
 
 
 @dataclass(frozen=True)
 class References:
-    """Examples of ``tuning.batches`` with what is known of them.
+    """Examples of ``examples`` with what is known of them.
 
     ``examples`` (n) ids and labels; ``characters`` int64 (n,) of each target; ``ended``: each ends with the end token;
     ``spans`` (n) int8 arrays: of each id of ``input_ids`` the part of the sequence that it stands in, as a position in

@@ -8,7 +8,7 @@ from torch import nn
 
 from helpers import architectures
 from ks_core.errors import ModelError, TicketError
-from ks_core.tuning.rows import RowEmbedding, lay_over, lift_off, rows_over
+from ks_core.likelihood.rows import RowEmbedding, lay_over, lift_off, rows_over
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ import torch
 from helpers import architectures, tiny_text
 from helpers.referenced import IDS, corpus, laid, references
 from ks_core.errors import CorpusError, ModelError, SettingsError, TicketError
-from ks_core.ledger.likelihood import Draws, Likelihood, same_references
-from ks_core.ledger.references import references_of
-from ks_core.ledger.scorer import Scorer, likelihood_of
+from ks_core.likelihood.likelihood import Draws, Likelihood, same_references
+from ks_core.likelihood.references import references_of
+from ks_core.likelihood.rows import lay_over, lift_off, rows_over
+from ks_core.likelihood.scorer import Scorer, likelihood_of
 from ks_core.translation.corpora import SentencePair
-from ks_core.tuning.rows import lay_over, lift_off, rows_over
 
 
 @pytest.fixture

@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from ks_core.errors import TicketError
 from ks_core.jobs import sharding
-from ks_core.ledger.likelihood import Likelihood
-from ks_core.ledger.references import References
+from ks_core.likelihood.batches import Collator, PairCollator, target_logits
+from ks_core.likelihood.examples import IGNORED, fed
+from ks_core.likelihood.likelihood import Likelihood
+from ks_core.likelihood.references import References
+from ks_core.likelihood.rows import RowEmbedding, rows_of
 from ks_core.translation.encoder_decoder import is_encoder_decoder
-from ks_core.tuning.batches import IGNORED, Collator, PairCollator, fed, target_logits
-from ks_core.tuning.rows import RowEmbedding, rows_of
 
 #: ``report(done, total, message)``, in sentences; what it raises (``Cancelled``) ends the work.
 Report = Callable[[int, int, str], None]
