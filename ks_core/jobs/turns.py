@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator
 
 #: How many compute at once, where the interpreter's lock lets one go on: the others of them are at files and in compiled code.
-AT_ONCE = 2
+AT_ONCE = 1
 #: Seconds after which one goes on without a turn: those who have one take long.
 PATIENCE = 10.0
 
