@@ -1,0 +1,242 @@
+"""The rows of a model's embedding that a training moves: which they are, where each began, where it is now.
+
+Five ways of training rows are known: the whole matrix, rows that lie over it (``ks_core.likelihood.rows``), peft's
+TrainableTokens, peft's ``modules_to_save``, and a LoRA on the embedding. Of each is compared what its file would hold, so that
+a point of a recording is what a scan of the saved checkpoint says. A matrix that is split over processes is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ks_core.checkpoints.adapted.sums import LowRankMatrix
+from ks_core.checkpoints.matrices import ArrayMatrix, Matrix, blocks
+from ks_core.checkpoints.opening import open_checkpoint
+from ks_core.errors import SettingsError
+from ks_core.ks.statistic import KSResult, ks_test
+from ks_core.likelihood.rows import RowEmbedding, reading
+
+#: What a training of the whole matrix is called: the one whose start nothing in the model holds.
+WHOLE = "the embedding"
+#: Dtypes in which a checkpoint may be saved, by name.
+STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass
+class Rows:
+    """Rows with values of their own: ``ids`` int64 (m,), ``None`` for the whole matrix, are those of ``values`` (m, d).
+
+    ``start`` (V, d) is the matrix that they began in: another tensor, which the training does not write to. ``as_saved`` is
+    the dtype in which both are compared where it is not their own.
+    """
+
+    kind: str
+    ids: torch.Tensor | None
+    values: torch.Tensor
+    start: torch.Tensor
+    as_saved: torch.dtype | None = None
+    tied: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and values in a row of the whole embedding."""
+        return self.start.shape[0], self.start.shape[1]
+
+    @property
+    def trained(self) -> torch.Tensor:
+        return self.values
+
+    def token_ids(self) -> np.ndarray:
+        """The token ids of the rows that are trained, int64 (m,)."""
+        return np.arange(len(self.values)) if self.ids is None else self.ids.cpu().numpy().astype(np.int64)
+
+    def moved(self) -> np.ndarray:
+        """Places among the trained rows of those that are not as they began, int64 ascending."""
+        parts = []
+        for low, high in blocks(len(self.values), 4 * self.shape[1]):
+            before, after = self._before(slice(low, high)), self._after(slice(low, high))
+            parts.append((before != after).any(dim=1).nonzero()[:, 0] + low)
+        return torch.cat(parts).cpu().numpy() if parts else np.zeros(0, np.int64)
+
+    def tested(self, places: np.ndarray) -> KSResult:
+        """The test of these rows against where they began, shift and cosine included."""
+        chosen = torch.from_numpy(places).to(self.values.device)
+        return ks_test(self._before(chosen).cpu(), self._after(chosen).cpu(), with_shift=True)
+
+    def gradient(self) -> torch.Tensor | None:
+        """The length of each trained row's gradient, (m,) on the device of the rows; ``None`` where there is none now."""
+        found = self.values.grad
+        if found is None:
+            return None
+        if found.is_sparse:
+            found = found.coalesce()
+            lengths = torch.zeros(len(self.values), device=found.device)
+            return lengths.index_copy_(0, found.indices()[0], _lengths(found.values(), 1))
+        return _lengths(found, 1)
+
+    def _before(self, which: Any) -> torch.Tensor:
+        return self._saved(self.start.detach()[which if self.ids is None else self.ids[which]])
+
+    def _after(self, which: Any) -> torch.Tensor:
+        return self._saved(self.values.detach()[which])
+
+    def _saved(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows if self.as_saved is None else rows.to(self.as_saved)
+
+
+@dataclass
+class LowRank:
+    """A LoRA on the embedding: every row is its start plus ``scaling`` times a combination of r directions.
+
+    ``left`` (r, V) and ``right`` (d, r) are peft's two parameters. The gradient of a row is that of its r numbers in ``left``.
+    """
+
+    kind: str
+    left: torch.Tensor
+    right: torch.Tensor
+    scaling: float
+    start: Matrix
+    tied: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.start.shape
+
+    @property
+    def trained(self) -> torch.Tensor:
+        return self.left
+
+    def token_ids(self) -> np.ndarray:
+        return np.arange(self.shape[0])
+
+    def moved(self) -> np.ndarray:
+        """Rows whose numbers in ``left`` are not all 0; without ``right`` none of them has moved."""
+        if not bool(self.right.detach().any()):
+            return np.zeros(0, np.int64)
+        return self.left.detach().any(dim=0).nonzero()[:, 0].cpu().numpy()
+
+    def tested(self, places: np.ndarray) -> KSResult:
+        """The test of these rows. The sums are made of the whole matrix, in the blocks in which a reader of the adapter makes
+        them: sums of other blocks may differ in the last bit."""
+        left, right = (x.detach().float().cpu().numpy().T for x in (self.left, self.right))
+        after = LowRankMatrix(self.start, np.ascontiguousarray(left), np.ascontiguousarray(right), self.scaling)
+        found = ks_test(self.start, after, with_shift=True)
+        assert found.l2 is not None and found.cosine is not None
+        return KSResult(
+            found.counts[places], found.dim, found.device, found.note, found.l2[places], found.cosine[places]
+        )
+
+    def gradient(self) -> torch.Tensor | None:
+        return None if self.left.grad is None else _lengths(self.left.grad, 0)
+
+
+def find(model: Any, start: Any = None, stored: str | None = None) -> Rows | LowRank:
+    """The rows of ``model``'s input embedding that are trained, before the first step.
+
+    ``model`` is a model of transformers or peft (within DistributedDataParallel too) or an embedding by itself. ``start`` is what the rows
+    began with where the model itself does not hold it any more: a source as ``open_checkpoint`` takes it, or a tensor (V, d). ``stored`` names
+    a dtype of ``STORED`` in which the checkpoints are saved where that is not the one that is trained.
+
+    Raises ``SettingsError`` for an embedding of which nothing is trained, which is split over processes, or which is adapted in
+    a way that is not known here, and for a start of another shape.
+    """
+    if stored is not None and stored not in STORED:
+        raise SettingsError(f"stored is {stored!r}. Expected one of: {', '.join(STORED)}.")
+    whole = _unwrapped(model)
+    module = reading(whole) if hasattr(whole, "get_input_embeddings") else whole
+    as_saved = STORED[stored] if stored else None
+    if isinstance(module, RowEmbedding):
+        return Rows("rows over the embedding", module.ids, module.rows, module.base.weight, as_saved or torch.float32)
+    inner = getattr(module, "token_adapter", module)
+    adapter = str((getattr(inner, "active_adapters", None) or ["default"])[0])
+    if hasattr(inner, "trainable_tokens_delta"):
+        values, start_of = inner.trainable_tokens_delta[adapter], inner.get_base_layer().weight
+        ids = torch.tensor(inner.token_indices[adapter], device=values.device)
+        return Rows("TrainableTokens", ids, _own(values), _own(start_of), as_saved or torch.float32)
+    if hasattr(inner, "lora_embedding_A"):
+        return _low_rank(inner, adapter, stored)
+    tied = _is_tied(whole, module)
+    if hasattr(inner, "modules_to_save"):
+        values, began = inner.modules_to_save[adapter].weight, inner.original_module.weight
+        return Rows("modules_to_save", None, _own(values), _own(began), as_saved, tied)
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        raise SettingsError(
+            f"{type(module).__name__} has no weight with a row for each token, so there are no rows to follow."
+        )
+    _trainable(_own(weight))
+    return Rows(WHOLE, None, weight, _began(weight, start), as_saved, tied)
+
+
+def _low_rank(module: Any, adapter: str, stored: str | None) -> LowRank:
+    """What ``find`` gives for a LoRA on the embedding."""
+    if module.use_dora.get(adapter) or stored:
+        why = (
+            "with DoRA its rows have lengths of their own"
+            if module.use_dora.get(adapter)
+            else "stored is for rows with values of their own"
+        )
+        raise SettingsError(
+            f"A LoRA on the embedding is followed as it is: {why}. Leave that out, or record by checkpoints."
+        )
+    left, right = module.lora_embedding_A[adapter], module.lora_embedding_B[adapter]
+    base = _own(module.get_base_layer().weight).detach().cpu()
+    bits = base.contiguous().view(torch.int16).numpy().view(np.uint16) if base.dtype == torch.bfloat16 else base.numpy()
+    matrix = ArrayMatrix(bits, "bfloat16" if base.dtype == torch.bfloat16 else "")
+    return LowRank("LoRA", _own(left), _own(right), float(module.scaling[adapter]), matrix)
+
+
+def _unwrapped(model: Any) -> Any:
+    """The model within what spreads or compiles it."""
+    model = getattr(model, "_orig_mod", model)
+    if isinstance(model, torch.nn.parallel.DistributedDataParallel | torch.nn.DataParallel):
+        model = model.module
+    return getattr(model, "_orig_mod", model)
+
+
+def _own(weight: torch.Tensor) -> torch.Tensor:
+    """A weight that this process holds all of. Raises ``SettingsError`` for a part of one."""
+    if hasattr(weight, "full_tensor") or hasattr(weight, "ds_id") or weight.ndim != 2 or not weight.numel():
+        raise SettingsError(
+            "The embedding is split over several processes (FSDP, ZeRO-3 or tensor parallelism), and no process has all of a row. Expected one "
+            "that each process holds whole, as with DDP. Save checkpoints, and follow them with: python -m ks_core trajectory BASE FOLDER"
+        )
+    return weight
+
+
+def _trainable(weight: torch.Tensor) -> None:
+    if not weight.requires_grad:
+        raise SettingsError(
+            "No row of the embedding is trained: it takes no gradient, and no adapter lies over it. Expected a training that moves "
+            "rows; LoRA inside the layers alone moves none."
+        )
+
+
+def _is_tied(model: Any, module: Any) -> bool:
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return output is not None and getattr(output, "weight", None) is getattr(module, "weight", module)
+
+
+def _began(weight: torch.Tensor, start: Any) -> torch.Tensor:
+    """Where a whole matrix began: a copy of it as it is now, unless somebody says otherwise."""
+    if start is None:
+        return weight.detach().clone()
+    if isinstance(start, str):
+        from ks_core.checkpoints.matrices import to_floats
+
+        matrix = open_checkpoint(start).matrix
+        start = torch.from_numpy(np.array(to_floats(matrix.block(0, matrix.shape[0]), matrix.dtype)))
+    if tuple(start.shape) != tuple(weight.shape):
+        raise SettingsError(
+            f"The start has {start.shape[0]:,} x {start.shape[1]:,} values, the embedding {weight.shape[0]:,} x {weight.shape[1]:,}. "
+            "Name the checkpoint that this training began with."
+        )
+    return start.detach().to(weight.device, weight.dtype)
+
+
+def _lengths(values: torch.Tensor, dim: int) -> torch.Tensor:
+    return torch.linalg.vector_norm(values.detach(), dim=dim, dtype=torch.float32)
