@@ -1,0 +1,13 @@
+from . import answers as answers, figures as figures
+from .answerer import Respondent as Respondent, respondent as respondent
+from .answers import (
+    Answer as Answer,
+    Asked as Asked,
+    Place as Place,
+    frame as frame,
+    parting as parting,
+    touched as touched,
+)
+from .bounds import Bounds as Bounds, bounds_of as bounds_of
+from .protocol import Usual as Usual, usual as usual
+from .question import MOST_NEW as MOST_NEW, MOST_STRENGTH as MOST_STRENGTH, VOICES as VOICES, Question as Question

@@ -1,0 +1,44 @@
+"""Ask: one prompt, answered at once by the base, by the base with the ticket's rows, and by the tuned model."""
+
+import streamlit as st
+
+from ks_core.asking import respondent
+from ks_core.errors import KSLotteryError
+from ks_core.store import access
+from pages.parts import asking, pair, say
+from pages.parts.say import plain
+
+st.title("Ask")
+st.write(
+    "One prompt, three answers: the base, the base with the ticket's rows put into it, and the tuned model. **What does each write, "
+    "where do their probabilities part, and which rows make the difference?** Each time the likeliest token is written."
+)
+study = pair.study()
+scan = pair.scan(study)
+if access.read_only():
+    say.info(access.NOTHING_STARTS, icon="lock")
+    st.stop()
+
+asking.remember()
+try:
+    question = asking.form(study, scan, pair.alpha())
+    if question:
+        asking.ask(question, study, scan)
+except KSLotteryError as error:
+    say.error(error)
+key = st.session_state.get(asking.KEY, "")
+asked = respondent().find(key) if key else None
+if asked is None:
+    st.stop()
+st.query_params[asking.LINK] = key
+if asked.question.content != asking.content(study):
+    st.caption("The answers below are another pair's, or were written before a checkpoint changed.")
+asking.follow(asked)
+if asked.error:
+    say.error(asked.error)
+if asked.read:
+    asking.rows(asked, study)
+if asked.along:
+    asking.parting(asked, study, scan)
+elif asked.state == "stopped":
+    st.caption(plain("This was stopped before it was finished. Ask again to see all of it."))
