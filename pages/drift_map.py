@@ -2,45 +2,58 @@
 
 from dataclasses import asdict
 
+import numpy as np
 import streamlit as st
 
-from ks_core.study import drift, figures, readable
-from pages.parts import charts, downloads, pair, say
+from ks_core.study import COLOURS, Rows, drift, map_figures, neighbourhoods, readable
+from ks_core.tuning import trainings
+from pages.parts import charts, downloads, map_side, pair, say
 from pages.parts.job import make
 
 st.title("Drift map")
 study = pair.study()
 scan = pair.scan(study)
 alpha = pair.alpha()
+metric = str(st.session_state.get("near") or "cosine")
+replaced = neighbourhoods.cached(study, metric)
+counts = trainings.counts(study.tuned_source)
+strings = study.token_strings()
+rows = Rows(
+    scan.statistic, scan.pvalue, scan.l2, scan.winners(alpha), scan.token_ids,
+    [readable(strings, int(i)) for i in scan.token_ids],
+    None if counts is None else np.array([counts.get(int(i), 0) for i in scan.token_ids], float),
+    None if replaced is None else replaced.by_position(len(scan.token_ids)),
+)  # fmt: skip
 
+VIEWS = {"Drift": map_figures.drift_map, "Morph": map_figures.morph, "Side by side": map_figures.side_by_side}
 with st.container(horizontal=True, vertical_alignment="bottom"):
     method = str(
         st.segmented_control(
-            "Projection",
-            [name.upper() for name in drift.METHODS],
-            default="PCA",
-            required=True,
-            key="map",
-            bind="query-params",
-            help="PCA is instant. UMAP takes a minute or two, once.",
+            "Projection", [name.upper() for name in drift.METHODS], default="PCA", required=True, key="map", bind="query-params",
+            help="PCA is instant. UMAP takes up to a minute, once.",
         )
-    ).lower()
-    colour = st.selectbox("Colour", list(figures.COLOURS), key="colour", bind="query-params")
-    arrows = st.toggle("Arrows for winning tokens", value=True, key="arrows", bind="query-params")
+    ).lower()  # fmt: skip
+    shown = str(
+        st.segmented_control("View", list(VIEWS), default="Drift", required=True, key="view", bind="query-params")
+    )
+    colour = st.selectbox("Colour", [c for c in COLOURS if c in rows.measures], key="colour", bind="query-params")
+    arrows = st.toggle("Arrows", value=True, key="arrows", bind="query-params", help="Of winning tokens.")
+    names = st.toggle(
+        "Names", value=True, key="names", bind="query-params", help="Of winning tokens, where they have room."
+    )
+    regions = st.toggle(
+        "Regions", value=False, key="regions", bind="query-params", help="What stands where the map is densest."
+    )
 with st.expander("Settings", icon=":material/tune:"), st.container(horizontal=True):
     seed = st.number_input("Seed", min_value=0, max_value=2**31 - 1, value=0, key="map_seed")
+    vocabulary = len(scan.token_ids)
     background = st.number_input(
-        "Unchanged tokens drawn", min_value=0, max_value=20_000, value=6000, step=1000, key="map_background"
-    )
+        "Unchanged tokens drawn", min_value=0, max_value=max(vocabulary, 20_000), step=1000, key=f"map_background_{method}",
+        value=6000 if method == "umap" else min(vocabulary, 20_000),
+    )  # fmt: skip
     changed = st.number_input(
-        "Changed tokens drawn",
-        min_value=3,
-        max_value=8000,
-        value=2000,
-        step=500,
-        key="map_changed",
-        help="Those with the largest D.",
-    )
+        "Changed tokens drawn", min_value=3, max_value=20_000, value=4000, step=500, key="map_changed", help="Those with the largest D.",
+    )  # fmt: skip
     neighbors = st.number_input("UMAP neighbours", min_value=2, max_value=200, value=15, key="map_neighbors")
     min_dist = st.number_input(
         "UMAP minimum distance", min_value=0.0, max_value=0.99, value=0.1, step=0.05, key="map_min_dist"
@@ -63,26 +76,32 @@ if found is None:
         "content": study.key,
         "settings": asdict(settings),
     }
-    st.write("This map has not been made yet. It takes a minute or two on two cores, and is kept.")
+    st.write("This map has not been made yet. It takes up to a minute on two cores, and is kept.")
     make("drift", parameters, "UMAP", button="Make the UMAP")
 
-strings = study.token_strings()
-names = [readable(strings, int(i)) for i in scan.token_ids]
-figure = figures.drift_map(
-    found,
-    statistic=scan.statistic,
-    pvalue=scan.pvalue,
-    l2=scan.l2,
-    winning=scan.winners(alpha),
-    token_ids=scan.token_ids,
-    tokens=names,
-    colour=colour,
-    arrows=arrows,
-)
 signature = str(found.signature.with_fields(alpha=f"{alpha:g}"))
-charts.chart(figure, "map-figure", signature)
-st.caption(
-    f"One fit on base and tuned rows together, made in {found.seconds:.1f} s; unchanged tokens are one point and do not "
-    "move. Hover for the token, drag to zoom, double-click to see all again."
-)
+left, right = st.columns([7, 4])
+with right:
+    position = map_side.look_for(rows)
+    map_side.metric()
+    spot, frame = (None, None) if position is None else map_side.near(study, scan, rows, position, metric)
+earlier = map_side.picked(st.session_state.get("map-figure"), rows) if shown == "Side by side" else []
+view = map_figures.View(colour, arrows, names, regions, tuple(earlier), spot)
+with left:
+    event = charts.chart(
+        VIEWS[shown](found, rows, view), "map-figure", signature, **({} if shown == "Morph" else {"on_select": "rerun"})
+    )
+    st.caption(
+        f"One fit on base and tuned rows together, made in {found.seconds:.1f} s; unchanged tokens are one point and do not "
+        "move. Drag to pan, scroll to zoom, double-click to see all again; draw around tokens (box or lasso, above the map) to pick them."
+    )
+with right:
+    chosen = map_side.picked(event, rows) if shown != "Morph" else []
+    if position is not None and frame is not None:
+        map_side.spot(rows, position, frame, signature, position in map_figures.places(found))
+    if chosen:
+        map_side.selection(study, scan, rows, chosen, alpha, signature)
 downloads.signature(signature)
+if not chosen and position is None:
+    with right:  # last, as it ends the page while there is nothing to show
+        map_side.movers(study, scan, rows, metric, signature)

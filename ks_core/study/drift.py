@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ import numpy as np
 from ks_core.checkpoints.matrices import Matrix, take, to_floats
 from ks_core.errors import SettingsError
 from ks_core.signature import Signature, versions
+from ks_core.study import neighbours
 from ks_core.study.scan import Scan, Study
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 METHODS = ("pca", "umap")
 #: Raised by one whenever a map of the same study and settings could come out differently than before.
-VERSION = 2
+VERSION = 3
 #: UMAP works on this many principal components: it saves most of the time and hardly changes the map.
 COMPONENTS = 50
 
@@ -194,6 +196,12 @@ def _umap(rows: np.ndarray, settings: Settings, report: Report) -> np.ndarray:
     """UMAP of rows (n, k): (n, 2). One thread and a fixed seed, because only that is repeatable."""
     if len(rows) < 5:
         raise SettingsError(f"A UMAP needs 5 points or more, and here are {len(rows)}. Choose PCA instead.")
+    rows = rows.astype(np.float32)
+    many = min(settings.neighbors, len(rows) - 1)
+    # Exact ones: UMAP's own search is approximate above 4,096 points, and compiling it takes longer than this does.
+    own = np.arange(len(rows))
+    near, far = neighbours.nearest(rows, rows, many - 1, own=own, report=report)
+    known = (np.column_stack([own, near]), np.column_stack([np.zeros(len(rows)), far]).astype(np.float32), None)
     report(0, 1, "loading UMAP (up to 20 s)")
     import numba
     import tqdm
@@ -208,19 +216,23 @@ def _umap(rows: np.ndarray, settings: Settings, report: Report) -> np.ndarray:
             report(self.n, self.total or 1, "placing the points (epochs)")
             return shown
 
-    report(0, 1, "finding neighbours (up to a minute)")
+    report(0, 1, "compiling UMAP (up to 20 s)")
     plain, threads = umap.layouts.tqdm, numba.get_num_threads()
     umap.layouts.tqdm = Epochs
     try:
         model = umap.UMAP(
-            n_neighbors=min(settings.neighbors, len(rows) - 1),
+            n_neighbors=many,
+            precomputed_knn=known,
             min_dist=settings.min_dist,
             random_state=settings.seed,
             n_jobs=1,
             # Every epoch, not every tenth of a second: a small map would be done before it could be stopped.
             tqdm_kwds={"disable": False, "file": io.StringIO(), "miniters": 1, "mininterval": 0},
         )
-        return model.fit_transform(rows.astype(np.float32))
+        with warnings.catch_warnings():
+            # No other point is placed on the map later, which is what an index of UMAP's own would be for.
+            warnings.filterwarnings("ignore", message="precomputed_knn")
+            return model.fit_transform(rows)
     finally:
         umap.layouts.tqdm = plain
         numba.set_num_threads(threads)  # a fit that is cancelled leaves one

@@ -1,4 +1,4 @@
-"""Plotly figures of the test: p-values, D, the ticket's size, a row's two CDFs, maps, layers.
+"""Plotly figures of the test: p-values, D, the ticket's size, a row's two CDFs, layers.
 
 No Streamlit here: a page, a report and a notebook draw the same. Every function returns a ``go.Figure`` in the style
 of ``drawing``. What comes from outside, tokens and names, goes through ``drawing.text``, because Plotly reads some HTML.
@@ -29,15 +29,11 @@ from ks_core.drawing import (
     text,
     texts,
 )  # fmt: skip
-from ks_core.study.drift import DriftMap
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ks_core.study.layers import TensorResult
-
-#: Points that a map sends to the browser at most, and arrows that can be told apart.
-POINTS, ARROWS = 30_000, 600
 
 
 def pvalue_histogram(pvalues: np.ndarray, changed: np.ndarray, alpha: float, *, log: bool) -> go.Figure:
@@ -165,92 +161,6 @@ def shift_scatter(l2: np.ndarray, statistic: np.ndarray, winning: np.ndarray, to
     labelled(figure, "D against the length of the shift",
          f"Scatter of D against L2 shift for {len(l2):,} changed rows, "
          f"{winning.sum():,} of them winning.")  # fmt: skip
-    return figure
-
-
-#: What a map can be coloured by, with the title of its colour bar.
-COLOURS = {"KS statistic D": "D", "p-value (log10)": "log10 p", "distance in the original space": "L2 shift"}
-
-
-def drift_map(
-    found: DriftMap,
-    *,
-    statistic: np.ndarray,
-    pvalue: np.ndarray,
-    l2: np.ndarray,
-    winning: np.ndarray,
-    token_ids: np.ndarray,
-    tokens: Sequence[str],
-    colour: str = "KS statistic D",
-    arrows: bool = True,
-    limit: int = POINTS,
-) -> go.Figure:
-    """The map: other tokens in grey, changed ones at their new place, arrows for the winning ones.
-
-    The arrays are the scan's, (n,); ``tokens`` readable strings by position in them; ``colour`` one of
-    ``COLOURS``. At most ``limit`` points are drawn (the background gives way) and ``ARROWS`` arrows, those of
-    the largest D.
-    """
-    name = "Principal component" if found.settings.method == "pca" else "UMAP"
-    shares = [f" ({share:.1%} of the variance)" for share in found.explained or ()] or ["", ""]
-    figure = sheet(f"{name} 2{shares[1]}", f"{name} 1{shares[0]}", height=640)
-    c, wins = found.changed, winning[found.changed]
-    room = max(0, limit - len(c) - int(wins.sum()))
-    drawn = np.linspace(0, len(found.background) - 1, min(room, len(found.background))).astype(np.int64)
-    b, b_xy = found.background[drawn], found.background_xy[drawn]
-    others = "others, at their base place" if (l2[b] > 0).any() else "unchanged"
-    figure.add_scattergl(x=b_xy[:, 0], y=b_xy[:, 1], mode="markers", name=others,
-                         marker={"color": MUTED, "size": 3, "opacity": 0.35}, text=texts(tokens, b),
-                         hovertemplate=f"%{{text}}<br>{others}<extra></extra>")  # fmt: skip
-    arrowed = np.nonzero(wins)[0][:ARROWS] if arrows else np.zeros(0, np.int64)
-    move = found.after_xy - found.before_xy
-    if len(arrowed):
-        start, stop = found.before_xy[arrowed], found.after_xy[arrowed]
-        path = np.stack([start, stop, np.full_like(start, np.nan)], axis=1).reshape(-1, 2)
-        figure.add_scattergl(x=path[:, 0], y=path[:, 1], mode="lines", name="from base to tuned",
-                             line={"color": WINNING, "width": 1.5}, hoverinfo="skip")  # fmt: skip
-        figure.add_scattergl(x=start[:, 0], y=start[:, 1], mode="markers", name="winning, base",
-                             marker={"color": BASE, "size": 5, "symbol": "circle-open"},
-                             hoverinfo="skip")  # fmt: skip
-    values = dict(zip(COLOURS, (statistic, log10(pvalue), l2), strict=True))[colour]
-    pointed = np.isin(np.arange(len(c)), arrowed)
-    # Heads come in steps of 10 degrees: the browser prepares a picture for each angle.
-    angles = np.round(np.degrees(np.arctan2(move[:, 0], move[:, 1])) / 10) * 10
-    for name, part, size, symbol, line in (
-        ("changed", ~wins, 4, "circle", (0.5, MUTED)),
-        ("winning, tuned", wins & pointed, 9, "arrow", (1, WINNING)),
-        ("winning", wins & ~pointed, 8, "diamond", (1, WINNING)),
-    ):
-        if not part.any():
-            continue
-        i = c[part]
-        look = {"size": size, "symbol": symbol, "opacity": 1, "line": {"width": line[0], "color": line[1]}}
-        # A trace of many colours has no colour of its own in the legend; one without points stands in for it.
-        figure.add_scatter(x=[None], y=[None], mode="markers", name=name, legendgroup=name,
-                           marker={**look, "color": SCALE[len(SCALE) // 2]})  # fmt: skip
-        marker = {**look, "color": values[i].astype(np.float32), "coloraxis": "coloraxis"}
-        if symbol == "arrow":
-            marker["angle"] = angles[part].astype(np.float32)
-        figure.add_scattergl(x=found.after_xy[part, 0], y=found.after_xy[part, 1], mode="markers", name=name,
-                             marker=marker, legendgroup=name, showlegend=False,
-                             customdata=np.stack([token_ids[i], statistic[i], pvalue[i], l2[i]], 1),
-                             text=texts(tokens, i),
-                             hovertemplate="<b>%{text}</b> (id %{customdata[0]:.0f})"
-                                           "<br>D %{customdata[1]:.4f}<br>p %{customdata[2]:.3g}"
-                                           "<br>L2 shift %{customdata[3]:.4g}"
-                                           "<extra></extra>")  # fmt: skip
-    bar = {"title": {"text": COLOURS[colour]}, "thickness": 14, "len": 0.8}
-    # Without a range of its own the axis takes each trace's, and one value would have two colours.
-    low, high = (float(values[c].min()), float(values[c].max())) if len(c) else (0.0, 1.0)
-    figure.update_layout(legend={"y": -0.1}, coloraxis={
-        "colorscale": SCALE, "colorbar": bar, "cmin": low, "cmax": high if high > low else low + 1.0,
-        "reversescale": colour == "p-value (log10)", "showscale": len(c) > 0})  # fmt: skip
-    # One unit is as long in either direction: only then is the angle of an arrow, and of its head, the map's.
-    figure.update_yaxes(scaleanchor="x")
-    labelled(figure, f"{len(c):,} changed tokens at their new place, {len(b):,} others in grey",
-         f"Map of embedding rows by {found.settings.method.upper()}: {len(c):,} changed tokens, "
-         f"{wins.sum():,} of them winning, among {len(b):,} others; {len(arrowed):,} arrows from base "
-         f"to tuned, colour by {colour}.")  # fmt: skip
     return figure
 
 

@@ -1,14 +1,11 @@
 """Figures: what is drawn is what was computed, and token strings are text."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from ks_core import drawing
 from ks_core.ks.statistic import critical_value, ks_test, pvalue_table
-from ks_core.signature import Signature
-from ks_core.study import drift, figures
+from ks_core.study import figures
 
 
 @pytest.fixture
@@ -63,34 +60,6 @@ def test_the_gap_in_the_cdfs_is_d():
 def test_token_strings_are_text():
     figure = figures.cdfs(np.arange(3.0), np.arange(3.0), "<b>bold</b><img src=x>")
     assert "<b>" not in figure.layout.title.text and "&lt;img" in figure.layout.title.text
-
-
-def test_the_map_draws_each_token_where_it_belongs():
-    settings = drift.Settings()
-    found = drift.DriftMap(
-        np.array([0, 1]),
-        np.zeros((2, 2), np.float32),
-        np.array([3, 2]),
-        np.zeros((2, 2), np.float32),
-        np.array([[1, 1], [2, 2]], np.float32),
-        [0.5, 0.25],
-        0.1,
-        settings,
-        Signature({}),
-    )
-    figure = figures.drift_map(
-        found,
-        statistic=np.array([0, 0, 0.2, 0.6]),
-        pvalue=np.array([1, 1, 0.5, 0.01]),
-        l2=np.array([0, 0, 1.0, 2.0]),
-        winning=np.array([False, False, False, True]),
-        token_ids=np.arange(4) + 100,
-        tokens=["a", "b", "<c>", "d"],
-    )
-    by_name = {t.name: t for t in figure.data}
-    assert by_name["winning, tuned"].customdata[0][0] == 103
-    assert by_name["changed"].text[0] == "&lt;c&gt;"
-    assert "50.0%" in figure.layout.xaxis.title.text
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.013, 0.6])
@@ -180,82 +149,9 @@ def test_nothing_in_a_token_is_markup_mathematics_or_a_template(token, shown):
     assert next(t for t in figure.data if len(t.x)).text[0] == shown
 
 
-@pytest.fixture
-def many():
-    """A map of 1,000 tokens, 300 of them changed and 100 winning, with the scan's arrays for it."""
-    generator = np.random.default_rng(4)
-    l2 = np.where(np.arange(1000) < 300, generator.uniform(1, 2, 1000), 0.0)
-    statistic = np.where(l2 > 0, np.linspace(1, 0, 1000), 0.0)
-    places = [generator.standard_normal((n, 2)).astype(np.float32) for n in (700, 300, 300)]
-    found = drift.DriftMap(np.arange(300, 1000), places[0], np.arange(300), places[1], places[2], None, 1.0,
-                           drift.Settings("umap"), Signature({}))  # fmt: skip
-    return found, {
-        "statistic": statistic, "pvalue": np.exp(-9 * statistic), "l2": l2, "winning": np.arange(1000) < 100,
-        "token_ids": np.arange(1000), "tokens": [f"t{i}" for i in range(1000)]}  # fmt: skip
-
-
-def points(figure):
-    return {t.name: t for t in figure.data if t.x[0] is not None}
-
-
-@pytest.mark.parametrize("colour", figures.COLOURS)
-def test_all_points_of_a_map_share_one_scale(many, colour):
-    found, arrays = many
-    figure = figures.drift_map(found, **arrays, colour=colour)
-    axis, traces = figure.layout.coloraxis, points(figure)
-    # The range has to be given: Plotly would scale each trace of WebGL points by itself.
-    values = np.concatenate([traces[n].marker.color for n in ("changed", "winning, tuned")])
-    assert (axis.cmin, axis.cmax) == pytest.approx((values.min(), values.max()))
-    assert axis.colorbar.title.text == figures.COLOURS[colour] and axis.showscale
-    measure = {"D": arrays["statistic"], "log10 p": np.log10(arrays["pvalue"]), "L2 shift": arrays["l2"]}
-    np.testing.assert_allclose(traces["changed"].marker.color, measure[figures.COLOURS[colour]][100:300], rtol=1e-5)
-
-
-def test_arrows_lead_from_base_to_tuned(many):
-    found, arrays = many
-    traces = points(figures.drift_map(found, **arrays))
-    path = np.stack([traces["from base to tuned"].x, traces["from base to tuned"].y], 1).reshape(100, 3, 2)
-    np.testing.assert_array_equal(path[:, 0], found.before_xy[:100])
-    np.testing.assert_array_equal(path[:, 1], found.after_xy[:100])
-    assert np.isnan(path[:, 2]).all()  # the pen is lifted between two arrows
-    # An angle of 0 points up and 90 to the right.
-    heading = np.radians(traces["winning, tuned"].marker.angle)
-    move = found.after_xy[:100] - found.before_xy[:100]
-    along = (move * np.stack([np.sin(heading), np.cos(heading)], 1)).sum(1) / np.linalg.norm(move, axis=1)
-    assert (along > np.cos(np.radians(5.01))).all()
-    bare = points(figures.drift_map(found, **arrays, arrows=False))
-    assert set(bare) == {"unchanged", "changed", "winning"} and len(bare["winning"].x) == 100
-
-
-def test_a_map_keeps_to_its_limits(many, monkeypatch):
-    found, arrays = many
-    monkeypatch.setattr(figures, "ARROWS", 10)
-    figure = figures.drift_map(found, **arrays, limit=500)
-    traces = points(figure)
-    assert len(traces["unchanged"].x) == 100
-    assert traces["winning, tuned"].customdata[:, 0].tolist() == list(range(10)) and len(traces["winning"].x) == 90
-    assert "100 others in grey" in figure.layout.title.text and "10 arrows" in drawing.alt(figure)
-
-
-def test_a_background_that_moved_is_not_called_unchanged(many):
-    found, arrays = many
-    arrays["l2"] = arrays["l2"] + 0.1
-    assert "unchanged" not in {t.name for t in figures.drift_map(found, **arrays).data}
-
-
-def test_a_map_on_which_nothing_changed(many):
-    found, arrays = many
-    nothing = np.zeros((0, 2), np.float32)
-    empty = replace(found, changed=np.zeros(0, np.int64), before_xy=nothing, after_xy=nothing)
-    figure = figures.drift_map(empty, **arrays)
-    assert set(points(figure)) == {"unchanged"} and not figure.layout.coloraxis.showscale
-
-
-def test_both_themes_are_served(many, numbers):
+def test_both_themes_are_served(numbers):
     statistic, pvalues, changed = numbers
-    found, arrays = many
     drawings = [figures.pvalue_histogram(pvalues, changed, 0.05, log=True),
-                figures.drift_map(found, **arrays),
                 figures.statistic_histogram(statistic, changed, 64, 0.25, 0.05),
                 figures.ticket_size_curve(np.array([0.01, 0.1]), np.array([1, 2]), 0.05, 1),
                 figures.cdfs(statistic, statistic + 1, "x"),
