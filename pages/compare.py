@@ -8,9 +8,9 @@ from ks_core.checkpoints import demo
 from ks_core.errors import KSLotteryError
 from ks_core.store import access
 from ks_core.study import Study, named as named_pairs, readable
-from ks_core.tickets import SELECTION_RULES, Several, figures as audit_figures, line_up, several_figures
+from ks_core.tickets import Several, figures as audit_figures, line_up, several_figures
 from ks_core.tuning import trainings
-from pages.parts import charts, downloads, pair, say
+from pages.parts import charts, downloads, pair, say, ticket_rule
 from pages.parts.say import plain
 
 
@@ -39,23 +39,7 @@ chosen = st.multiselect(
     help="Choose known ones, or type a folder, a file, a hub id or an adapter and press Enter.",
 )  # fmt: skip
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    rule = st.selectbox(
-        "Rule",
-        list(SELECTION_RULES),
-        format_func=lambda n: SELECTION_RULES[n].about,
-        key="compare_rule",
-        bind="query-params",
-    )
-    k = st.number_input(
-        "k",
-        1,
-        100_000,
-        18,
-        disabled=not SELECTION_RULES[rule].by_count,
-        key="compare_k",
-        bind="query-params",
-        width=160,
-    )
+    rule, k = ticket_rule.choose("Rule", "compare_")
 if len(chosen) < 2:
     say.info(
         "Choose at least two tuned checkpoints. Runs of the page Fine-tune on this base are offered when they have the same arm; "
@@ -74,9 +58,9 @@ try:
         studies[name if name not in studies else f"{name} ({len(studies) + 1})"] = one
         groups.append(str(training.facets["language"]) if training else name)
     for one in studies.values():
-        pair.scan(one)
+        ticket_rule.rows(one, pair.scan(one), rule, alpha, k)
     content = json.dumps({name: one.key for name, one in studies.items()})
-    found = lined_up(content, tuple(groups), rule, alpha, int(k), studies)
+    found = lined_up(content, tuple(groups), rule, alpha, k, studies)
 except KSLotteryError as error:
     say.error(error)
     st.stop()

@@ -5,9 +5,10 @@ import streamlit as st
 
 from ks_core.checkpoints import take, to_floats
 from ks_core.study import figures, table
-from ks_core.tickets import SELECTION_RULES, select, ticket_of
+from ks_core.tickets import SELECTION_RULES, ticket_of
 from ks_core.tuning import trainings
-from pages.parts import charts, downloads, pair, say
+from pages.parts import beside, charts, downloads, pair, say, ticket_rule
+from pages.parts.say import plain
 
 st.title("Winning tokens")
 study = pair.study()
@@ -16,34 +17,18 @@ alpha = pair.alpha()
 counts = trainings.counts(study.tuned_source)
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    rule = st.selectbox(
-        "Rule",
-        list(SELECTION_RULES),
-        format_func=lambda name: f"{name}: {SELECTION_RULES[name].about}",
-        key="rule",
-        bind="query-params",
-    )
-    k = st.number_input(
-        "k",
-        min_value=1,
-        max_value=len(scan.pvalue),
-        value=18,
-        disabled=not SELECTION_RULES[rule].by_count,
-        key="k",
-        help="How many rows the rule count takes. The paper's ticket for LLaMA-7B has 18.",
-    )
-chosen = select(scan, rule=rule, alpha=alpha, k=int(k))
+    rule, k = ticket_rule.choose("Rule", most=len(scan.pvalue))
+chosen = ticket_rule.rows(study, scan, rule, alpha, k)
 frame = table(study, scan, alpha, counts)
 frame["winner"] = np.isin(frame.token_id, scan.token_ids[chosen])
 signature = str(
     scan.signature.with_fields(rule=rule, **({"k": k} if SELECTION_RULES[rule].by_count else {"alpha": f"{alpha:g}"}))
 )
-if rule not in ("alpha", "count"):
-    st.caption(
-        "This correction is not in the paper. It makes the list shorter; it does not make alpha a false-positive rate, "
-        "because the rows before and after are not independent."
-    )
+if about := ticket_rule.source(rule):
+    st.caption(plain(about))
 st.write(f"**{len(chosen):,}** of {len(frame):,} tokens are in the ticket.")
+if st.toggle("What is known of each token beside the test", key="annotations", bind="query-params"):
+    frame = beside.annotated(study, scan, frame, chosen, alpha)
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     search = st.text_input(
@@ -72,7 +57,7 @@ else:
         event = st.dataframe(
             shown, hide_index=True, height=460, on_select="rerun", selection_mode="single-row", key="tokens",
             alt="Tokens with their test results, the largest shift first",
-            column_config={
+            column_config=beside.COLUMNS | {
                 "rank": st.column_config.NumberColumn("Rank", width="small", help="By D, the largest first."),
                 "token_id": st.column_config.NumberColumn("Id", width="small", format="%d"),
                 "token": st.column_config.TextColumn("Token", help="␣ is a space, ⏎ a line break, ⟨E2⟩ a byte that is no text."),

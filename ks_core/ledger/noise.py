@@ -8,24 +8,20 @@ A row's gradient is a draw from a normal distribution, anew at each step that to
 of the last one in it. Its scale is one for all steps; then Adam, which divides by it, makes the same steps of any. The gradients
 of a real training shrink while it goes on, which this null does not know. No model is run, so a draw takes seconds.
 
-From many draws follows a p-value of each row at its own exposure: the share of draws in which noise reached its D. It is this
-program's, not the paper's, and it says that a row moved more in one direction than noise does, not that it carries anything.
+What follows from the draws for the real rows stands in ``ks_core.tickets.null``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ks_core.checkpoints.matrices import Matrix, to_floats
 from ks_core.errors import SettingsError, TicketError
-from ks_core.ks.statistic import ks_test, pvalue_table
+from ks_core.ks.statistic import ks_test
+from ks_core.tickets.null import Null
 from ks_core.tuning.recipes import Recipe
-
-if TYPE_CHECKING:
-    import torch
 
 #: ``report(done, total, message)``; what it raises ends the work.
 Report = Callable[[int, int, str], None]
@@ -33,68 +29,8 @@ Report = Callable[[int, int, str], None]
 DRAWS = 39
 
 
-@dataclass(frozen=True)
-class Null:
-    """What noise does to the rows of a training.
-
-    ``token_ids`` int64 (m,); ``counts`` int32 (draws, m) with D = counts / dim; ``persistence`` and ``seed`` as asked for.
-    """
-
-    token_ids: np.ndarray
-    counts: np.ndarray
-    dim: int
-    persistence: float = 0.0
-    seed: int = 0
-
-    @property
-    def draws(self) -> int:
-        return len(self.counts)
-
-    @property
-    def statistic(self) -> np.ndarray:
-        """D of each draw, float64 (draws, m)."""
-        return self.counts / self.dim
-
-    def winners(self, alpha: float) -> np.ndarray:
-        """Rows with p < alpha in each draw, bool (draws, m)."""
-        return pvalue_table(self.dim)[self.counts] < alpha
-
-    def pvalues(self, statistic: np.ndarray) -> np.ndarray:
-        """How often noise reaches a row's D at that row's exposure, float64 (m,); never below 1 / (draws + 1)."""
-        reached = (self.statistic >= np.asarray(statistic)[None, :] - 1e-12).sum(axis=0)
-        return (1 + reached) / (1 + self.draws)
-
-    def excess(self, statistic: np.ndarray) -> np.ndarray:
-        """By how many standard deviations of noise at its own exposure a row's D lies above noise's mean, float64 (m,)."""
-        # D goes in steps of 1 / dim, which is the least that a deviation can be told from.
-        spread = np.maximum(self.statistic.std(axis=0), 1 / self.dim)
-        return (np.asarray(statistic) - self.statistic.mean(axis=0)) / spread
-
-    def summary(self, statistic: np.ndarray, alpha: float = 0.05) -> dict[str, Any]:
-        """What follows for the real rows, whose D is given, as plain values for JSON; with a ``sentence``."""
-        real = pvalue_table(self.dim)[np.rint(np.asarray(statistic) * self.dim).astype(int)] < alpha
-        noise = self.winners(alpha)
-        won, both = noise.sum(axis=1), (noise & real).sum(axis=1)
-        beyond = self.pvalues(statistic) <= 0.05
-        found = {
-            "draws": self.draws, "rows": len(self.token_ids), "winners": int(real.sum()), "persistence": self.persistence,
-            "noise_winners": [int(won.min()), float(won.mean()), int(won.max())],
-            "noise_largest": float(self.statistic.max()), "largest": float(np.max(statistic)),
-            "shared": [int(both.min()), float(both.mean()), int(both.max())],
-            "beyond": int(beyond.sum()), "beyond_of_winners": int((beyond & real).sum()),
-            "expected_beyond": float(np.floor(0.05 * (1 + self.draws)) / (1 + self.draws) * len(self.token_ids)),
-        }  # fmt: skip
-        found["sentence"] = (
-            f"Of {found['rows']:,} trained rows {found['winners']:,} have p < {alpha:g}; trained on noise {won.mean():.0f} "
-            f"({won.min():,} to {won.max():,} in {self.draws} draws), of which {both.mean():.0f} are the same. At their own exposure "
-            f"{found['beyond']:,} rows go beyond 95% of noise, where chance alone would have {found['expected_beyond']:.0f}; "
-            f"{found['beyond_of_winners']:,} of them are among the winners."
-        )
-        return found
-
-
 def null(
-    before: np.ndarray,
+    before: Matrix | np.ndarray,
     token_ids: np.ndarray,
     touched: Sequence[Sequence[int]],
     recipe: Recipe,
@@ -106,7 +42,7 @@ def null(
 ) -> Null:
     """Train rows on noise, ``draws`` times.
 
-    ``before`` (m, d) are the base's rows of ``token_ids``; ``touched`` the token ids of each step (``trainings.by_step``), of
+    ``before`` (m, d) are the base's rows of ``token_ids``, as an array or a matrix; ``touched`` the token ids of each step (``trainings.by_step``), of
     which others are passed over. Raises ``SettingsError`` for settings that cannot be, ``TicketError`` where no step touches
     any of the rows.
     """
@@ -114,6 +50,8 @@ def null(
         raise SettingsError(
             f"{draws} draws and a persistence of {persistence}. Expected 1 to 10,000 draws, and a number above -1 and below 1."
         )
+    rows = to_floats(before.block(0, before.shape[0]), before.dtype) if isinstance(before, Matrix) else before
+    rows = np.asarray(rows, np.float32)
     place = {int(i): n for n, i in enumerate(token_ids)}
     steps = [np.array(sorted({place[i] for i in ids if i in place}), np.int64) for ids in touched]
     if not any(map(len, steps)):
@@ -121,10 +59,10 @@ def null(
     counts = np.empty((draws, len(token_ids)), np.int32)
     for n in range(draws):
         report(n, draws, "training on noise")
-        after = trained_on_noise(before, steps, recipe, persistence=persistence, seed=seed + n)
-        counts[n] = ks_test(np.asarray(before, np.float32), after).counts
+        after = trained_on_noise(rows, steps, recipe, persistence=persistence, seed=seed + n)
+        counts[n] = ks_test(rows, after).counts
     report(draws, draws, "training on noise")
-    return Null(np.asarray(token_ids), counts, before.shape[1], persistence, seed)
+    return Null(np.asarray(token_ids), counts, rows.shape[1], persistence, seed)
 
 
 def trained_on_noise(
@@ -132,42 +70,88 @@ def trained_on_noise(
 ) -> np.ndarray:
     """Rows after a training on noise, float32 (m, d); ``steps`` are the positions of the rows that each step touches,
     each once and ascending."""
+    from ks_core.tuning.trainer import ROW_OPTIMIZERS
+
+    drawn = np.random.default_rng([1_000_003, seed])
+    rows = np.array(before, np.float32)
+    kind = _RowSteps if recipe.optimizer in ROW_OPTIMIZERS else _DenseSteps
+    optimizer: _RowSteps | _DenseSteps = kind(rows, recipe)
+    last = np.zeros_like(rows) if persistence else None
+    met = np.zeros(len(rows), bool)
+    for places, rate in zip(steps, _rates(recipe, len(steps)), strict=True):
+        noise = drawn.standard_normal((len(places), rows.shape[1]), dtype=np.float32)
+        if last is not None:
+            again = met[places][:, None]
+            noise = np.where(again, persistence * last[places] + (1 - persistence**2) ** 0.5 * noise, noise)
+            noise = noise.astype(np.float32, copy=False)
+            last[places], met[places] = noise, True
+        optimizer.step(places, noise, rate)
+    return rows
+
+
+def _rates(recipe: Recipe, steps: int) -> list[float]:
+    """The learning rate of each step, as transformers' schedule gives it."""
     import torch
     from transformers import get_scheduler
 
-    drawn = torch.Generator().manual_seed(1_000_003 + seed)
-    rows = torch.nn.Parameter(torch.from_numpy(np.array(before, np.float32)))
-    optimizer = _optimizer(rows, recipe)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.learning_rate)
     schedule = get_scheduler(
         recipe.schedule, optimizer, num_warmup_steps=recipe.warmup, num_training_steps=recipe.steps
     )
-    last = torch.zeros_like(rows.detach()) if persistence else None
-    met = torch.zeros(len(rows), dtype=torch.bool)
-    for touched in steps:
-        places = torch.from_numpy(touched)
-        noise = torch.randn((len(places), rows.shape[1]), generator=drawn)
-        if last is not None:
-            again = met[places][:, None]
-            noise = torch.where(again, persistence * last[places] + (1 - persistence**2) ** 0.5 * noise, noise)
-            last[places], met[places] = noise, True
-        if recipe.optimizer == "rowwise_adam":  # it would make this of a dense gradient, after looking at every row
-            rows.grad = torch.sparse_coo_tensor(
-                places[None], noise, rows.shape, is_coalesced=True, check_invariants=False
-            )
-        else:
-            rows.grad = torch.zeros_like(rows.detach()).index_copy_(0, places, noise)
+    found = []
+    for _ in range(steps):
+        found.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
         schedule.step()
-    return rows.detach().numpy()
+    return found
 
 
-def _optimizer(rows: torch.nn.Parameter, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimizer that a recipe names, as ``trainer.train`` makes it."""
-    import torch
+class _RowSteps:
+    """The arithmetic of ``trainer.ROW_OPTIMIZERS`` on the touched rows alone, in NumPy: a step is too small to be shared by threads,
+    and with a sparse gradient it would take ten times as long."""
 
-    from ks_core.tuning.trainer import ROW_OPTIMIZERS
+    def __init__(self, rows: np.ndarray, recipe: Recipe, eps: float = 1e-8) -> None:
+        self.rows, self.betas, self.eps = rows, (recipe.beta1, recipe.beta2), eps
+        self.own_count = recipe.optimizer == "adam_per_row"
+        self.mean, self.square = np.zeros_like(rows), np.zeros_like(rows)
+        self.done, self.steps = 0, np.zeros(len(rows))
 
-    betas = (recipe.beta1, recipe.beta2)
-    if recipe.optimizer in ROW_OPTIMIZERS:
-        return ROW_OPTIMIZERS[recipe.optimizer]([rows], lr=recipe.learning_rate, betas=betas)
-    return torch.optim.Adam([rows], lr=recipe.learning_rate, betas=betas)
+    def step(self, places: np.ndarray, gradient: np.ndarray, rate: float) -> None:
+        beta1, beta2 = (np.float32(beta) for beta in self.betas)
+        self.done += 1
+        self.steps[places] += 1
+        mean = self.mean[places] * beta1 + gradient * (1 - beta1)
+        square = self.square[places] * beta2 + np.square(gradient) * (1 - beta2)
+        self.mean[places], self.square[places] = mean, square
+        counts = self.steps[places][:, None] if self.own_count else np.full((1, 1), self.done)
+        left1, left2 = ((1 - beta**counts).astype(np.float32) for beta in self.betas)
+        if self.own_count:
+            square /= left2
+            mean /= left1
+        else:  # it adds eps before it corrects
+            mean *= np.sqrt(left2) / left1
+        np.sqrt(square, out=square)
+        square += np.float32(self.eps)
+        mean /= square
+        mean *= np.float32(rate)
+        self.rows[places] -= mean
+
+
+class _DenseSteps:
+    """Dense Adam, which goes on moving rows that no step touches any more."""
+
+    def __init__(self, rows: np.ndarray, recipe: Recipe) -> None:
+        import torch
+
+        self.rows = torch.nn.Parameter(torch.from_numpy(rows))  # over the same memory
+        betas = (recipe.beta1, recipe.beta2)
+        self.optimizer = torch.optim.Adam([self.rows], lr=recipe.learning_rate, betas=betas, fused=True)
+        self.rows.grad = torch.zeros_like(self.rows)
+
+    def step(self, places: np.ndarray, gradient: np.ndarray, rate: float) -> None:
+        import torch
+
+        assert self.rows.grad is not None
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.rows.grad.zero_().index_copy_(0, torch.from_numpy(places), torch.from_numpy(gradient))
+        self.optimizer.step()

@@ -6,10 +6,14 @@ from .calibration import (
     calibrate as calibrate,
     run_calibration as run_calibration,
 )
+from .changed import NEEDS as NEEDS, Changed as Changed
+from .null import Null as Null
+from .orders import ORDERS as ORDERS, SIDES as SIDES, Rule as Rule
 from .ranking import Ranking as Ranking, explain as explain, spearman as spearman
 from .selection import (
     SELECTION_RULES as SELECTION_RULES,
     SelectionRule as SelectionRule,
+    is_quick as is_quick,
     select as select,
     sizes as sizes,
 )

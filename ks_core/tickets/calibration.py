@@ -2,8 +2,9 @@
 
 A tuned row began as the base row, so the two samples of a test are dependent and alpha is no false-positive
 rate. How far from one is measured on a sample of the base's own rows: left alone, permuted, with noise, and as
-two independent resamples of a row (the one case that the p-value is made for). Beside it: how large
-a change has to be before the test sees it (``power``).
+two independent resamples of a row (the one case that the p-value is made for). Where the training is known, also on
+the pair's own rows trained on noise (``with_null``). Beside it: how large a change has to be before the test sees it
+(``power``).
 
     >>> found = calibrate(study, study.scan(), Settings(rows=500))
     >>> found.case("independent").share_below(0.05)
@@ -16,7 +17,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,12 +26,15 @@ from ks_core.checkpoints.matrices import GatheredMatrix, Matrix, take, to_floats
 from ks_core.checkpoints.storage import rounding
 from ks_core.errors import PairError, SettingsError
 from ks_core.ks.power import Power, curve, passing
-from ks_core.ks.statistic import critical_value, exact_pvalue, ks_test
+from ks_core.ks.statistic import critical_value, exact_pvalue, ks_test, pvalue_table
 from ks_core.signature import Signature, versions
 from ks_core.study.scan import Scan, Study, check_alpha
+from ks_core.tickets.cases import Case
+from ks_core.tickets.changed import Changed
 
 if TYPE_CHECKING:
     from ks_core.jobs.running import Running
+    from ks_core.tickets.null import Null
 
 #: Raised by one whenever the same study and settings could give other numbers than before.
 VERSION = 1
@@ -63,44 +67,12 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One kind of before and after: ``pvalues`` float64 (n,), exact and two-sided, a row each.
-
-    ``name`` is identical, permuted, noise SIZE, independent, pair or seeds; ``size`` the noise's standard
-    deviation in those of the row, 0 for all others.
-    """
-
-    name: str
-    label: str
-    pvalues: np.ndarray
-    size: float = 0.0
-
-    @property
-    def median(self) -> float:
-        return float(np.median(self.pvalues)) if len(self.pvalues) else math.nan
-
-    def share_below(self, alpha: float) -> float:
-        """The share of rows with p < alpha; NaN when there is no row."""
-        return float((self.pvalues < alpha).mean()) if len(self.pvalues) else math.nan
-
-    def interval(self, alpha: float) -> tuple[float, float]:
-        """The 95% interval of that share (Wilson, 1927), the rows being a sample."""
-        n, p, z2 = max(len(self.pvalues), 1), self.share_below(alpha), 1.959964**2
-        half = math.sqrt(z2 * p * (1 - p) / n + z2 * z2 / (4 * n * n))
-        low, high = (p + z2 / (2 * n) - half) / (1 + z2 / n), (p + z2 / (2 * n) + half) / (1 + z2 / n)
-        return (0.0 if p == 0 else low), (1.0 if p == 1 else high)  # these ends are exact, and rounding would pass them
-
-    def density(self, edges: np.ndarray) -> np.ndarray:
-        """The histogram as a density, float64 (len(edges) - 1,): 1 in every bin would be uniform."""
-        return np.histogram(self.pvalues, edges)[0] / (max(len(self.pvalues), 1) * np.diff(edges))
-
-
-@dataclass(frozen=True)
 class Calibration:
     """All of it. ``sampled`` base rows were drawn, ``constant`` of them left out as they hold one value only.
 
     ``moved`` float64 (m,): how far changed rows of the pair went, root mean square over their values, in standard
-    deviations of the base row (a sample of at most ``settings.rows``).
+    deviations of the base row (a sample of at most ``settings.rows``). ``null_sentence`` is what a training on noise says;
+    empty where none was done.
     """
 
     dim: int
@@ -111,6 +83,19 @@ class Calibration:
     moved: np.ndarray
     settings: Settings
     signature: Signature
+    null_sentence: str = ""
+
+    def with_null(self, null: Null, statistic: np.ndarray, ticket: np.ndarray | None = None) -> Calibration:
+        """The same with the pair's rows as a training on noise leaves them, a case of all its draws together.
+
+        ``statistic`` float64 (m,) is the real D of the null's rows, ``ticket`` bool (m,) which of them are asked about.
+        """
+        pvalues = pvalue_table(self.dim)[null.counts].ravel()
+        case = Case("null", f"trained on noise, {null.draws} times, at the same exposure", pvalues)
+        told = null.summary(statistic, self.settings.alpha, ticket)
+        return replace(
+            self, cases=(*self.cases, case), null_sentence=told["sentence"], signature=self.signature.with_fields(null=null.draws)
+        )  # fmt: skip
 
     def case(self, name: str) -> Case:
         return next(c for c in self.cases if c.name == name)
@@ -139,6 +124,15 @@ class Calibration:
             exact = critical_value(self.dim, alpha)
             most = exact_pvalue(exact, self.dim) if exact <= 1 else 0.0
             return f"{said}for independent samples {self._meaning} (steps of D allow {most:.1%} at most, ties take some more)."
+        if case.name == "null":
+            than = (
+                "fewer than half as many"
+                if share < pair / 2
+                else "about as many"
+                if share < 2 * pair
+                else "more than twice as many"
+            )
+            return said + f"{than} as in the pair ({pair:.1%}), and there was nothing to learn."
         if case.size:
             degree = "hardly ever" if share < alpha / 2 else "in some rows" if share < 0.5 else "in most rows"
             return said + f"noise of {case.size:g} standard deviations is seen {degree}."
@@ -316,7 +310,7 @@ def _key(study: Study, settings: Settings, other: Study | None) -> dict[str, Any
 
 
 def run_calibration(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
-    """The job ``calibration``: make what the cache lacks, so that the page finds it there.
+    """The job ``calibration``: make what the cache lacks, the training on noise last, so that the page finds it there.
 
     ``parameters``: ``base``, ``tuned``, ``settings`` (the fields of ``Settings``) and, if wanted, ``other`` (the
     source of a second tuned checkpoint) and ``device``.
@@ -329,4 +323,12 @@ def run_calibration(parameters: dict[str, Any], running: Running) -> dict[str, A
         running.progress(done, total, message, stage="calibration")
 
     made = calibrate(study, scan, Settings(**parameters["settings"]), other, report)
-    return {"rows": made.sampled, "signature": str(made.signature)}
+    return {"rows": made.sampled, "noise": train_on_noise(study, scan, report), "signature": str(made.signature)}
+
+
+def train_on_noise(study: Study, scan: Scan, report: Report = lambda *_: None) -> str:
+    """Have the pair's rows trained on noise, which is kept (``with_null`` shows it); why that cannot be, empty where it was."""
+    if not scan.changed.any():
+        return "no row changed"
+    found = Changed.of_pair(study, scan, report).known("null")
+    return found if isinstance(found, str) else ""

@@ -234,6 +234,12 @@ def top_curves(found: Stability) -> go.Figure:
         at = min(QUOTED, int(k[-1]))
         range_at = f" ({group.lowest[at - 1]:.0%} to {group.highest[at - 1]:.0%})" if group.pairs > 1 else ""
         said.append(f"{label}: {group.curve[at - 1]:.0%}{range_at} at k = {at}")
+    if found.noise is not None and np.isfinite(found.noise.curve).any():
+        known = np.isfinite(found.noise.curve)
+        figure.add_scatter(x=np.nonzero(known)[0] + 1, y=found.noise.curve[known], mode="lines", name=f"trained on noise ({found.noise.pairs} draws)",
+                           line={"color": MUTED, "width": 2}, hovertemplate="trained on noise, k = %{x}: %{y:.1%}<extra></extra>")  # fmt: skip
+        at = min(QUOTED, int(known.sum()))
+        said.append(f"trained on noise at the exposure of {found.noisy}: {found.noise.curve[at - 1]:.0%} at k = {at}")
     drawn = [g for g in found.groups if g.name in GROUPS and np.isfinite(g.chance).any()]
     by = "training steps" if all(g.measure == STEPS for g in drawn) else COUNT
     for name, dash, levels in (

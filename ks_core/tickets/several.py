@@ -103,7 +103,7 @@ def line_up(
 ) -> Several:
     """Several studies of one base, by name. Scans what was not scanned. ``groups``: one name each (default: their own).
 
-    Raises ``PairError`` for fewer than two, for bases that differ, or when no row was tested in all of them.
+    Raises ``PairError`` for fewer than two, for bases that differ, or when no row was tested in all of them, and what ``select`` raises.
     """
     if len(studies) < 2:
         raise PairError(
@@ -123,7 +123,7 @@ def line_up(
     columns: dict[str, list[np.ndarray]] = {name: [] for name in ("statistic", "pvalue", "changed", "ticket", "rank")}
     runs = []
     for name, scan in scans.items():
-        chosen = select(scan, rule=rule, alpha=alpha, k=k)
+        chosen = select(scan, rule=rule, alpha=alpha, k=k, study=studies[name])
         inside = np.zeros(len(scan.token_ids), bool)
         inside[chosen] = True
         rank = np.empty(len(scan.token_ids), np.int64)

@@ -11,15 +11,18 @@ that bound: it is called the ceiling where there are several pairs and nothing l
     >>> runs = [Run.from_scan("seed 0", scan, positions, {"seed": 0}), Run.from_scan("seed 1", other, more, {"seed": 1})]
     >>> compare(runs).group("seed").jaccard
 
+A training on noise at the same exposure is no run of the group: it stands beside them (``beside_noise``), as what a list shares
+with a training that had nothing to learn.
+
 Not here: whether stable tokens matter. A row that is trained often is stable and may still do nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,12 +30,17 @@ from ks_core.checkpoints.vocabulary import Vocabulary
 from ks_core.errors import SettingsError, TicketError
 from ks_core.signature import Signature, versions
 from ks_core.tickets.appendix import published
-from ks_core.tickets.overlaps import Overlap, Run, overlap
-from ks_core.tickets.ranking import COUNT, STEPS
+from ks_core.tickets.overlaps import Overlap, Run, overlap, shared_top
+from ks_core.tickets.ranking import COUNT, STEPS, spearman
+
+if TYPE_CHECKING:
+    from ks_core.tickets.null import Null
 
 GROUPS = ("seed", "prompt", "language", "optimizer")
 #: Groups of pairs that are shown and not averaged with the others.
 OTHER, PUBLISHED = "other", "published"
+#: The group of a run and trainings on noise at its exposure.
+NOISE = "noise"
 #: The k of the top-k curves, and the one that is quoted (the length of the paper's longest ticket).
 KS, QUOTED = 200, 18
 #: Ids whose pieces tell LLaMA's vocabulary from its relatives (29871 is another piece in Mistral's).
@@ -60,9 +68,7 @@ class Group:
 
     def spread(self, k: int) -> str:
         """How many pairs there are and, of several, from where to where they share rows of the k of largest D."""
-        if self.pairs == 1:
-            return "one pair"
-        return f"{self.pairs} pairs, {_rows(k * self.lowest[k - 1])} to {_rows(k * self.highest[k - 1])}"
+        return "one pair" if self.pairs == 1 else _range(self, k, "pairs")
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,9 @@ class Stability:
     #: Token ids in every ticket, ascending.
     common: tuple[int, ...]
     signature: Signature
+    #: One of the runs beside its own training on noise, with the run's name; ``None`` where none was done.
+    noise: Group | None = None
+    noisy: str = ""
 
     def group(self, name: str) -> Group | None:
         return next((g for g in self.groups if g.name == name), None)
@@ -144,6 +153,18 @@ class Stability:
             said = f"{said} The pairs of seeds are no ceiling: across {above} more rows stay than in any of them."
         return said + aside
 
+    @property
+    def noise_sentence(self) -> str:
+        """How much of the list a training on noise has too; empty where none was done."""
+        if self.noise is None:
+            return ""
+        k = min(QUOTED, int(np.isfinite(self.noise.curve).sum()))
+        return (
+            f"Of the {k} rows of largest D of {self.noisy}, {_rows(k * self.noise.curve[k - 1])} are the same in a training on noise at the "
+            f"same exposure ({_range(self.noise, k, 'draws')}), and of its ticket {_rows(self.noise.shared)} rows are among as many of largest D of "
+            f"that; D of the two has a rank correlation of {self.noise.rho:.2f}."
+        )
+
 
 def _anyway(group: Group, k: int) -> str:
     """What would be shared without any test."""
@@ -152,6 +173,11 @@ def _anyway(group: Group, k: int) -> str:
         return uniform
     by = "training steps" if group.measure == STEPS else group.measure
     return f"{_rows(k * group.by_training[k - 1])} by {by} alone, {uniform}"
+
+
+def _range(group: Group, k: int, what: str) -> str:
+    """How many of a kind a group has, and from where to where they share rows of the k of largest D."""
+    return f"{group.pairs} {what}, {_rows(k * group.lowest[k - 1])} to {_rows(k * group.highest[k - 1])}"
 
 
 def _rows(number: float) -> str:
@@ -197,6 +223,34 @@ def compare(runs: Sequence[Run], ks: int = KS) -> Stability:
     })  # fmt: skip
     sizes = tuple(len(set(run.ticket)) for run in runs)
     return Stability(tuple(names), sizes, overlaps, groups, tuple(sorted(common)), signature)
+
+
+def beside_noise(found: Stability, run: Run, null: Null) -> Stability:
+    """The same with one of its runs beside trainings on noise at that run's exposure: what a draw shares with it, as a group.
+
+    A draw's ticket are as many of its rows of largest D as the run's has. Raises ``SettingsError`` for a run that has no test.
+    """
+    if run.statistic is None or run.token_ids is None:
+        raise SettingsError(
+            f"Of {run.name} no test is known, so noise cannot be compared with it. Name a run that was tested."
+        )
+    ks, k = len(found.overlaps[0].curve), np.arange(1, len(found.overlaps[0].curve) + 1)
+    own = dict(zip(run.token_ids.tolist(), run.statistic.tolist(), strict=True))
+    statistic = np.array([own.get(int(i), 0.0) for i in null.token_ids])
+    ticket, top = set(run.ticket), run.top
+    curves, shared, rhos = [], [], []
+    for draw in range(null.draws):
+        ranked = null.token_ids[null.order(draw)]
+        curves.append(np.where(k <= min(len(top), len(ranked)), shared_top(top, ranked, ks) / k, np.nan))
+        shared.append(len(ticket & set(ranked[: len(ticket)].tolist())))
+        rhos.append(spearman(statistic, null.counts[draw].astype(float))[0])
+    often, size = np.array(curves), max(len(ticket), 1)
+    mean = float(np.mean(shared))
+    group = Group(
+        NOISE, null.draws, mean, mean / size, float(np.mean([n / (2 * size - n) for n in shared])), float(np.mean(rhos)), often.mean(axis=0),
+        np.where(k <= len(top), k / max(len(top), 1), np.nan), np.full(ks, np.nan), STEPS, often.min(axis=0), often.max(axis=0),
+    )  # fmt: skip
+    return replace(found, noise=group, noisy=run.name, signature=found.signature.with_fields(noise=null.draws))
 
 
 def is_llama(vocabulary: Vocabulary | None) -> bool:

@@ -15,6 +15,8 @@ from ks_core.study.critical import critical_sentence, critical_values
 from ks_core.study.scan import Scan
 from ks_core.tickets import calibration
 from ks_core.tickets.calibration import Case, Settings, calibrate
+from ks_core.tickets.changed import NEEDS
+from ks_core.tickets.null import Null
 
 DIM = 64
 SMALL = Settings(rows=300)
@@ -27,7 +29,8 @@ def pair_of(before, after, folder, tuned="tuned"):
     scan = Scan(ids, ids, r.counts, r.pvalue, r.l2, r.cosine, before.shape[1], Signature({}), "cpu", 0.0)
     study = SimpleNamespace(
         pair=SimpleNamespace(before=ArrayMatrix(before), after=ArrayMatrix(after), tuned_rows=ArrayMatrix(after)),
-        base=SimpleNamespace(content_hash="base", label="base"),
+        base=SimpleNamespace(content_hash="base", label="base", vocabulary=None), base_source="base", tuned_source=tuned,
+        token_strings=lambda: None,
         tuned=SimpleNamespace(content_hash=tuned, label=tuned),
         cache=Cache(folder / "cache"), key={"tuned": tuned}, signature=Signature({"base": "a"}),
         device="cpu", scan=lambda *_: scan,
@@ -261,4 +264,25 @@ def test_the_job_makes_what_the_page_then_finds(matrices, tmp_path, monkeypatch)
     asked = {"base": "base", "tuned": "tuned", "other": "second", "settings": {"rows": 300, "noises": [0.1]}}
     result = calibration.run_calibration(asked, running)
     kept = calibration.cached(study, Settings(rows=300, noises=(0.1,)), other)
-    assert kept is not None and result == {"rows": 300, "signature": str(kept.signature)} and told[-1] == 1
+    assert kept is not None and result.pop("noise") == NEEDS["training"].about, "these matrices have no training"
+    assert result == {"rows": 300, "signature": str(kept.signature)} and told[-1] == 1
+
+
+def test_a_training_on_noise_stands_beside_the_pair(made):
+    """Of four rows three win. Two of them do on noise as well, in every draw, and of these one goes beyond it."""
+    null = Null(np.arange(4), np.array([[40, 40, 2, 3], [41, 42, 1, 4]] * 20), DIM)
+    found = made.with_null(null, np.array([50, 41, 30, 2]) / DIM)
+    case = found.case("null")
+    said = found.case_sentence(case)
+    assert said.startswith("80 of 160 rows (50.0%)") and said.endswith(
+        "as in the pair (100.0%), and there was nothing to learn."
+    )
+    told = found.null_sentence
+    assert (
+        "Of 4 trained rows 3 have p < 0.05; trained on noise 2 (2 to 2 in 40 draws), of which 2 are the same." in told
+    )
+    assert "2 rows go beyond 95% of noise" in told and "2 of them are among the winners" in told
+    assert "null:40" in str(found.signature) and made.null_sentence == "" and "null" not in str(made.signature)
+    assert null.summary(np.array([50, 41, 30, 2]) / DIM)["same"] == [0, 1]
+    one = made.with_null(null, np.array([50, 41, 30, 2]) / DIM, np.array([False, False, True, True]))
+    assert "1 of them are among the ticket's 2," in one.null_sentence

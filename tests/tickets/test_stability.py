@@ -13,10 +13,12 @@ from ks_core.errors import SettingsError, TicketError
 from ks_core.ks.statistic import pvalue_table
 from ks_core.signature import Signature
 from ks_core.study.scan import Scan, Study
+from ks_core.tickets import figures as audit_figures
 from ks_core.tickets.appendix import published
+from ks_core.tickets.null import Null
 from ks_core.tickets.overlaps import shared_top, shared_with_trained
 from ks_core.tickets.selection import select
-from ks_core.tickets.stability import LLAMA, Run, compare, is_llama, published_runs
+from ks_core.tickets.stability import LLAMA, Run, beside_noise, compare, is_llama, published_runs
 from ks_core.tuning import trainings
 
 
@@ -202,6 +204,27 @@ def test_a_group_is_the_mean_of_its_pairs():
     np.testing.assert_allclose(group.curve, [1 / 3, (1 + 0.5 + 0.5) / 3, 1, np.nan])
     np.testing.assert_allclose(group.lowest[:3], [0, 0.5, 1])
     np.testing.assert_allclose(group.highest[:3], [1, 1, 1])
+
+
+def test_noise_stands_beside_the_runs_by_hand():
+    """The ticket of three rows: one draw has two of them first, the other all three."""
+    own = run("a", [3, 4, 5, 6], 3, seed=0)
+    found = compare([own, run("b", [4, 3, 7, 5], 2, seed=1)], ks=6)
+    null = Null(np.array([3, 4, 5, 6]), np.array([[9, 5, 1, 7], [4, 8, 6, 2]]), 10)
+    noisy = beside_noise(found, own, null)
+    assert noisy.noise.pairs == 2 and noisy.noise.shared == 2.5 and noisy.noise.share == pytest.approx(2.5 / 3)
+    np.testing.assert_allclose(noisy.noise.curve, [1 / 2, 1 / 2, (2 / 3 + 1) / 2, 1, np.nan, np.nan])
+    np.testing.assert_allclose(noisy.noise.lowest[:3], [0, 1 / 2, 2 / 3])
+    assert noisy.noise.chance[1] == 2 / 4 and noisy.groups == found.groups and noisy.sentence == found.sentence
+    said = noisy.noise_sentence
+    assert (
+        "Of the 4 rows of largest D of a, 4 are the same in a training on noise" in said
+        and "of its ticket 2.5 rows" in said
+    )
+    assert found.noise_sentence == "" and "noise:2" in str(noisy.signature)
+    assert "trained on noise (2 draws)" in [trace.name for trace in audit_figures.top_curves(noisy).data]
+    with pytest.raises(SettingsError, match="Of paper no test is known"):
+        beside_noise(found, Run("paper", (1, 2)), null)
 
 
 def test_without_seeds_nothing_is_judged():
