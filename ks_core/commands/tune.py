@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ks_core.checkpoints import demo
@@ -18,6 +18,7 @@ from ks_core.commands.ticket import RULE_HELP
 from ks_core.errors import JobError, SettingsError, TicketError, visible
 from ks_core.jobs import queue
 from ks_core.jobs.handle import duration
+from ks_core.likelihood.nats import Likelihood
 from ks_core.store import workspace
 from ks_core.tuning.arms import ARMS, parse_arm
 from ks_core.values import table_cell
@@ -31,10 +32,13 @@ ARM_HELP = f"arms by comma: {', '.join(ARMS)}; settings after colons, as in part
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``tune``."""
+    from ks_core.tuning.plans import DEFAULT_ARMS
+
     parser.add_argument("base", nargs="?", default=demo.BASE, help="checkpoint before tuning (default demo:base)")
     parser.add_argument("tuned", nargs="?", default="", help="tuned checkpoint whose ticket is used; left out: the "
                         "ticket comes from this run's arm embed")  # fmt: skip
-    parser.add_argument("--arms", default="base,tuned,transfer,partial,paired,partners", help=ARM_HELP)
+    parser.add_argument("--arms", help=f"{ARM_HELP} (default: {','.join(a.kind for a in DEFAULT_ARMS)}, and the baselines that "
+                        "cost no training: stop, examples, and chat where the base has a chat template)")  # fmt: skip
     parser.add_argument("--rows", action="append", default=[], metavar="TOKEN", help="a token (its text or id) for "
                         "the arm rows; give the option once per token")  # fmt: skip
     parser.add_argument("--rule", default="alpha", help=RULE_HELP)
@@ -58,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plan_of(options: argparse.Namespace) -> Any:
     """The ``Plan`` that the options describe."""
-    from ks_core.tuning.plans import Plan
+    from ks_core.tuning import runnable
+    from ks_core.tuning.plans import DEFAULT_ARMS, Plan
 
     recipe = {
         name: value
@@ -66,6 +71,10 @@ def plan_of(options: argparse.Namespace) -> Any:
         if (value := getattr(options, name)) is not None
     }
     rows = rows_of(options.base, options.rows) if options.rows else []
+    arms = options.arms
+    if arms is None:
+        first, *others = (a.kind for a in DEFAULT_ARMS)
+        arms = ",".join([first, *runnable.usual_baselines(options.base), *others])
     try:
         sweep = tuple(float(a) for a in options.sweep.split(",") if a.strip())
     except ValueError:
@@ -73,7 +82,7 @@ def plan_of(options: argparse.Namespace) -> Any:
     return Plan(
         base=options.base, tuned=options.tuned, rule=options.rule, alpha=options.alpha, k=options.k,
         corpus=corpus_options.corpus_of(options), prompt=corpus_options.prompt_of(options, options.base),
-        arms=tuple(parse_arm(text, rows, **recipe) for text in options.arms.split(",") if text.strip()),
+        arms=tuple(parse_arm(text, rows, **recipe) for text in arms.split(",") if text.strip()),
         sentences=options.sentences, max_new_tokens=options.max_new_tokens, beams=options.beams, sweep=sweep,
         device=options.device, resources=resource_options.resources_of(options),
     )  # fmt: skip
@@ -169,29 +178,12 @@ def have(*sources: str) -> None:
 
 
 def table_lines(summary: dict[str, Any], tuned: str = "") -> list[str]:
-    """The comparison as a Markdown table, its notes and its signature. ``tuned``: the checkpoint that the run was given."""
-    from ks_core.tuning import comparison  # loads what reads trainings
+    """The comparison as Markdown tables, by likelihood and by answers, with its notes and its signature. ``tuned``: the checkpoint
+    that the run was given."""
+    from ks_core.tuning import comparison, notes  # load what reads trainings
 
-    lines = [
-        "| arm | rows | in ticket | steps | trained values | BLEU raw | BLEU first line | BLEU prompt restart | chrF raw | chrF first line | stops | length | seconds |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for arm in summary["arms"]:
-        name = table_cell(arm["name"])
-        if arm["error"]:
-            lines.append(f"| {name} | - | - | - | - | {table_cell(arm['error'])} | | | | | | | |")
-            continue
-        e = arm["evaluation"]
-        bleu = [e["scores"][rule]["bleu"] for rule in ("raw", "first_line", "prompt_restart")]
-        seconds = arm.get("training_seconds", 0) + arm["translating_seconds"]
-        inside = arm.get("in_ticket")
-        lines.append(
-            f"| {name} | {len(arm.get('rows', [])) or '-'} | {'-' if inside is None else inside} | "
-            f"{comparison.steps_of(arm) or '-'} | {arm['trainable']:,} | "
-            + " | ".join(f"{s['value']:.2f} [{s['low']:.1f}, {s['high']:.1f}]" for s in bleu)
-            + f" | {e['scores']['raw']['chrf']['value']:.1f} | {e['scores']['first_line']['chrf']['value']:.1f} | "
-            f"{e['stop_rate']:.0%} | {e['mean_length']:.0f} | {seconds:.0f} |"
-        )
+    judgement = comparison.judgement_of(summary)
+    lines = [*_likelihood_lines(summary, judgement), *_answer_lines(summary)]
     for baseline, rules in summary["significance"].items():
         for name, found in rules["first_line"].items():
             b = found["bleu"]
@@ -203,11 +195,95 @@ def table_lines(summary: dict[str, Any], tuned: str = "") -> list[str]:
                     else f"p = {b['pvalue']:.3g}, not corrected"
                 )
             )
+    for baseline, gains in judgement.get("gains", {}).items():
+        for name, gain in gains.items():
+            lines.append(
+                f"likelihood, {name} against {baseline}: {_bounded(gain['all'], '+.3f')} nats a target token, "
+                f"p = {gain['holm']:.3g} by Holm ({gain['pvalue']:.3g} alone)"
+            )
     for point in summary["sweep"]:
-        e = point["evaluation"]["scores"]
-        lines.append(
-            f"alpha {point['alpha']:g}: {point['rows']:,} rows transferred, BLEU {e['raw']['bleu']['value']:.2f} raw, "
-            f"{e['first_line']['bleu']['value']:.2f} first line, chrF {e['first_line']['chrf']['value']:.1f}"
-        )
-    lines += [f"note: {note}" for note in [*comparison.notes(summary, tuned), *summary["notes"]]]
+        said = f"alpha {point['alpha']:g}: {point['rows']:,} rows transferred"
+        if point.get("likelihood"):
+            said += f", {Likelihood.from_dict(point['likelihood']).nats:.3f} nats a target token"
+        if point["evaluation"]:
+            e = point["evaluation"]["scores"]
+            said += (
+                f", BLEU {e['raw']['bleu']['value']:.2f} raw, {e['first_line']['bleu']['value']:.2f} first line, "
+                f"chrF {e['first_line']['chrf']['value']:.1f}"
+            )
+        lines.append(said)
+    lines += [f"note: {note}" for note in [*notes.notes(summary, tuned), *summary["notes"]]]
     return [visible(line) for line in [*lines, f"signature  {summary['signature']}"]]
+
+
+def _likelihood_lines(summary: Mapping[str, Any], judgement: Mapping[str, Any]) -> list[str]:
+    """A row an arm that has a likelihood; nothing for a run of before there was one."""
+    if not judgement.get("arms"):
+        return []
+    gains: Mapping[str, Any]
+    baseline, gains = next(iter(judgement["gains"].items()), ("the base", {}))
+    whole = judgement["whole"]
+    columns = [
+        "nats a target token", "of the end token", "of the content", "bits a character", f"gain over {baseline}", "of it the end's",
+        f"of {whole}'s gain" if whole else "",
+    ]  # fmt: skip
+    titles = ["arm", *filter(None, columns)]
+    lines = [f"| {' | '.join(map(table_cell, titles))} |", f"|---|{'---:|' * (len(titles) - 1)}"]
+    for arm in summary["arms"]:
+        own = judgement["arms"].get(arm["name"])
+        if own is None:
+            continue
+        gain: Mapping[str, Any] = gains.get(arm["name"], {})
+        cells = [
+            _bounded(own["all"], ".3f"), *(_bounded(own.get(part), ".2f") for part in ("end", "content")),
+            f"{own['bits_per_character']:.2f}", _bounded(gain.get("all"), "+.3f"), _share(gain.get("shares", {}).get("end")),
+            *([_share(gain.get("of_whole"))] if whole else []),
+        ]  # fmt: skip
+        lines.append(f"| {table_cell(arm['name'])} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _answer_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A row an arm: its rows and training, and how its answers scored, where it wrote some."""
+    from ks_core.tuning import comparison
+
+    lines = [
+        "| arm | rows | in ticket | steps | trained values | BLEU raw | BLEU first line | BLEU prompt restart | chrF raw | chrF first line | stops | length | seconds |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for arm in summary["arms"]:
+        name = table_cell(arm["name"])
+        if arm["error"]:
+            lines.append(f"| {name} | - | - | - | - | {table_cell(arm['error'])} | | | | | | | |")
+            continue
+        inside, e = arm.get("in_ticket"), arm["evaluation"]
+        scores = ["-"] * 7
+        if e:
+            low, high = comparison.wilson(e["stop_rate"], e["sentences"])
+            scores = [
+                *(_bounded(e["scores"][rule]["bleu"], ".2f", ".1f") for rule in ("raw", "first_line", "prompt_restart")),
+                *(_bounded(e["scores"][rule]["chrf"], ".1f") for rule in ("raw", "first_line")),
+                f"{e['stop_rate']:.0%} [{100 * low:.0f}, {100 * high:.0f}]", f"{e['mean_length']:.0f}",
+            ]  # fmt: skip
+        seconds = arm.get("training_seconds", 0) + arm["translating_seconds"]
+        lines.append(
+            f"| {name} | {len(arm.get('rows', [])) or '-'} | {'-' if inside is None else inside} | "
+            f"{comparison.steps_of(arm) or '-'} | {arm['trainable']:,} | {' | '.join(scores)} | {seconds:.0f} |"
+        )
+    return lines
+
+
+def _bounded(found: Mapping[str, Any] | None, form: str, bounds: str = "") -> str:
+    """A value with its interval; a dash where there is none."""
+    if not found:
+        return "-"
+    if found["low"] is None:
+        return f"{found['value']:{form}}"
+    return f"{found['value']:{form}} [{found['low']:{bounds or form}}, {found['high']:{bounds or form}}]"
+
+
+def _share(found: Mapping[str, Any] | None) -> str:
+    """A share in percent with its interval; a dash where there is no clear gain to be a share of."""
+    if not found or found["low"] is None:
+        return "-"
+    return f"{found['value']:.0%} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"

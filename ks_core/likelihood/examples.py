@@ -17,14 +17,23 @@ IGNORED = -100  # the label that cross entropy passes over
 
 
 def examples_for(
-    model: Any, tokenizer: Any, corpus: Corpus, prompt: str, longest: int | None = None, *, ended: bool = True
+    model: Any,
+    tokenizer: Any,
+    corpus: Corpus,
+    prompt: str,
+    longest: int | None = None,
+    *,
+    ended: bool = True,
+    joint: str = " ",
+    end: int | None = None,
 ) -> list[dict[str, list[int]]]:
-    """The training examples of a corpus as a model is given them: ``encode``'s for a decoder, and ``answered`` ones for an
-    encoder-decoder. Raises ``CorpusError`` for one that is longer than the model reads, or than ``longest`` tokens, and where
-    the tokenizer has no end token, unless they are not ``ended`` (of a decoder, to be scored and not trained on)."""
+    """The training examples of a corpus as a model is given them: ``encode``'s for a decoder (which has ``joint`` and ``end``
+    explained), and ``answered`` ones for an encoder-decoder. Raises ``CorpusError`` for one that is longer than the model reads,
+    or than ``longest`` tokens, and where the tokenizer has no end token, unless they are not ``ended`` (of a decoder, to be
+    scored and not trained on)."""
     longest = longest or context_of(model) or 1 << 30
     if not is_encoder_decoder(model):
-        return encode(corpus, tokenizer, prompt, longest, ended=ended)
+        return encode(corpus, tokenizer, prompt, longest, ended=ended, joint=joint, end=end)
     _check_end(tokenizer)
     begun, languages = opening(model, tokenizer), (corpus.source_language, corpus.target_language)
     examples = []
@@ -75,29 +84,38 @@ def _check_length(tokens: int, longest: int, source: str) -> None:
 
 
 def encode(
-    corpus: Corpus, tokenizer: Any, prompt: str, longest: int, *, ended: bool = True
+    corpus: Corpus,
+    tokenizer: Any,
+    prompt: str,
+    longest: int,
+    *,
+    ended: bool = True,
+    joint: str = " ",
+    end: int | None = None,
 ) -> list[dict[str, list[int]]]:
     """A decoder's training examples: prompt, target and end token as ids, with labels on target and end alone. Those that are
     not ``ended`` lack the end token.
 
+    ``joint`` stands between prompt and target; ``end`` is the id that ends an answer (``None``: the tokenizer's end token).
     The text is tokenized as a whole, as the model meets it; the target begins where the tokens
     differ from the prompt's own. Raises ``CorpusError`` when an example is longer than ``longest``
     tokens or the tokenizer has no end token to end it with.
     """
-    if ended:
+    if ended and end is None:
         _check_end(tokenizer)
+    last = tokenizer.eos_token_id if end is None else end
     examples = []
     for pair in corpus.train:
         text = format_prompt(prompt, pair.source, corpus.source_language, corpus.target_language)
         start = tokenizer(text)["input_ids"]
-        whole = tokenizer(text + " " + pair.target)["input_ids"]
+        whole = tokenizer(text + joint + pair.target)["input_ids"]
         if ended and whole and whole[-1] == tokenizer.eos_token_id:
             whole = whole[:-1]
         same = next(
             (n for n, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b),
             min(len(start), len(whole)),
         )
-        ids = [*whole, tokenizer.eos_token_id] if ended else whole
+        ids = [*whole, last] if ended else whole
         _check_length(len(ids), longest, pair.source)
         examples.append({"input_ids": ids, "labels": [IGNORED] * same + ids[same:]})
     return examples

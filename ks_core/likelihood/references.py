@@ -22,7 +22,8 @@ class References:
 
     ``examples`` (n) ids and labels; ``characters`` int64 (n,) of each target; ``ended``: each ends with the end token;
     ``spans`` (n) int8 arrays: of each id of ``input_ids`` the part of the sequence that it stands in, as a position in
-    ``SPANS``; ``pad`` the padding's id; ``part`` of the corpus, and ``name`` of it with its hash.
+    ``SPANS``; ``pad`` the padding's id; ``part`` of the corpus, and ``name`` of it with its hash. ``ends``: ids of which any
+    ends an answer, so that the end's probability is their sum; empty, it is that of the end token alone.
     """
 
     examples: tuple[dict[str, list[int]], ...]
@@ -32,6 +33,7 @@ class References:
     pad: int
     name: str = ""
     part: str = ""
+    ends: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -51,12 +53,21 @@ class References:
 
 
 def references_of(
-    model: Any, tokenizer: Any, corpus: Corpus, prompt: str, *, part: str = "test", sentences: int = 0
+    model: Any,
+    tokenizer: Any,
+    corpus: Corpus,
+    prompt: str,
+    *,
+    part: str = "test",
+    sentences: int = 0,
+    joint: str = " ",
+    end: int | None = None,
+    ends: Sequence[int] = (),
 ) -> References:
     """The first ``sentences`` pairs (0: all) of a part of a corpus under a prompt: of ``development``, on which is chosen, of
-    ``test``, on which is claimed, or of ``train``.
+    ``test``, on which is claimed, or of ``train``; of all that is held out where the part is empty.
 
-    Raises ``CorpusError`` for a part without pairs, an empty target, and a pair that is longer than the model reads;
+    ``joint`` and ``end`` are ``examples.encode``'s; ``ends`` further ids that end an answer as well. Raises ``CorpusError`` for a part without pairs, an empty target, and a pair that is longer than the model reads;
     ``SettingsError`` for a part or number that cannot be.
     """
     if sentences < 0:
@@ -67,8 +78,9 @@ def references_of(
         raise CorpusError(f"{corpus.name} has no pair for {part}. Bring more text, or widen the length limits.")
     for pair in pairs:
         _check_target(pair)
-    ended = tokenizer.eos_token_id is not None
-    examples = examples_for(model, tokenizer, replace(corpus, train=tuple(pairs)), prompt, ended=ended)
+    ended = end is not None or tokenizer.eos_token_id is not None
+    asked = replace(corpus, train=tuple(pairs))
+    examples = examples_for(model, tokenizer, asked, prompt, ended=ended, joint=joint, end=end)
     for pair, example in zip(pairs, examples, strict=True):
         if sum(label != IGNORED for label in example["labels"]) <= int(ended):
             raise CorpusError(
@@ -82,6 +94,7 @@ def references_of(
         tuple(examples), np.array([len(p.target) for p in pairs], np.int64), ended,
         tuple(_spans(model, tokenizer, p, e, prompt, languages) for p, e in zip(pairs, examples, strict=True)), pad,
         f"{corpus.name}@{corpus.content_hash[:12]}", part,
+        tuple(sorted({*ends, tokenizer.eos_token_id if end is None else end})) if ends and ended else (),
     )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ What is saved is a plain peft TrainableTokens adapter, so any peft user can load
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -86,7 +87,7 @@ class RowEmbedding(_Place):
     """An embedding of V rows, k of which are trained.
 
     ``ids`` (k,) the rows to train, unique, in 0..V-1. ``strength`` scales what training added: what is looked up is
-    ``base + strength * (rows - base)``. A row has the gradient that it would have in the matrix: none where it is the
+    ``base + strength * (rows - base)``, at 1 the rows themselves, bit for bit. A row has the gradient that it would have in the matrix: none where it is the
     padding's (``padding_idx``).
     Raises ``TicketError`` for an empty list, repeated ids or ids outside the vocabulary.
     """
@@ -115,7 +116,8 @@ class RowEmbedding(_Place):
         self.rows = nn.Parameter(base.weight[ids_tensor].float().clone())
         #: Set to a bool mask of the input's shape to let the rows act only where it is True.
         self.gate: torch.Tensor | None = None
-        self.strength = 1.0
+        #: One number, or one for each position, float (...,) of the input's shape.
+        self.strength: float | torch.Tensor = 1.0
         #: Told of each look-up that rows act on: the ids (...,) and the vectors (..., d) before the base goes on with them.
         self.watch: Callable[[torch.Tensor, torch.Tensor], None] | None = None
         #: Where else a model looks up in the same matrix (``lay_over``); in a tuple they are no modules of this one.
@@ -143,9 +145,13 @@ class RowEmbedding(_Place):
         # Only positions that hold a trained token are looked up, so a row that the batch does not
         # use has a gradient of exactly zero: that is how RowwiseAdam knows which rows to step.
         own = F.embedding(slots[chosen], self.rows, None if padding_idx is None else self._padding)
-        if self.strength != 1.0:
+        if isinstance(self.strength, torch.Tensor) or self.strength != 1.0:
             start = vectors[chosen].to(own.dtype)
-            own = start + self.strength * (own - start)
+            if isinstance(self.strength, torch.Tensor):
+                each = self.strength[chosen].to(own.dtype).unsqueeze(-1)
+                own = torch.where(each == 1, own, start + each * (own - start))
+            else:
+                own = start + self.strength * (own - start)
         own = own.to(vectors.dtype)
         if max_norm is not None:
             own = F.embedding(torch.arange(len(own), device=own.device), own.clone(), None, max_norm, norm_type)
@@ -170,6 +176,32 @@ class OtherPlace(_Place):
 
     def _look_up(self, input_ids: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
         return self._rows[0]._look_up(input_ids, *rest, **named)
+
+
+@contextmanager
+def each_acting(rows: RowEmbedding, acts: torch.Tensor, strengths: Sequence[float] = ()) -> Iterator[None]:
+    """Inside, each sequence of a batch of B has its own acting rows, ``acts`` bool (B, V), and its own strength.
+
+    ``strengths`` (B,): of each sequence; empty: 1 for all. At strength 0 a sequence reads the base, bit for bit. So the base and
+    any number of its variants read or write at once.
+    """
+    if strengths:
+        acts = acts & torch.tensor([a != 0 for a in strengths], device=acts.device).unsqueeze(1)
+    own = torch.tensor(list(strengths), dtype=torch.float32, device=acts.device).unsqueeze(1)
+
+    def turn(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        rows.gate = acts.gather(1, arguments[0])
+        if any(a != 1 for a in strengths):
+            rows.strength = own.expand(arguments[0].shape)
+
+    before = rows.gate, rows.strength
+    hooks = [part.register_forward_pre_hook(turn) for part in (rows, *rows.others)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        rows.gate, rows.strength = before
 
 
 def encoder_of(model: Any) -> Any:

@@ -8,7 +8,6 @@ anything. Sentences under different rows stand in one batch, each with its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from ks_core.errors import TicketError
 from ks_core.jobs import sharding
 from ks_core.likelihood.batches import Collator, PairCollator, target_logits
 from ks_core.likelihood.examples import IGNORED, fed
-from ks_core.likelihood.likelihood import Likelihood
+from ks_core.likelihood.nats import Likelihood
 from ks_core.likelihood.references import References
-from ks_core.likelihood.rows import RowEmbedding, rows_of
+from ks_core.likelihood.rows import each_acting, rows_of
 from ks_core.translation.encoder_decoder import is_encoder_decoder
 
 #: ``report(done, total, message)``, in sentences; what it raises (``Cancelled``) ends the work.
@@ -41,10 +40,13 @@ def collated(model: Any, references: References, places: Sequence[int]) -> dict[
     return {name: values.to(model.device) for name, values in batch.items()}
 
 
-def target_nats(model: Any, batch: dict[str, torch.Tensor], ended: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def target_nats(
+    model: Any, batch: dict[str, torch.Tensor], ended: bool, ends: Sequence[int] = ()
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Nats of each sentence of a batch, (content, end), float32 (B,) each; those of an end that is not there are 0.
 
-    The last token that a sentence has to predict is its end token, where it is ``ended``.
+    The last token that a sentence has to predict is its end token, where it is ``ended``; with ``ends`` any of these ids is
+    taken for it, so that its probability is theirs together.
     """
     labels = batch["labels"][:, 1:]
     asked = labels != IGNORED
@@ -53,6 +55,9 @@ def target_nats(model: Any, batch: dict[str, torch.Tensor], ended: bool) -> tupl
     nats = F.cross_entropy(logits, labels[rows, columns], reduction="none")
     last = columns == (asked * torch.arange(1, labels.shape[1] + 1, device=labels.device)).argmax(1)[rows]
     at_end = last if ended else torch.zeros_like(last)
+    if ends:
+        any_end = logits[at_end][:, list(ends)].logsumexp(-1)
+        nats[at_end] = logits[at_end].logsumexp(-1) - any_end
     zeros = nats.new_zeros(len(labels))
     return zeros.index_add(0, rows, nats * ~at_end), zeros.index_add(0, rows, nats * at_end)
 
@@ -64,9 +69,8 @@ def likelihood_of(model: Any, references: References, report: Report = silent) -
     for places in batches(references, range(len(references))):
         report(int((found[:, 0] > 0).sum()), len(references), "reading the references")
         with sharding.inference(model):
-            found[places] = (
-                torch.stack(target_nats(model, collated(model, references, places), references.ended), 1).cpu().numpy()
-            )
+            nats = target_nats(model, collated(model, references, places), references.ended, references.ends)
+            found[places] = torch.stack(nats, 1).cpu().numpy()
     report(len(references), len(references), "reading the references")
     return made(references, found)
 
@@ -129,27 +133,10 @@ class Scorer:
             acts[n, sorted(acting)] = True
         self.model.eval()
         batch = collated(self.model, self.references, [place for place, _ in keys])
-        with sharding.inference(self.model), _gated(self.rows, acts):
-            content, end = target_nats(self.model, batch, self.references.ended)
+        with sharding.inference(self.model), each_acting(self.rows, acts):
+            content, end = target_nats(self.model, batch, self.references.ended, self.references.ends)
         for key, *found in zip(keys, content.tolist(), end.tolist(), strict=True):
             self._known[key] = (found[0], found[1])
-
-
-@contextmanager
-def _gated(rows: RowEmbedding, acts: torch.Tensor) -> Iterator[None]:
-    """Inside, each sentence of a batch has its own acting rows: ``acts`` bool (B, V)."""
-
-    def set_gate(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-        rows.gate = acts.gather(1, arguments[0])
-
-    before = rows.gate
-    hooks = [part.register_forward_pre_hook(set_gate) for part in (rows, *rows.others)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        rows.gate = before
 
 
 def batches(references: References, places: Sequence[int]) -> Iterator[list[int]]:

@@ -7,7 +7,7 @@ their numbers can stand in one table.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,13 @@ class Outcome:
 
 
 def evaluate_model(
-    model: Any, tokenizer: Any, held_out: HeldOut, progress: Callable[[int, int], None] | None = None
+    model: Any,
+    tokenizer: Any,
+    held_out: HeldOut,
+    progress: Callable[[int, int], None] | None = None,
+    ends: Collection[int] = (),
 ) -> Outcome:
-    """Let a model translate the held-out sentences, and score it.
+    """Let a model translate the held-out sentences, and score it. ``ends`` are ``generate``'s.
 
     ``progress(done, total)`` is called after each batch and may raise ``Cancelled``. Processes that work together share
     the sentences, and each gets the whole outcome.
@@ -126,11 +130,15 @@ def evaluate_model(
     started = time.perf_counter()
     answers = generate(
         model, tokenizer, held_out.prompts, max_new_tokens=held_out.max_new_tokens, beams=held_out.beams,
-        batch_size=held_out.batch_size, progress=progress,
+        batch_size=held_out.batch_size, ends=ends, progress=progress,
     )  # fmt: skip
     seconds = time.perf_counter() - started
-    answers = [replace(answer, frame=held_out.frame) for answer in answers]
-    return Outcome(answers, evaluate(answers, held_out.references, held_out.target_language), seconds)
+    return outcome_of([replace(answer, frame=held_out.frame) for answer in answers], held_out, seconds)
+
+
+def outcome_of(answers: Sequence[Generation], held_out: HeldOut, seconds: float) -> Outcome:
+    """Answers to the held-out sentences with their scores, and the seconds that the writing took."""
+    return Outcome(list(answers), evaluate(answers, held_out.references, held_out.target_language), seconds)
 
 
 def context_of(model: Any) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +40,14 @@ def generate(
     max_new_tokens: int = 48,
     beams: int = 1,
     batch_size: int = 32,
+    ends: Collection[int] = (),
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Generation]:
     """Let a causal LM continue each prompt, or an encoder-decoder answer it; results in the order of ``prompts``.
 
-    Greedy, or beam search with ``beams`` > 1. Prompts are padded and batched by length, so little is computed for padding. ``progress(done, total)`` is called after each batch;
+    Greedy, or beam search with ``beams`` > 1. ``ends`` are ids that end an answer beside those of ``end_ids``. Prompts are
+    padded and batched by length, so little is computed for padding. ``progress(done, total)`` is called after each batch;
     ``should_stop()`` is asked before each, and ``Cancelled`` raised when it says so. Processes that work together
     (``ks_core.jobs.world``) share the batches, and each gets all answers. The batches are the same however many there are,
     and so are the answers.
@@ -60,8 +62,10 @@ def generate(
         if progress and done:
             progress(done, total)
 
-    options = {"max_new_tokens": max_new_tokens, "beams": beams, "batch_size": batch_size}
-    return generate_each(model, tokenizer, {"": prompts}, asked, **options, progress=told)[""]
+    return generate_each(
+        model, tokenizer, {"": prompts}, asked, max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size,
+        ends=ends, progress=told,
+    )[""]  # fmt: skip
 
 
 def generate_each(
@@ -73,6 +77,7 @@ def generate_each(
     max_new_tokens: int = 48,
     beams: int = 1,
     batch_size: int = 32,
+    ends: Collection[int] = (),
     progress: Callable[[int, int, str], None] = lambda done, total, run: None,
 ) -> dict[str, list[Generation]]:
     """``generate`` for several lists of prompts, each batch while the model is as ``acting(run, batch)`` makes it.
@@ -88,7 +93,7 @@ def generate_each(
         progress(done, total, run)
         with acting(run, batch):
             written = write(
-                model, tokenizer, [runs[run][i] for i in batch], max_new_tokens=max_new_tokens, beams=beams
+                model, tokenizer, [runs[run][i] for i in batch], max_new_tokens=max_new_tokens, beams=beams, ends=ends
             )  # fmt: skip
         if counts:
             found |= {(run, i): answer for i, answer in zip(batch, written, strict=True)}
@@ -110,12 +115,18 @@ def batches_of(prompts: Sequence[str], batch_size: int) -> list[list[int]]:
 
 
 def write(
-    model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_tokens: int = 48, beams: int = 1
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 48,
+    beams: int = 1,
+    ends: Collection[int] = (),
 ) -> list[Generation]:
     """What a model writes for one batch of prompts."""
-    ends = end_ids(model, tokenizer)
+    ends = end_ids(model, tokenizer) | set(ends)
     answers = []
-    written = write_ids(model, tokenizer, prompts, max_new_tokens=max_new_tokens, beams=beams)
+    written = write_ids(model, tokenizer, prompts, max_new_tokens=max_new_tokens, beams=beams, ends=ends)
     for prompt, (_, ids) in zip(prompts, written, strict=True):
         stopped = bool(ids) and ids[-1] in ends
         own = ids[:-1] if stopped else ids
@@ -125,9 +136,17 @@ def write(
 
 
 def write_ids(
-    model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_tokens: int = 48, beams: int = 1
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 48,
+    beams: int = 1,
+    ends: Collection[int] = (),
+    heard: Callable[[list[int]], None] | None = None,
 ) -> list[tuple[list[int], list[int]]]:
-    """The ids of each prompt as the model reads it, and of what it writes, up to its end token (included) or the limit.
+    """The ids of each prompt as the model reads it, and of what it writes, up to its end token (or one of ``ends``; included)
+    or the limit. ``heard`` is told each next token as it comes, an id a prompt, and may raise; not with beams.
 
     The prompts are padded to one width: on the left, where a decoder is to go on; on the right for an encoder, which would
     count its positions from the padding otherwise.
@@ -135,7 +154,7 @@ def write_ids(
     import torch
 
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    ends = end_ids(model, tokenizer)
+    ends = end_ids(model, tokenizer) | set(ends)
     encoded = [list(tokenizer(prompt)["input_ids"]) for prompt in prompts]
     width, begun = max(map(len, encoded)), opening(model, tokenizer) if is_encoder_decoder(model) else []
     fill = [width - len(e) for e in encoded]
@@ -146,7 +165,7 @@ def write_ids(
             [0] * n + [1] * len(e) + [0] * (width - n - len(e)) for n, e in zip(left, encoded, strict=True)
         ],
     }
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"streamer": _Listener(heard)} if heard else {}
     if begun:
         # An end token that is forced at the limit would pass for an answer that the model ended; and transformers would put
         # the start of the settings before a beginning that has another one.
@@ -170,6 +189,21 @@ def write_ids(
         (ids, tokens[: next((n + 1 for n, token in enumerate(tokens) if token in ends), None)])
         for ids, tokens in zip(encoded, written, strict=True)
     ]
+
+
+class _Listener:
+    """What transformers hands tokens on to: first the prompts, which are known, then the next token of each."""
+
+    def __init__(self, heard: Callable[[list[int]], None]) -> None:
+        self.heard, self.begun = heard, False
+
+    def put(self, ids: Any) -> None:
+        if self.begun:
+            self.heard(ids.tolist())
+        self.begun = True
+
+    def end(self) -> None:
+        """Nothing more comes."""
 
 
 def end_ids(model: Any, tokenizer: Any) -> set[int]:

@@ -3,6 +3,7 @@ from . import (
     estimates as estimates,
     figures as figures,
     memory as memory,
+    notes as notes,
     runnable as runnable,
     trainings as trainings,
 )

@@ -25,6 +25,7 @@ from ks_core.signature import versions
 from ks_core.store import workspace
 from ks_core.study.scan import readable
 from ks_core.tickets.ticket import Ticket
+from ks_core.trajectory import recording
 from ks_core.translation.prompts import template
 from ks_core.tuning.arms import ARMS, Arm, choose_rows
 from ks_core.tuning.row_choice import Material, balance_of
@@ -163,7 +164,8 @@ def _trained(bench: Bench, arm: Arm, model: Any, place: Path, title: str, save: 
     outcome = train(
         model, bench.tokenizer, bench.examples, recipe, place / "checkpoints", progress=progress,
         should_stop=bench.should_stop, save_every=25 if arm.kind != "full" else 200,
-        checkpointing=bench.plan.resources.checkpointing,
+        checkpointing=bench.plan.resources.checkpointing, base=bench.plan.base,
+        record=place / recording.FILE if arm.kind == "embed" else None,
     )  # fmt: skip
     if outcome.stopped:
         raise Cancelled

@@ -14,6 +14,8 @@ from ks_core import values
 from ks_core.errors import SettingsError, TicketError
 from ks_core.registry import Entry, Registry
 from ks_core.study.scan import check_alpha
+from ks_core.translation import manners
+from ks_core.translation.corpora import Corpus
 from ks_core.translation.prompts import REPLICATION
 from ks_core.tuning import row_choice
 from ks_core.tuning.recipes import Recipe
@@ -42,7 +44,8 @@ class ArmKind(Entry):
     ``function`` chooses its rows (``row_choice``; ``None``: it is no arm of rows), ``model`` names the function that makes
     its model (in ``arm_models``, named because it loads torch), ``recipe`` is what it is trained with (``None``: it is not
     trained). ``needs_ticket``: it has no meaning without one; ``needs_tuned_rows``: nor without the ticket's tuned values.
-    ``seeded``: chance has a part in it.
+    ``seeded``: chance has a part in it. ``asked`` says how the model is asked (``translation.manners``): by the run's prompt, or in
+    a manner that costs no training, a ``free`` one.
     """
 
     function: Callable[[Asked, Material], list[int]] | None = None
@@ -51,10 +54,22 @@ class ArmKind(Entry):
     needs_ticket: bool = False
     needs_tuned_rows: bool = False
     seeded: bool = False
+    asked: Callable[[Any, Any, Corpus, str, int], manners.Manner] = manners.as_it_is
+
+    @property
+    def free(self) -> bool:
+        """Whether it is the base, asked in another manner."""
+        return self.asked is not manners.as_it_is
 
 
 ARMS = Registry("arm", [
     ArmKind("base", "Base", "The base model as it is.", model="ks_core.tuning.arm_models:base"),
+    ArmKind("stop", "Base, stopped at a line break", "The base's answers up to their first line break, as a stop sequence ends them; no training.",
+            model="ks_core.tuning.arm_models:base", asked=manners.stopped),
+    ArmKind("examples", "Base, three examples", "The base with three pairs of the training text in its prompt; no training.",
+            model="ks_core.tuning.arm_models:base", asked=manners.with_examples, seeded=True),
+    ArmKind("chat", "Base, chat template", "The base asked under its tokenizer's own chat template; no training.",
+            model="ks_core.tuning.arm_models:base", asked=manners.in_chat),
     ArmKind("tuned", "Embed Tuning (given)", "The tuned checkpoint that the ticket comes from, as it is.",
             model="ks_core.tuning.arm_models:given"),
     ArmKind("embed", "Embed Tuning", "Every row whose token occurs in the training text.", PAPER,

@@ -1,12 +1,15 @@
-"""A run's results as a table: one row per arm, ready for a page, a file or a terminal."""
+"""A run's results as a table: one row per arm, ready for a page, a file or a terminal. What is said beside it is in ``notes``."""
 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ks_core.likelihood.judgement import judge
+from ks_core.likelihood.nats import PARTS, Likelihood
 from ks_core.translation.extraction import EXTRACTION_RULES
 from ks_core.tuning import trainings
 
@@ -15,43 +18,67 @@ if TYPE_CHECKING:
 
 #: What stands beside every table of scores.
 OVER_SENTENCES = "Every interval is over sentences alone; training seeds can vary by more than it says."
+#: The kinds of arms that all others are compared with: the base, Embed Tuning (of the run, or given), the base with a forced stop.
+AGAINST = ("base", "embed", "tuned", "stop")
+#: Half the width of a 95% interval in standard errors.
+_NORMAL = 1.959963984540054
+
+
+def likelihoods(arms: Sequence[Mapping[str, Any]]) -> dict[str, Likelihood]:
+    """The likelihood of each arm of a summary that has one, by its name; those of older runs have none."""
+    return {a["name"]: Likelihood.from_dict(a["likelihood"]) for a in arms if not a["error"] and a.get("likelihood")}
+
+
+def judged(arms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the likelihoods of arms say (``likelihood.judgement.judge``): against the first of each kind of ``AGAINST``, the gain of
+    Embed Tuning being the whole; of an exam, which has no such kinds, against its first checkpoint."""
+    found = likelihoods(arms)
+    first: dict[str, str] = {}
+    for arm in arms:
+        if arm["name"] in found:
+            first.setdefault(arm["kind"], arm["name"])
+    against = [first[kind] for kind in AGAINST if kind in first]
+    if "base" not in first and "checkpoint" in first:
+        against.insert(0, first["checkpoint"])
+    return judge(found, against, first.get("embed") or first.get("tuned") or "")
+
+
+def judgement_of(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The judgement that a summary holds; made here for a run that is going on. Empty for a run of before there was one."""
+    return summary["likelihood"] if "likelihood" in summary else judged(summary["arms"])
 
 
 def table(summary: Mapping[str, Any]) -> pd.DataFrame:
     """A row per finished arm of ``tuning.run``'s summary.
 
     Columns: ``arm, kind, rows, in_ticket`` (how many of the rows are the ticket's, empty where not noted), ``steps`` (of its
-    training), ``trainable``; for each rule ``bleu_``, ``bleu_low_``, ``bleu_high_``, ``chrf_``,
-    ``ter_`` (and ``spbleu_`` where it was scored) with the rule's name; ``stop_rate`` (0 to 1),
-    ``mean_length`` (characters), ``training_seconds``, ``translating_seconds``, and the p-values of the
-    paired bootstrap of BLEU under ``first_line`` against the base and against Embed Tuning, as they are and corrected for
-    all comparisons of the run. A rule that an older result was not scored under has no columns.
+    training), ``trainable``.
+
+    Of the references' likelihood, where some arm has one: ``nats`` a target token with ``nats_low``, ``nats_high`` (95%, as all
+    intervals); the same with ``end_`` and ``content_`` before it, in nats a token of that part; ``nats_from_end`` and
+    ``nats_from_content``, which add up to ``nats``; ``perplexity`` and ``bits_per_character``; what is gained over the base in nats
+    a target token, ``gain`` with ``gain_low``, ``gain_high``, and its parts ``gain_end`` and ``gain_content`` likewise;
+    ``end_share`` of that gain, and ``of_whole``, its share of Embed Tuning's, both with ``_low`` and ``_high`` and empty where there is
+    no clear gain to be a share of.
+
+    Of the answers, where there are some: for each rule ``bleu_``, ``bleu_low_``, ``bleu_high_``, ``chrf_`` likewise, ``ter_`` (and
+    ``spbleu_`` where it was scored) with the rule's name; ``stop_rate`` (0 to 1) with ``stop_low``, ``stop_high`` (Wilson 1927),
+    ``mean_length`` (characters). A rule that an older result was not scored under has no columns.
+
+    Then ``training_seconds``, ``translating_seconds``, ``tokens_per_second``, and p-values of paired bootstraps against the base,
+    Embed Tuning and the base with a forced stop, as they are and corrected for all comparisons of the run: of BLEU under
+    ``first_line`` (``p against ...``), and of the likelihood (``nats p against ...``).
     """
     import pandas as pd
 
+    judgement = judgement_of(summary)
     records = []
     for arm in summary["arms"]:
         if arm["error"]:
             continue
-        e = arm["evaluation"]
         record = {
             "arm": arm["name"], "kind": arm["kind"], "rows": len(arm.get("rows", [])), "in_ticket": arm.get("in_ticket"), "steps": steps_of(arm),
-            "trainable": arm["trainable"],
-        }  # fmt: skip
-        for rule in EXTRACTION_RULES:
-            if rule not in e["scores"]:  # of an older version
-                continue
-            scores = e["scores"][rule]
-            record |= {
-                f"bleu_{rule}": scores["bleu"]["value"], f"bleu_low_{rule}": scores["bleu"]["low"],
-                f"bleu_high_{rule}": scores["bleu"]["high"], f"chrf_{rule}": scores["chrf"]["value"],
-                f"chrf_low_{rule}": scores["chrf"]["low"], f"chrf_high_{rule}": scores["chrf"]["high"],
-                f"ter_{rule}": scores["ter"]["value"],
-            }  # fmt: skip
-            if "spbleu" in scores:
-                record[f"spbleu_{rule}"] = scores["spbleu"]["value"]
-        record |= {
-            "stop_rate": e["stop_rate"], "mean_length": e["mean_length"],
+            "trainable": arm["trainable"], **_of_likelihood(judgement, arm["name"]), **_of_answers(arm.get("evaluation")),
             "training_seconds": arm.get("training_seconds", 0.0), "translating_seconds": arm["translating_seconds"],
             "tokens_per_second": arm.get("tokens_per_second"),
         }  # fmt: skip
@@ -59,28 +86,76 @@ def table(summary: Mapping[str, Any]) -> pd.DataFrame:
             found = rules["first_line"].get(arm["name"], {}).get("bleu", {})
             record[f"p against {baseline}"] = found.get("pvalue")
             record[f"Holm p against {baseline}"] = found.get("holm")
+        for baseline, gains in judgement.get("gains", {}).items():
+            found = gains.get(arm["name"], {})
+            record[f"nats p against {baseline}"] = found.get("pvalue")
+            record[f"nats Holm p against {baseline}"] = found.get("holm")
         records.append(record)
     return pd.DataFrame(records)
 
 
-def notes(summary: Mapping[str, Any], tuned: str = "") -> list[str]:
-    """What stands beside a run's table: what its intervals leave out, with the spread over seeds where there are several,
-    where arms were not trained for as long, and how well matched controls match. ``tuned`` is the run's given checkpoint."""
-    finished = [arm for arm in summary["arms"] if not arm["error"]]
-    by_kind: dict[str, list[Mapping[str, Any]]] = {}
-    for arm in finished:
-        by_kind.setdefault(arm["kind"], []).append(arm)
-    spread = []
-    for arms in by_kind.values():
-        if len({(a.get("arm") or {}).get("seed") for a in arms}) > 1:
-            chrf = sorted(a["evaluation"]["scores"]["first_line"]["chrf"]["value"] for a in arms)
-            stops = sorted(a["evaluation"]["stop_rate"] for a in arms)
-            spread.append(
-                f"{arms[0]['name']} {chrf[0]:.1f} to {chrf[-1]:.1f} chrF (first line), ending {stops[0]:.0%} to {stops[-1]:.0%} of answers"
-            )
-    said = [OVER_SENTENCES + (f" Over the seeds here: {'; '.join(spread)}." if spread else "")]
-    said += filter(None, [lengths(summary, tuned)])
-    return said + [f"{a['name']}: {a['balance']['sentence']}." for a in finished if a.get("balance")]
+def _of_answers(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The columns of an arm's answers; none where it wrote none."""
+    if not evaluation:
+        return {}
+    found: dict[str, Any] = {}
+    for rule in EXTRACTION_RULES:
+        if rule not in evaluation["scores"]:  # of an older version
+            continue
+        scores = evaluation["scores"][rule]
+        for metric in ("bleu", "chrf"):
+            found |= {
+                f"{metric}_{rule}": scores[metric]["value"], f"{metric}_low_{rule}": scores[metric]["low"],
+                f"{metric}_high_{rule}": scores[metric]["high"],
+            }  # fmt: skip
+        found[f"ter_{rule}"] = scores["ter"]["value"]
+        if "spbleu" in scores:
+            found[f"spbleu_{rule}"] = scores["spbleu"]["value"]
+    low, high = wilson(evaluation["stop_rate"], evaluation["sentences"])
+    return found | {
+        "stop_rate": evaluation["stop_rate"], "stop_low": low, "stop_high": high, "mean_length": evaluation["mean_length"],
+    }  # fmt: skip
+
+
+def _of_likelihood(judgement: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The columns of an arm's likelihood; none where it has none, and no gain beside the base itself."""
+    own = judgement.get("arms", {}).get(name)
+    if not own:
+        return {}
+    found: dict[str, Any] = {}
+    for part in PARTS:
+        found |= _bounded("nats" if part == "all" else f"{part}_nats", own.get(part, {}))
+    found |= {f"nats_from_{part}": own["of_all"].get(part) for part in PARTS[1:]}
+    found |= {n: own[n] for n in ("perplexity", "bits_per_character")}
+    first: Mapping[str, Any] = next(iter(judgement["gains"].values()), {})
+    gain = first.get(name, {})
+    for part in PARTS:
+        found |= _bounded("gain" if part == "all" else f"gain_{part}", gain.get(part, {}))
+    return (
+        found
+        | _bounded("end_share", _clear(gain.get("shares", {}).get("end")))
+        | _bounded("of_whole", _clear(gain.get("of_whole")))
+    )
+
+
+def _bounded(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: found.get("value"), f"{name}_low": found.get("low"), f"{name}_high": found.get("high")}
+
+
+def _clear(share: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """A share that may be shown; nothing for one of a whole that may be nothing."""
+    return share if share and share["low"] is not None else {}
+
+
+def wilson(rate: float, count: int) -> tuple[float, float]:
+    """The 95% interval of a share of ``count`` sentences (Wilson 1927), which has a width at 0 and at 1 too.
+
+    >>> [round(bound, 3) for bound in wilson(0.0, 64)]
+    [0.0, 0.057]
+    """
+    z2 = _NORMAL**2 / count
+    middle, half = rate + z2 / 2, _NORMAL * math.sqrt(rate * (1 - rate) / count + z2 / (4 * count))
+    return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
 
 
 def lengths(summary: Mapping[str, Any], tuned: str = "") -> str:

@@ -1,7 +1,7 @@
 """How long a run will take, from what this machine, or a node of a cluster, was measured to do.
 
 Measured are seconds per training token and per generated token of a batch, on the very model; everything
-else is arithmetic. Estimates are upper bounds where a model does not end its answers, and a machine that
+else is arithmetic; that a reference is read takes at most as long as if it were trained on. Estimates are upper bounds where a model does not end its answers, and a machine that
 does other work is slower: the figure is shown as "about", and every run puts its own measure in its place.
 What a node was measured to do counts for what is asked of Slurm alike: partition, GPUs and cores.
 """
@@ -25,6 +25,7 @@ from ks_core.jobs.cluster import Allocation
 from ks_core.jobs.handle import duration
 from ks_core.store import workspace
 from ks_core.translation.corpora import Corpus
+from ks_core.translation.manners import SHOTS
 from ks_core.translation.prompts import format_prompt
 from ks_core.tuning.arms import Arm
 from ks_core.tuning.plans import Plan
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 FULL_FACTOR = 1.6
 #: Sentences in a batch of generation, and steps and sentences of the measurement.
 BATCH, STEPS, SENTENCES, TOKENS = 32, 4, 16, 12
+#: How often the measurement says how far it is: loading, steps, a batch of answers, one of references, and its end.
+MARKS = 1 + STEPS + 2 + 2
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,21 @@ def seconds(plan: Plan, corpus: Corpus, rates: Rates) -> list[tuple[str, float]]
     ]
     tokens = sum(texts) / len(texts) / rates.characters
     scored = min(plan.sentences or len(corpus.test), len(corpus.test))
-    translating = _steps(plan, scored) * rates.generate
+    translating = _steps(plan, scored) * rates.generate if plan.generate else 0.0
+    reading = scored * tokens * rates.train
     found = [("loading", rates.load)]
+    base = any(arm.kind == "base" for arm in plan.arms)
     for arm in plan.arms:
-        own = translating + (rates.load if arm.kind in ("tuned", "full") else 0)
+        # What the base wrote is known, where it is an arm; and examples make a text so many times as long.
+        own = 0.0 if arm.kind == "stop" and base else translating
+        own += reading * (1 + SHOTS) if arm.kind == "examples" else reading
+        own += rates.load if arm.kind in ("tuned", "full") else 0
         if arm.recipe:
             factor = FULL_FACTOR if arm.kind == "full" else 1.0
             own += arm.recipe.steps * arm.recipe.batch_size * tokens * rates.train * factor
         found.append((arm.name, own))
     if plan.sweep:
-        found.append(("sweep over alpha", len(set(plan.sweep)) * translating))
+        found.append(("sweep over alpha", len(set(plan.sweep)) * (translating + reading)))
     return found
 
 
@@ -115,7 +123,7 @@ def measure(plan: Plan, running: Running) -> Rates:
     arm = Arm("frequent", k=8)
     assert arm.recipe is not None
     small = replace(
-        plan, tuned="", sweep=(), sentences=SENTENCES, max_new_tokens=TOKENS, beams=1,
+        plan, tuned="", sweep=(), sentences=SENTENCES, max_new_tokens=TOKENS, beams=1, generate=True,
         arms=(replace(arm, recipe=replace(arm.recipe, steps=STEPS)),),
     )  # fmt: skip
     corpus = plan.corpus.load()
@@ -124,7 +132,7 @@ def measure(plan: Plan, running: Running) -> Rates:
 
     def report(done: float, total: float, message: str = "", *, unit: str = "", stage: str = "") -> None:
         marks.append((stage, time.perf_counter()))
-        running.progress(len(marks), 2 + STEPS + 1, "a few steps and sentences", unit="parts", stage="measure")
+        running.progress(min(len(marks), MARKS), MARKS, "a few steps and sentences", unit="parts", stage="measure")
 
     with tempfile.TemporaryDirectory() as folder:
         summary = run(small, Path(folder), report, should_stop=running.should_stop)
@@ -159,7 +167,10 @@ def learn(plan: Plan, summary: dict[str, Any], where: Allocation | None = None) 
     if spent > 0:
         rates = replace(rates, train=spent / tokens, when=time.time())
     # By the slowest arm, whose answers may not end: others take no longer. A part of a batch would be faster than a whole.
-    scored = [(a, a["evaluation"]["sentences"]) for a in summary["arms"] if a.get("evaluation")]
+    # Those of a prompt with examples read more, and are not what an arm is expected to take.
+    scored = [
+        (a, a["evaluation"]["sentences"]) for a in summary["arms"] if a.get("evaluation") and a["kind"] != "examples"
+    ]  # fmt: skip
     slowest = max((a["translating_seconds"] / _steps(plan, n) for a, n in scored if n >= BATCH), default=0)
     if slowest > 0:
         rates = replace(rates, generate=slowest, when=time.time())

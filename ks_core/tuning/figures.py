@@ -1,4 +1,4 @@
-"""Figures of a run: losses, score against what was trained, and the sweep over alpha."""
+"""Figures of a run: losses, nats of the references, score against what was trained, and the sweep over alpha."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from ks_core.drawing import BASE, CONTROL, MUTED, TUNED, WINNING, labelled, sheet, text
+from ks_core.drawing import BASE, CONTROL, MUTED, SCALE, TUNED, WINNING, labelled, sheet, text
+from ks_core.likelihood.nats import Draws, Likelihood
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: One colour per kind of arm: base, tuned, ticket and control mean what they mean in every other figure.
 KIND_COLOURS = {
-    "base": BASE, "tuned": TUNED, "embed": TUNED, "partial": WINNING, "transfer": WINNING, "lora": MUTED, "full": MUTED,
+    "base": BASE, "stop": BASE, "examples": BASE, "chat": BASE, "tuned": TUNED, "embed": TUNED, "partial": WINNING, "transfer": WINNING, "lora": MUTED, "full": MUTED,
 }  # fmt: skip
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "pentagon", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -68,11 +69,48 @@ def score_chart(frame: pd.DataFrame, metric: str, rule: str) -> go.Figure:
                     f"The highest is {best}. Bars are 95% bootstrap intervals.")  # fmt: skip
 
 
+def nats_chart(frame: pd.DataFrame) -> go.Figure:
+    """Nats a target token of every arm, the end token's share of them apart from the content's, with the 95% interval of both.
+
+    ``frame`` is ``comparison.table``'s of a run that has likelihoods. An arm without one is left out; one whose likelihood cannot be
+    parted is one bar.
+    """
+    figure = sheet("", "Nats a target token (less is better)", 120 + 30 * max(len(frame), 4))
+    shown = frame[frame.nats.notna()]
+    names = [text(str(name)) for name in shown.arm]
+    # Of all target tokens one a sentence is the end; what each part costs of a target token adds up to the whole.
+    for name, colour, values, own in (
+        ("content", SCALE[9], shown.nats_from_content.fillna(shown.nats), shown.content_nats),
+        ("end token", SCALE[3], shown.nats_from_end, shown.end_nats),
+    ):  # fmt: skip
+        figure.add_bar(
+            y=names, x=values, name=name, orientation="h", marker={"color": colour}, customdata=own,
+            hovertemplate=f"%{{y}}: %{{x:.3f}} of its nats are the {name}'s, %{{customdata:.2f}} a token of it<extra></extra>",
+        )  # fmt: skip
+    figure.add_scatter(
+        y=names, x=shown.nats, mode="markers", name="all, with its 95% interval", marker={"color": MUTED, "size": 7},
+        error_x={"type": "data", "symmetric": False, "array": shown.nats_high - shown.nats, "arrayminus": shown.nats - shown.nats_low,
+                 "thickness": 1.5},
+        hovertemplate="%{y}: %{x:.3f} nats a target token<extra></extra>",
+    )  # fmt: skip
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    # Above the bars: how far below them the axis has its name depends on how many there are.
+    figure.update_layout(bargap=0.25, legend={"y": 1.0, "yanchor": "bottom", "traceorder": "normal"})
+    said = "; ".join(f"{row.arm} {row.nats:.2f}" for row in shown.itertuples())
+    return labelled(figure, "How unlikely the references are", f"Nats a target token of {len(shown)} arms, end token and content apart. {said}.")  # fmt: skip
+
+
 def sweep_chart(points: Sequence[Mapping[str, Any]], metric: str, rule: str) -> go.Figure:
-    """Partial Transfer at several alphas: the score (left axis) and the ticket's size (right axis, log scale)."""
-    figure = sheet(f"{_NAMES[metric]} ({rule.replace('_', ' ')})", "alpha (log scale)")
+    """Partial Transfer at several alphas: the score (left axis) and the ticket's size (right axis, log scale).
+
+    ``metric`` is ``bleu`` or ``chrf`` under a ``rule``, or ``nats`` a target token, of points that have a likelihood.
+    """
+    nats = metric == "nats"
+    figure = sheet(
+        "Nats a target token" if nats else f"{_NAMES[metric]} ({rule.replace('_', ' ')})", "alpha (log scale)"
+    )
     alphas = [p["alpha"] for p in points]
-    scores = [p["evaluation"]["scores"][rule][metric] for p in points]
+    scores = _of_nats(points) if nats else [p["evaluation"]["scores"][rule][metric] for p in points]
     figure.add_scatter(x=alphas, y=[s["value"] for s in scores], mode="lines+markers", name=_NAMES[metric],
                        line={"color": WINNING, "width": 2}, marker={"size": 9},
                        error_y={"type": "data", "symmetric": False, "array": [s["high"] - s["value"] for s in scores],
@@ -85,7 +123,16 @@ def sweep_chart(points: Sequence[Mapping[str, Any]], metric: str, rule: str) -> 
     figure.update_layout(yaxis2={"title": "Rows in the ticket", "overlaying": "y", "side": "right", "rangemode": "tozero",
                                  "showgrid": False})  # fmt: skip
     return labelled(figure, "Partial Transfer against alpha",
-                    f"Score and ticket size at {len(points)} alphas, from {points[0]['rows']:,} to {points[-1]['rows']:,} rows.")  # fmt: skip
+                    f"{_NAMES[metric]} and ticket size at {len(points)} alphas, from {points[0]['rows']:,} to {points[-1]['rows']:,} rows.")  # fmt: skip
 
 
-_NAMES = {"bleu": "BLEU", "chrf": "chrF"}
+def _of_nats(points: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """Nats a target token of each point with their interval, over the same draws."""
+    found = [Likelihood.from_dict(p["likelihood"]) for p in points]
+    draws = Draws(len(found[0]))
+    return [
+        dict(zip(("value", "low", "high"), (one.nats, *draws.interval(draws.nats(one))), strict=True)) for one in found
+    ]
+
+
+_NAMES = {"bleu": "BLEU", "chrf": "chrF", "nats": "nats a target token"}

@@ -25,13 +25,15 @@ from ks_core.jobs import devices
 from ks_core.jobs.cluster import Allocation
 from ks_core.jobs.resources import PRECISIONS, Resources
 from ks_core.translation.corpora import Corpus
+from ks_core.translation.manners import SHOTS
 from ks_core.translation.prompts import format_prompt
 from ks_core.tuning.plans import Plan
 
 #: Characters of a token where the tokenizer was not asked: few, so that texts are taken as rather long.
 CHARACTERS = 3.0
-#: Python, its libraries and what a device's own library takes; and sentences that are translated at once.
-OVERHEAD, SENTENCES = 1.2e9, 32
+#: Python, its libraries and what a device's own library takes; sentences that are translated, and references that are read, at
+#: once (``likelihood.scorer.BATCH``).
+OVERHEAD, SENTENCES, REFERENCES = 1.2e9, 32, 16
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def shape_of(source: str) -> Shape | None:
 class Work:
     """What is done with the model: ``rows`` trained, ``examples`` a step of at most ``tokens`` tokens, ``targets`` of them
     learned; ``written`` tokens an answer with ``beams``; ``everything``: all weights are trained;
-    ``second``: a tuned model is loaded beside the base."""
+    ``second``: a tuned model is loaded beside the base; ``read``: tokens of the longest reference with all that stands before it
+    (0: ``tokens``)."""
 
     rows: int = 100
     examples: int = 8
@@ -110,11 +113,12 @@ class Work:
     beams: int = 1
     everything: bool = False
     second: bool = False
+    read: int = 0
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a process takes on its device; it trains and translates one after the other."""
+    """Bytes that a process takes on its device; it trains, and translates and reads references, one after the other."""
 
     weights: float
     rows: float
@@ -144,8 +148,12 @@ def need(shape: Shape, resources: Resources, work: Work) -> Need:
     per_token += 4 * shape.hidden  # the last norm's input
     training = examples * (work.tokens * per_token + work.targets * shape.vocabulary * 12)
     cached = shape.layers * 2 * shape.kv_heads * shape.head * size
-    translating = SENTENCES * work.beams * ((work.tokens + work.written) * cached + shape.vocabulary * 8)
-    return Need(weights, 16.0 * work.rows * shape.hidden, training, translating)
+    read = max(work.tokens, work.read)
+    translating = SENTENCES * work.beams * ((read + work.written) * cached + shape.vocabulary * 8)
+    reading = REFERENCES * (
+        read * kept + work.targets * shape.vocabulary * 12
+    )  # one layer at a time, and logits as in training
+    return Need(weights, 16.0 * work.rows * shape.hidden, training, max(translating, reading))
 
 
 def kept_per_layer(shape: Shape, size: int) -> int:
@@ -166,6 +174,7 @@ def work_of(plan: Plan, corpus: Corpus, shape: Shape, ticket: int = 1000) -> Wor
     return Work(
         rows, max((r.batch_size for r in recipes), default=0), int(longest) + 1, int(target) + 2, plan.max_new_tokens,
         plan.beams, any(a.kind == "full" for a in plan.arms), _second(plan),
+        int(longest * (1 + SHOTS * any(a.kind == "examples" for a in plan.arms))) + 1,
     )  # fmt: skip
 
 

@@ -96,8 +96,8 @@ class Plan(Subject):
     """Everything that decides a run.
 
     ``tuned`` is the checkpoint whose ticket is used; empty: the run's own Embed Tuning. ``sentences`` held-out pairs are
-    scored (0: all). ``sweep`` lists alphas at which Partial Transfer is scored too. Raises ``SettingsError`` for what
-    cannot be.
+    scored (0: all). ``sweep`` lists alphas at which Partial Transfer is scored too. ``generate``: the arms write answers, which
+    are scored; otherwise they are judged by the likelihood of the references alone. Raises ``SettingsError`` for what cannot be.
     """
 
     arms: tuple[Arm, ...] = DEFAULT_ARMS
@@ -107,9 +107,11 @@ class Plan(Subject):
     sweep: tuple[float, ...] = ()
     device: str = "auto"
     resources: Resources = field(default_factory=Resources)
+    generate: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        values.truth("The run: generate", self.generate)
         for alpha in values.members("The sweep", self.sweep):
             check_alpha(values.number("alpha", alpha))
         for name, least, most in (("sentences", 0, 10_000_000), ("beams", 1, 1000)):
@@ -157,6 +159,13 @@ class Plan(Subject):
             return ARMS[kind].needs_ticket or kind in ("frequent", "prompt")
 
         return [n for n, arm in enumerate(self.arms) if self.tuned or not bound(arm.kind)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: ``from_dict`` takes them back."""
+        found = super().as_dict()
+        if self.generate:  # as the plans say that are older than the choice, so that their runs are found again
+            del found["generate"]
+        return found
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Self:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ks_core.errors import TicketError
-from ks_core.tuning import matching
+from ks_core.tickets import matching
 
 
 class Asked(Protocol):

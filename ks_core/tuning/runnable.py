@@ -24,6 +24,9 @@ DECODER, ENCODER_DECODER, MULTIMODAL = "decoder", "encoder-decoder", "multimodal
 #: The lists of transformers in which the classes of each stand; in this order, for some stand in two.
 LISTS = {MULTIMODAL: "IMAGE_TEXT_TO_TEXT", DECODER: "CAUSAL_LM", ENCODER_DECODER: "SEQ_TO_SEQ_CAUSAL_LM"}
 
+#: Files in which transformers saves a chat template beside tokenizer_config.json.
+CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+
 #: Python 3.11 cannot take code apart in two threads at once.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -49,6 +52,30 @@ def reads_with_encoder(source: str) -> bool:
         return config is not None and way_of(config, source) == ENCODER_DECODER
     except KSLotteryError:
         return False
+
+
+def has_chat_template(source: str) -> bool:
+    """Whether a source's tokenizer is saved with a chat template, as far as its files tell. False for what cannot be opened, and
+    for a GGUF file, whose template is known when it is loaded."""
+    try:
+        path = whole.root(open_checkpoint(source)).path
+        folder = path if path.is_dir() else path.parent
+        if path.suffix == ".gguf":
+            return False
+        if any(folders.has(folder, name) for name in CHAT_TEMPLATES):
+            return True
+        settings = folders.read_json(folder, "tokenizer_config.json")
+    except (KSLotteryError, OSError):
+        return False
+    return isinstance(settings, dict) and bool(settings.get("chat_template"))
+
+
+def usual_baselines(source: str) -> tuple[str, ...]:
+    """The kinds of arms that ask a base in another manner, without any training, as far as they can be had of it: none for an
+    encoder-decoder, and a chat only where there is a template for one."""
+    if reads_with_encoder(source):
+        return ()
+    return ("stop", "examples", *(("chat",) if has_chat_template(source) else ()))
 
 
 def way_of(config: Mapping[str, Any], source: str) -> str:

@@ -9,9 +9,9 @@ stopped goes on with the arm it was in, from that arm's last checkpoint. An arm 
 others go on. A run in which no arm was carried out has failed.
 
     plan.json               what was asked
-    arms/01-partial/        result.json, answers.json, adapter/ (what peft loads), checkpoints/ while it trains
+    arms/01-partial/        result.json (scores, likelihood), answers.json, adapter/ (what peft loads), checkpoints/ while it trains
     sweep.json              Partial Transfer at several alphas
-    summary.json            the table, paired significance, signature
+    summary.json            the table, paired significance, what the likelihoods say, signature
 
 How an arm makes its model is in ``arm_models``, what they share in ``workbench``.
 """
@@ -42,11 +42,14 @@ from ks_core.errors import (
 from ks_core.jobs import world
 from ks_core.store import log, workspace
 from ks_core.tickets.ticket import TICKET_FILE, Ticket
-from ks_core.translation.evaluation import evaluate_model, read_answers
+from ks_core.translation.evaluation import read_answers
+from ks_core.translation.generation import Generation
 from ks_core.translation.scores import Comparison, compare, correct
+from ks_core.tuning import comparison
 from ks_core.tuning.arm_models import prepared
-from ks_core.tuning.arms import Arm
+from ks_core.tuning.arms import ARMS, Arm
 from ks_core.tuning.plans import Plan
+from ks_core.tuning.scoring import score
 from ks_core.tuning.workbench import Bench, Report, write_once
 
 logger = logging.getLogger(__name__)
@@ -77,6 +80,7 @@ def run(
     summary = {
         "arms": results,
         "significance": _significance(bench, results, folder) if world.is_main() else {},
+        "likelihood": comparison.judged(results) if world.is_main() else {},
         "sweep": _sweep(bench, folder) if plan.sweep else [],
         "corpus": {
             "name": bench.corpus.name, "hash": bench.corpus.content_hash, "train": len(bench.corpus.train),
@@ -129,7 +133,7 @@ def _carry_out(bench: Bench, arm: Arm, place: Path, title: str) -> dict[str, Any
     }
     try:
         with prepared(bench, arm, place, title) as (model, facts):
-            result |= facts | _scored(bench, model, place, title)
+            result |= facts | _scored(bench, arm, model, place, title)
     except (TicketError, SettingsError, ModelError, CorpusError) as error:
         result["error"] = str(error)
     except (Cancelled, KSLotteryError, OSError):
@@ -162,26 +166,41 @@ def _unexpected(error: Exception) -> str:
     )
 
 
-def _scored(bench: Bench, model: Any, place: Path, title: str) -> dict[str, Any]:
-    outcome = evaluate_model(
-        model, bench.tokenizer, bench.held_out,
-        progress=lambda done, total: bench.report(
-            done, total, f"{title}: translating", unit="sentences", stage=f"{place.name} translating"
-        ),
+def _scored(bench: Bench, arm: Arm, model: Any, place: Path, title: str) -> dict[str, Any]:
+    """The model's answers and their scores, and the likelihood of the references; of an arm that is asked in its own manner, how."""
+    kind = ARMS[arm.kind]
+    manner = kind.asked(model, bench.tokenizer, bench.corpus, bench.plan.prompt, arm.seed)
+    scored = score(
+        model, bench.tokenizer, bench.corpus, bench.held_out, bench.report, title, place.name, manner=manner,
+        generate=bench.plan.generate, written=_base_answers(bench) if manner.breaks else None,
     )  # fmt: skip
-    write_once(place / "answers.json", outcome.answers_as_dicts())
-    if world.is_main() and (place / "adapter" / TICKET_FILE).is_file():
-        ticket = Ticket.load(place / "adapter")
-        replace(ticket, about={**ticket.about, "scores": outcome.evaluation.as_dict()}).save(place / "adapter")
-    return {"evaluation": outcome.evaluation.as_dict(), "translating_seconds": outcome.seconds}
+    if scored.outcome:
+        write_once(place / "answers.json", scored.outcome.answers_as_dicts())
+        if world.is_main() and (place / "adapter" / TICKET_FILE).is_file():
+            ticket = Ticket.load(place / "adapter")
+            replace(ticket, about={**ticket.about, "scores": scored.outcome.evaluation.as_dict()}).save(
+                place / "adapter"
+            )
+    asked = {"asked": {"prompt": manner.prompt, "about": manner.about}} if kind.free else {}
+    return scored.as_dict() | asked
+
+
+def _base_answers(bench: Bench) -> tuple[list[Generation], float] | None:
+    """What the base wrote under the run's prompt and how long it took, where its arm is finished."""
+    for number, arm in enumerate(bench.plan.arms):
+        if arm.kind == "base" and bench.plan.generate:
+            found = world.agree(_finished(bench.folder / "arms" / f"{number:02d}-base"))
+            return (read_answers(bench.folder, found), found["translating_seconds"]) if found else None
+    return None
 
 
 def _significance(bench: Bench, results: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
-    """Every arm against the base and against Embed Tuning: paired bootstrap, under every rule, corrected as one family."""
-    finished = {r["name"]: r for r in results if not r["error"]}
+    """The answers of every arm against those of the base, of Embed Tuning, and of the base with a forced stop: paired bootstrap,
+    under every rule, corrected as one family."""
+    finished = {r["name"]: r for r in results if not r["error"] and r["evaluation"]}
     answers = {name: read_answers(folder, r) for name, r in finished.items()}
     found: dict[str, Comparison] = {}
-    for against in ("base", "embed", "tuned"):
+    for against in comparison.AGAINST:
         baseline = next((name for name, r in finished.items() if r["kind"] == against), None)
         if baseline is not None and len(answers) > 1 and len(bench.held_out) > 1:
             bench.report(0, 1, f"comparing with {baseline}", stage=f"compare {against}")
@@ -191,7 +210,7 @@ def _significance(bench: Bench, results: Sequence[Mapping[str, Any]], folder: Pa
 
 
 def _sweep(bench: Bench, folder: Path) -> list[dict[str, Any]]:
-    """Partial Transfer at every alpha of the plan: size and scores. Equal tickets are scored once."""
+    """Partial Transfer at every alpha of the plan: size, scores and likelihood. Equal tickets are scored once."""
     from ks_core.likelihood.rows import lay_over, lift_off
     from ks_core.tuning.models import put_rows
 
@@ -210,15 +229,13 @@ def _sweep(bench: Bench, folder: Path) -> list[dict[str, Any]]:
                 assert ticket.rows is not None
                 put_rows(rows, ticket.rows[np.argsort(ticket.token_ids)])
             try:
-                outcome = evaluate_model(
-                    bench.model, bench.tokenizer, bench.held_out,
-                    progress=lambda done, total, title=title: bench.report(  # type: ignore[misc]
-                        done, total, f"{title}: translating", unit="sentences", stage=title
-                    ),
+                scored = score(
+                    bench.model, bench.tokenizer, bench.corpus, bench.held_out, bench.report, title, title,
+                    generate=bench.plan.generate,
                 )  # fmt: skip
             finally:
                 lift_off(bench.model)
-            by_size[size] = {"rows": size, "evaluation": outcome.evaluation.as_dict()}
+            by_size[size] = {"rows": size, **scored.as_dict()}
             known.append(by_size[size])
             write_once(path, known)
         points.append({"alpha": alpha, **by_size[size]})

@@ -25,6 +25,7 @@ from ks_core.likelihood.batches import Collator, PairCollator, batch_order, targ
 from ks_core.likelihood.examples import IGNORED, fed
 from ks_core.likelihood.packing import Packer, can_pack
 from ks_core.likelihood.rows import RowEmbedding, reading
+from ks_core.trajectory.callback import KSLotteryCallback
 from ks_core.translation.encoder_decoder import is_encoder_decoder
 from ks_core.tuning.recipes import Recipe
 from ks_core.tuning.saved_training import last_whole, load_trained, save_trained, trained_parameters
@@ -192,6 +193,8 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     save_every: int = 50,
     checkpointing: bool = False,
+    record: Path | None = None,
+    base: str = "",
 ) -> Trained:
     """Train whatever takes a gradient in ``model``: rows (``ks_core.likelihood.rows.lay_over``), a LoRA, all of it.
 
@@ -202,7 +205,8 @@ def train(
 
     Processes that work together (``ks_core.jobs.world``) share each step's batch: its examples are the same however many
     there are, and so are loss and gradient but for the order in which they are summed. ``checkpointing`` keeps no
-    activations inside layers.
+    activations inside layers. ``record`` takes a recording of how the embedding drifts (``ks_core.trajectory``), of which ``base``
+    names the start.
     """
     rows = reading(model)
     parameters = list(trained_parameters(model).values())
@@ -237,7 +241,8 @@ def train(
         train_dataset=_shares([examples[i] for i in order], recipe.batch_size, world.size()),
         data_collator=lambda items: collate(items[0]),
         optimizers=(optimizer, None),
-        callbacks=[watcher],
+        # After the watcher: a training that is stopped saves at this step, and is recorded at it.
+        callbacks=[watcher, *([KSLotteryCallback(record, base=base)] if record else [])],
     )
     trainer.pop_callback(_printer())
     sharded = sharding.is_spread(model)

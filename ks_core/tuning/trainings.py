@@ -66,6 +66,11 @@ class Training:
             "optimizer": self.recipe.optimizer,
         }  # fmt: skip
 
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> Training:
+        """From the plain values of ``asdict``."""
+        return cls(**{**told, "corpus": CorpusChoice(**told["corpus"]), "recipe": Recipe(**told["recipe"])})
+
 
 @dataclass(frozen=True)
 class Met:
@@ -109,12 +114,29 @@ def others(training: Training) -> list[Training]:
 
 def second_seed(training: Training) -> Training | None:
     """Another training that differs in nothing but the seed, if there is one."""
-    own = {**asdict(training.recipe), "seed": 0}
-    for other in others(training):
-        same_text = (other.corpus_hash, other.prompt) == (training.corpus_hash, training.prompt)
-        if same_text and {**asdict(other.recipe), "seed": 0} == own and other.recipe.seed != training.recipe.seed:
-            return other
-    return None
+    return next((other for other in others(training) if differ_in_seed(training, other)), None)
+
+
+def differ_in_seed(one: Training, other: Training) -> bool:
+    """Whether two trainings of rows of the same base differ in nothing but the seed."""
+    # The demo's notes know its base by the file that it came in, and not by content.
+    of_one = one.base == other.base or one.base_source == other.base_source
+    alike = of_one and all(getattr(one, name) == getattr(other, name) for name in ("kind", "corpus_hash", "prompt"))
+    own, its = ({**asdict(t.recipe), "seed": 0} for t in (one, other))
+    return alike and own == its and one.recipe.seed != other.recipe.seed
+
+
+def other_seeds(source: str) -> list[str]:
+    """Sources of the trainings that differ from that of ``source`` in nothing but the seed, the newest first, one a seed; empty
+    where its training is not known."""
+    training = of(source)
+    if training is None:
+        return []
+    found: dict[int, str] = {}
+    for other in (*(_demo(name) for name in demo.names()), *_arms()):
+        if other and differ_in_seed(training, other):
+            found.setdefault(other.recipe.seed, other.source)
+    return list(found.values())[:MOST]
 
 
 def seen(training: Training) -> Seen | None:
@@ -216,16 +238,16 @@ def _rebuilt(told: dict[str, Any]) -> dict[str, list[int]] | None:
     """What a training met, from its plain values, as columns; ``None`` where its text is another one by now."""
     from ks_core.likelihood.examples import count_tokens, fed
 
-    dealt = _dealt(told)
-    if dealt is None:
+    found = dealt(told)
+    if found is None:
         return None
-    examples, order, batch_size = dealt
-    found = met_in([fed(e) for e in examples], order, batch_size)
-    counted, met = count_tokens(examples), sorted(found.steps)
+    examples, order, batch_size = found
+    met_by_token = met_in([fed(e) for e in examples], order, batch_size)
+    counted, met = count_tokens(examples), sorted(met_by_token.steps)
     everywhere = set.intersection(*(set(fed(examples[i])) for i in dict.fromkeys(order)))
     return {
         "ids": list(counted), "counts": list(counted.values()), "met": met,
-        **{name: [getattr(found, name)[i] for i in met] for name in _MEASURES},
+        **{name: [getattr(met_by_token, name)[i] for i in met] for name in _MEASURES},
         "prompt_ids": sorted(everywhere),
     }  # fmt: skip
 
@@ -234,17 +256,17 @@ def _touched(told: dict[str, Any]) -> list[list[int]] | None:
     """The token ids of each step of a training; ``None`` where its text is another one by now."""
     from ks_core.likelihood.examples import fed
 
-    dealt = _dealt(told)
-    if dealt is None:
+    found = dealt(told)
+    if found is None:
         return None
-    examples, order, size = dealt
+    examples, order, size = found
     return [
         sorted({i for n in order[start : start + size] for i in fed(examples[n])})
         for start in range(0, len(order), size)
     ]
 
 
-def _dealt(told: dict[str, Any]) -> tuple[list[dict[str, list[int]]], list[int], int] | None:
+def dealt(told: dict[str, Any]) -> tuple[list[dict[str, list[int]]], list[int], int] | None:
     """A training's examples, their order and how many make a step, from its plain values; ``None`` for another text.
 
     The notes, and the tokenizer that they lead to, may come from anywhere: a server has this done in a process with bounds.
@@ -253,7 +275,7 @@ def _dealt(told: dict[str, Any]) -> tuple[list[dict[str, list[int]]], list[int],
     from ks_core.likelihood.examples import encode
     from ks_core.tuning.models import load_tokenizer
 
-    training = Training(**{**told, "corpus": CorpusChoice(**told["corpus"]), "recipe": Recipe(**told["recipe"])})
+    training = Training.from_dict(told)
     corpus = training.corpus.load()
     if corpus.content_hash[:12] != training.corpus_hash:  # the file, or the version of the pack, is another one
         return None

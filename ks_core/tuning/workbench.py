@@ -136,8 +136,11 @@ class Bench:
         study = self.study
         with world.main_first():
             scan = study.scan(lambda done, total: self.report(done, total, "testing rows", unit="rows", stage="scan"))
-        rule, threshold = ("alpha", alpha) if alpha is not None else (self.plan.rule, self.plan.alpha)
-        positions = select(scan, rule=rule, alpha=threshold, k=self.plan.k)
+            rule, threshold = ("alpha", alpha) if alpha is not None else (self.plan.rule, self.plan.alpha)
+            positions = select(
+                scan, rule=rule, alpha=threshold, k=self.plan.k, study=study,
+                report=lambda done, total, message: self.report(done, total, message, stage="rule"),
+            )  # fmt: skip
         return ticket_of(study, scan, positions, rule=rule, alpha=threshold)
 
     def tuned_rows(self, ids: Sequence[int]) -> np.ndarray:

@@ -11,7 +11,6 @@ import streamlit as st
 from ks_core.errors import KSLotteryError, SettingsError
 from ks_core.jobs import Allocation
 from ks_core.study import Study
-from ks_core.tickets import SELECTION_RULES, select
 from ks_core.translation import (
     TEMPLATES,
     Corpus,
@@ -22,7 +21,7 @@ from ks_core.translation import (
     usual_prompt,
 )
 from ks_core.tuning import ARMS, OPTIMIZERS, ROW_RECIPE, SCHEDULES, Arm, CorpusChoice, Plan, Recipe, runnable
-from pages.parts import pair, place, say
+from pages.parts import pair, place, say, ticket_rule
 from pages.parts.say import plain
 
 OWN = {"file": "A TSV or JSONL file", "flores": "A folder in Flores layout", "hub": "A dataset on the hub"}
@@ -164,27 +163,21 @@ def _ticket(study: Study, alpha: float) -> tuple[bool, str, int, int]:
             "Whose ticket", [True, False], key="tune_given", horizontal=True,
             format_func=lambda given: f"{plain(study.tuned.label)}'s" if given else "a new Embed Tuning's, trained in this run",
         )  # fmt: skip
-        rule = st.selectbox(
-            "Rule",
-            list(SELECTION_RULES),
-            format_func=lambda name: SELECTION_RULES[name].about,
-            key="tune_rule",
-            bind="query-params",
-        )
-        k = st.number_input("k", 1, 100_000, 18, disabled=not SELECTION_RULES[rule].by_count, key="tune_k")
+        rule, k = ticket_rule.choose("Rule", "tune_")
     size = 1000
     if given:
         scan = pair.scan(study)
-        size = len(select(scan, rule=rule, alpha=alpha, k=int(k)))
+        size = len(ticket_rule.rows(study, scan, rule, alpha, k))
         st.caption(f"{size:,} rows at alpha {alpha:g}. Alpha and the pair are chosen in the sidebar.")
-    return bool(given), rule, int(k), size
+    return bool(given), rule, k, size
 
 
 def _arms(study: Study, given: bool) -> tuple[Arm, ...] | None:
     kinds = [kind for kind in ARMS if given or kind != "tuned"]
-    default = (
+    first, *others = (
         [k for k in DEFAULT if k in kinds] if given else ["base", "embed", "transfer", "partial", "paired", "partners"]
     )
+    default = [first, *runnable.usual_baselines(study.base_source), *others]
     chosen = st.multiselect(
         "Arms", kinds, default, format_func=lambda kind: ARMS[kind].title, key=f"tune_arms_{given}",
         help="  \n".join(f"**{kind.title}**: {kind.about}" for kind in ARMS.values()),

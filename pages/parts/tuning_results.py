@@ -13,11 +13,11 @@ import streamlit as st
 
 from ks_core import drawing
 from ks_core.errors import KSLotteryError
-from ks_core.jobs import Job, duration, resume
+from ks_core.jobs import Job, resume
 from ks_core.store import access, door, workspace
 from ks_core.translation import dropped, part_of, read_answers
-from ks_core.tuning import comparison, figures as tuning_figures
-from pages.parts import charts, downloads, job, say
+from ks_core.tuning import comparison, figures as tuning_figures, notes
+from pages.parts import charts, downloads, job, say, tuning_tables
 from pages.parts.say import plain
 
 RULE_HELP = (
@@ -66,7 +66,9 @@ def live(run: Job) -> None:
             st.plotly_chart(figure, key="live-losses", alt=drawing.alt(figure))
         summary = _partial(run)
         if summary["arms"]:
-            _table(comparison.table(summary), comparison.notes(summary, run.request["parameters"].get("tuned", "")))
+            tuning_tables.show(
+                comparison.table(summary), notes.notes(summary, run.request["parameters"].get("tuned", ""))
+            )
 
     view()
 
@@ -81,7 +83,25 @@ def results(run: Job) -> None:
     if not len(frame):
         say.info("No arm was finished.", icon="hourglass_empty")
         return
-    _table(frame, [*comparison.notes(summary, run.request["parameters"].get("tuned", "")), *summary["notes"]])
+    tuning_tables.show(frame, [*notes.notes(summary, run.request["parameters"].get("tuned", "")), *summary["notes"]])
+    if "nats" in frame:
+        charts.chart(tuning_figures.nats_chart(frame), "nats", summary["signature"])
+        points = [p for p in summary["sweep"] if p.get("likelihood")]
+        if points:
+            charts.chart(tuning_figures.sweep_chart(points, "nats", ""), "sweep-nats", summary["signature"])
+    if comparison.rules_of(frame):
+        _answers(run, summary, frame)
+    with st.expander("Training loss", icon=":material/show_chart:"):
+        figure = tuning_figures.loss_curves(comparison.losses(list(_names(run)), run.events()), _names(run))
+        charts.chart(figure, "losses", summary["signature"])
+    with st.expander("Settings of this run", icon=":material/tune:"):
+        st.json(run.request["parameters"], expanded=1)
+    _files(run, summary, frame)
+    downloads.signature(summary["signature"])
+
+
+def _answers(run: Job, summary: dict[str, Any], frame: pd.DataFrame) -> None:
+    """How the answers scored under a rule, and the answers themselves."""
     with st.container(horizontal=True):
         rule = str(st.segmented_control("Extraction rule", comparison.rules_of(frame), default="first_line", required=True, key="tune_rule_shown",
                                     format_func=plain, help=RULE_HELP))  # fmt: skip
@@ -93,51 +113,6 @@ def results(run: Job) -> None:
         figure = tuning_figures.sweep_chart(summary["sweep"], metric, rule)
         charts.chart(figure, "sweep", summary["signature"])
     _translations(run, summary, rule)
-    with st.expander("Training loss", icon=":material/show_chart:"):
-        figure = tuning_figures.loss_curves(comparison.losses(list(_names(run)), run.events()), _names(run))
-        charts.chart(figure, "losses", summary["signature"])
-    with st.expander("Settings of this run", icon=":material/tune:"):
-        st.json(run.request["parameters"], expanded=1)
-    _files(run, summary, frame)
-    downloads.signature(summary["signature"])
-
-
-def _table(frame: pd.DataFrame, notes: list[str]) -> None:
-    """The table of scores, and below it what has to be known to read it."""
-    corrected = [c for c in frame if c.startswith("Holm p") and frame[c].notna().any()]
-    pvalues = corrected or [c for c in frame if c.startswith("p against")]  # an older run's stand as they are
-    shown = pd.DataFrame({
-        "Arm": frame.arm, "Rows": [f"{n:,}" if n else "–" for n in frame.rows],
-        "In ticket": ["–" if pd.isna(n) else f"{int(n):,}" for n in frame.in_ticket],
-        "Steps": ["–" if pd.isna(n) else f"{int(n):,}" for n in frame.steps], "Trained values": frame.trainable,
-        **{f"BLEU {rule.replace('_', ' ')}": [
-            f"{v:.2f} [{a:.1f}, {b:.1f}]" for v, a, b in zip(
-                frame[f"bleu_{rule}"], frame[f"bleu_low_{rule}"], frame[f"bleu_high_{rule}"], strict=True)
-        ] for rule in comparison.rules_of(frame)},
-        "chrF raw": frame.chrf_raw, "chrF first line": frame.chrf_first_line, "Stops": 100 * frame.stop_rate,
-        "Length": frame.mean_length, "Time": [duration(s) for s in frame.training_seconds + frame.translating_seconds],
-        **{name.replace("p against", "p, against"): frame[name] for name in pvalues},
-    })  # fmt: skip
-    st.dataframe(
-        shown, hide_index=True, alt="Scores of every arm",
-        column_config={
-            "In ticket": st.column_config.TextColumn(help="How many of the arm's rows are rows of the ticket."),
-            "Steps": st.column_config.TextColumn(help="Optimizer steps of the training."),
-            "Trained values": st.column_config.NumberColumn(format="localized", help="Numbers that had a gradient."),
-            "chrF raw": st.column_config.NumberColumn(format="%.1f"),
-            "chrF first line": st.column_config.NumberColumn(format="%.1f"),
-            "Stops": st.column_config.NumberColumn(format="%.0f%%", help="Answers that the model ended by itself."),
-            "Length": st.column_config.NumberColumn(format="%.0f", help="Mean length of the raw answer, in characters."),
-            "Time": st.column_config.TextColumn(help="Training and translating, on the machine that ran it."),
-            **{c: st.column_config.NumberColumn(format="%.3g", help="Paired bootstrap of BLEU under first_line" + (", corrected for all p of the run (Holm)." if corrected else ", not corrected."))
-               for c in shown if "p, against" in c},
-        },
-    )  # fmt: skip
-    st.caption(
-        "BLEU with its 95% bootstrap interval under each extraction rule; the references are never looked at to cut."
-    )
-    for note in notes:
-        st.caption(plain(note))
 
 
 def _translations(run: Job, summary: dict[str, Any], rule: str) -> None:
@@ -150,7 +125,7 @@ def _translations(run: Job, summary: dict[str, Any], rule: str) -> None:
         except KSLotteryError as error:
             say.error(f"The text of this run cannot be read any more. {error}")
             return
-        answers = {arm["name"]: read_answers(run.folder, arm) for arm in summary["arms"] if not arm["error"]}
+        answers = {arm["name"]: read_answers(run.folder, arm) for arm in summary["arms"] if arm.get("evaluation")}
         count = min(len(next(iter(answers.values()))), len(pairs))
         number = int(st.number_input(f"Sentence (of {count:,})", 1, count, 1, key="tune_sentence")) - 1
         st.markdown(f"**Source** {plain(pairs[number].source)}  \n**Reference** {plain(pairs[number].target)}")

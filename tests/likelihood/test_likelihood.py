@@ -12,7 +12,7 @@ import torch
 from helpers import architectures, tiny_text
 from helpers.referenced import IDS, corpus, laid, references
 from ks_core.errors import CorpusError, ModelError, SettingsError, TicketError
-from ks_core.likelihood.likelihood import Draws, Likelihood, same_references
+from ks_core.likelihood.nats import Draws, Likelihood, same_references
 from ks_core.likelihood.references import references_of
 from ks_core.likelihood.rows import lay_over, lift_off, rows_over
 from ks_core.likelihood.scorer import Scorer, likelihood_of

@@ -31,8 +31,15 @@ def test_the_sum_by_hand(plan):
     found = dict(estimates.seconds(made, corpus, RATES))
     translating = 6 * 0.1  # one batch of eight sentences, six tokens
     characters = sum(len(f"w3 {p.source} w4") + len(p.target) for p in corpus.train) / len(corpus.train)
-    assert found["loading"] == 3 and found["Base"] == pytest.approx(translating)
-    assert found["Most frequent rows"] == pytest.approx(translating + 20 * characters / 4 * 0.001)
+    reading = min(8, len(corpus.test)) * characters / 4 * 0.001  # at most as long as if the references were trained on
+    assert found["loading"] == 3 and found["Base"] == pytest.approx(translating + reading)
+    assert found["Most frequent rows"] == pytest.approx(translating + reading + 20 * characters / 4 * 0.001)
+    free = replace(made, arms=(Arm("base"), Arm("stop"), Arm("examples")))
+    found_free = dict(estimates.seconds(free, corpus, RATES))
+    assert found_free["Base, stopped at a line break"] == pytest.approx(reading), "the base has written them"
+    assert found_free["Base, three examples"] == pytest.approx(translating + 4 * reading)
+    silent = dict(estimates.seconds(replace(free, generate=False), corpus, RATES))
+    assert silent["Base"] == pytest.approx(reading)
     longer = replace(made, sentences=0, arms=(parse_arm("frequent:k=2:steps=20:batch_size=2"),))
     assert dict(estimates.seconds(longer, corpus, RATES))["Most frequent rows"] > found["Most frequent rows"]
 
@@ -43,6 +50,7 @@ def test_measuring_gives_rates_that_are_found_again(plan):
     running = SimpleNamespace(progress=lambda *a, **k: seen.append(a), should_stop=lambda: False, allocation=None)
     rates = estimates.measure(plan, running)
     assert rates.train > 0 and rates.generate > 0 and 1 < rates.characters < 10 and seen
+    assert all(done <= total for done, total, *_ in seen)
     assert estimates.known(plan) == rates
     assert estimates.known(replace(plan, base="other")) is None
     slow = {"kind": "base", "error": "", "evaluation": {"sentences": 40}, "translating_seconds": 6.0}

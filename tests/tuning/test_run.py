@@ -73,6 +73,11 @@ def test_every_arm_in_one_run(plan, tmp_path, tiny_folder):
     assert set(scan.token_ids[scan.winners(0.001)]) == set(arms["partial"]["rows"])
     # A sweep at the plan's own alpha is the arm Partial Transfer.
     at = {p["alpha"]: p for p in summary["sweep"]}
+    assert at[0.001]["likelihood"] == arms["transfer"]["likelihood"]
+    gains = summary["likelihood"]["gains"]
+    assert list(gains) == ["Base", "Embed Tuning"] and summary["likelihood"]["whole"] == "Embed Tuning"
+    assert set(gains["Base"]) == {a["name"] for a in summary["arms"]} - {"Base"}
+    assert gains["Base"]["Partial Tuning"]["of_whole"]["gain"] == gains["Base"]["Partial Tuning"]["all"]["value"]
     assert at[0.001]["evaluation"] == arms["transfer"]["evaluation"] and at[0.5]["rows"] >= at[0.001]["rows"]
     # Every training's losses are told as they come, and the tied base is said to be untied.
     assert [e["step"] for e in events if e.get("arm") == 2 and "step" in e] == list(range(1, 13))
@@ -168,7 +173,7 @@ def test_whatever_goes_wrong_in_an_arm_leaves_the_others(plan, other, tmp_path, 
     assert "did not expect (RuntimeError: " in lora["error"] and "Leave it out" in lora["error"]
     alone = run(replace(made, arms=(made.arms[2],)), tmp_path / "alone", silent)["arms"][0]
     assert not base["error"] and (rows["evaluation"], rows["losses"]) == (alone["evaluation"], alone["losses"])
-    monkeypatch.setattr("ks_core.tuning.runs.evaluate_model", _full_disk)
+    monkeypatch.setattr("ks_core.tuning.scoring.evaluate_model", _full_disk)
     with pytest.raises(OSError, match="no room"):  # which would fail every arm, and a resumed run has what was finished
         run(made, tmp_path / "full", silent)
 
