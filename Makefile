@@ -5,7 +5,7 @@ VENV   ?= .venv
 PORT   ?= 8501
 BIN    := $(VENV)/bin
 
-.PHONY: help app test soak architectures slurm speed gpu format lock screenshots bench clean
+.PHONY: help app test soak architectures slurm speed gpu coverage format lock screenshots bench clean
 
 help:
 	@echo "make app          environment, demo model, and the app on http://127.0.0.1:$(PORT)"
@@ -14,6 +14,7 @@ help:
 	@echo "make architectures  every architecture of transformers, tiny: opened, rows laid over it, and a run (half an hour)"
 	@echo "make slurm        runs on a cluster, against a real Slurm of one node (needs slurm-wlm and munge, as root)"
 	@echo "make speed        how fast the pages feel, measured in a browser"
+	@echo "make coverage     how often the 95% intervals cover, by simulation from the demo's results (minutes)"
 	@echo "make gpu          what only a GPU can show: integers, speed, memory (ends with a word where there is none)"
 	@echo "make format       let ruff format the code"
 	@echo "make lock         requirements.txt, made anew from the ranges in pyproject.toml and what .venv holds"
@@ -48,6 +49,9 @@ slurm: $(VENV)/.dev
 
 speed: $(VENV)/.dev
 	@$(BIN)/python tests/soak/felt_speed.py
+
+coverage: $(VENV)/.dev
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/soak/intervals.py
 
 gpu: $(VENV)/.dev
 	@$(BIN)/python tests/gpu/card.py

@@ -1,13 +1,12 @@
 """Which rule?: of the rules that choose rows, whose keep most of what a tuning learnt? D against all others, by likelihood."""
 
-import pandas as pd
 import streamlit as st
 
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import devices
-from ks_core.ledger import BUDGETS, RULES, Inquiry, figures, tables, ticket_of_smallest
-from ks_core.tuning import runnable
-from pages.parts import charts, downloads, job, pair, say, tuning_form
+from ks_core.ledger import BUDGETS, MARGINS, RULES, Inquiry, figures, tables, ticket_of_smallest
+from ks_core.tuning import runnable, trainings
+from pages.parts import charts, downloads, job, pair, rules_results, say, tuning_form
 from pages.parts.say import plain
 
 KEEP = {
@@ -19,8 +18,8 @@ KEEP = {
 }
 st.title("Which rule?")
 st.write(
-    "The KS test is one way to choose rows. Here the first k rows of every rule are copied from the tuned model into the base, without training, "
-    "and held-out references are scored by their likelihood: **what do the rows of each rule keep of the gain, and is KS the reason?**"
+    "The KS test is one way to choose rows. Here the first k rows of every rule are copied from the tuned model into the base, or trained by "
+    "themselves, and held-out references are scored by their likelihood: **what do the rows of each rule keep of the gain, and is KS the reason?**"
 )
 study = pair.study()
 scan = pair.scan(study)
@@ -36,6 +35,33 @@ with st.expander("What is asked", icon=":material/tune:"):
             help="The fewest rows, put in one by one from the ranking by attribution and taken out again where they are not missed: on development "
             "pairs, and then scored on test pairs.",
         )  # fmt: skip
+        margin = st.number_input(
+            "Margin (nats a token)", 0.001, 10.0, MARGINS["nats"], 0.01, format="%.3f", key="rules_margin",
+            help="By how much one may be worse and still count as good as another. It is chosen before one looks.",
+        )  # fmt: skip
+    seeds = trainings.other_seeds(study.tuned_source)
+    others = st.multiselect(
+        "Other seeds of this training", seeds, seeds, key="rules_others", disabled=not seeds, placeholder="none is known",
+        help="Trainings of the same recipe with another seed. They are taken together, and the intervals then know of the seeds too. Each takes as "
+        "long again. Another one: train the arm Embed Tuning with another seed on the page Fine-tune.",
+    )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        train = st.multiselect(
+            "Train the rows of", list(RULES), key="rules_train", format_func=lambda name: plain(RULES[name].title), placeholder="no rule",
+            help="The first rows of each are trained from the base with the same recipe, by several seeds. Each training takes minutes, even for "
+            "a small model.",
+        )  # fmt: skip
+        k = st.number_input("Rows", 1, 100_000, 18, key="rules_k", disabled=not train)
+        count = st.number_input(
+            "Seeds",
+            1,
+            100,
+            3,
+            key="rules_seeds",
+            disabled=not train,
+            help="Three at least, or the interval says little.",
+        )
+        steps = st.number_input("Steps", 1, 100_000, 80, key="rules_steps", disabled=not train, help="Of eight pairs.")
     left, right = st.columns(2)
     with left:
         corpus = tuning_form.corpus()
@@ -47,8 +73,9 @@ if not corpus:
 try:
     runnable.check(study.base_source)
     asked = Inquiry.of(
-        study, scan, str(budget), alpha=pair.alpha(), corpus=corpus[0], prompt=prompt, share=float(share)
-    )
+        study, scan, str(budget), alpha=pair.alpha(), corpus=corpus[0], prompt=prompt, share=float(share), margin=float(margin),
+        others=tuple(others), train=tuple(train), **({"k": int(k), "seeds": int(count), "steps": int(steps)} if train else {}),
+    )  # fmt: skip
 except KSLotteryError as error:
     say.info(error)
     st.stop()
@@ -64,24 +91,7 @@ if found is None or found.state != "done":
 
 result = found.result
 signature = result["signature"]
-whole, base, tuned = result["whole"], result["base"], result["tuned"]
-st.subheader(plain(result["sentence"]))
-columns = st.columns(4)
-columns[0].metric(
-    "Base", f"{base['nats_all']:.3f}", help="Nats for each target token with no row copied. Less is better."
-)
-columns[1].metric(
-    "All changed rows", f"{tuned['nats_all']:.3f}", help=f"With all {result['changed']:,} changed rows copied."
-)
-gain = result["gain"]
-columns[2].metric("Gain", f"{gain['value']:.3f}", help="By so many nats a target token they are better than the base.")
-columns[3].metric("Test references", f"{result['sentences']:,}", help="The intervals are over these, in pairs.")
-said = f"The gain is {gain['value']:.3f} [{gain['low']:.3f}, {gain['high']:.3f}] nats a target token."
-if "end" in whole:
-    said += f" {tables.share(whole['end'])}% of it is the end token's, which is learning to stop; the rest is content."
-st.caption(plain(said))
-for note in result["notes"]:
-    st.caption(f":material/info: {plain(note)}")
+rules_results.numbers(result)
 
 rules = list(dict.fromkeys(row["rule"] for row in result["rules"]))
 drawn = st.multiselect(
@@ -91,26 +101,16 @@ drawn = st.multiselect(
 charts.chart(figures.gain_curves(result, drawn), "rules-gain", signature)
 
 st.header("Is the difference clear?")
-differences = [d for d in result["differences"] if d["holm"] < 0.05]
-st.write(
-    f"Of {len(result['differences'])} differences between D and another rule, {len(differences)} are clear (paired bootstrap over the "
-    "sentences, p corrected by Holm below 0.05). Below 0 the other rule keeps more."
-)
-if result["differences"]:
-    st.dataframe(
-        pd.DataFrame([
-            {"Rows": d["k"], "Rule": RULES[d["second"]].title, "D keeps more by": 100 * d["value"], "from": 100 * d["low"],
-             "to": 100 * d["high"], "p (Holm)": d["holm"]} for d in sorted(result["differences"], key=lambda d: (d["holm"], d["value"]))
-        ]),
-        hide_index=True, alt="D against each rule, at each size",
-        column_config={name: st.column_config.NumberColumn(format="%.1f", help="Points of the whole gain") for name in ("D keeps more by", "from", "to")}
-        | {"p (Holm)": st.column_config.NumberColumn(format="%.3f")},
-    )  # fmt: skip
+rules_results.differences(result)
 if result["left"]:
     st.caption(
         plain("Left out: " + "; ".join(f"{RULES[name].title}, as {why}" for name, why in result["left"].items()) + ".")
     )
 
+rules_results.as_good(result)
+rules_results.trained(result, signature)
+
+st.header("Which rows?")
 if "attribution" in result:
     charts.chart(figures.attribution_map(result), "rules-attribution", signature)
     st.caption(plain(result["attribution"]["sentence"]))

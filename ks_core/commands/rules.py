@@ -5,47 +5,51 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ks_core.checkpoints import demo
 from ks_core.commands import corpus_options, resource_options
 from ks_core.commands.audit import save
-from ks_core.commands.progress_line import finish
+from ks_core.commands.progress_line import Line, finish
 from ks_core.commands.tune import have
 from ks_core.errors import SettingsError
 from ks_core.jobs import queue
+from ks_core.ledger.inquiry import BUDGETS, Inquiry, ticket_of_smallest
 from ks_core.ledger.rules import RULES
 
-if TYPE_CHECKING:
-    from ks_core.ledger.inquiry import Inquiry
-
 FORMATS = (".json", ".csv", ".md")
+#: The numbers that a budget sets, in words; 0 is all, or none of what can be left out.
+ASKED = {
+    "sentences": "references of the test part, 0 for all",
+    "development": "references of the development part, for what is chosen by the model, 0 for all",
+    "training": "training pairs for gradients at the base, 0 for none",
+    "points": "points of the line for integrated gradients",
+    "singles": "rows left out, and put in, one by one",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``rules``."""
     parser.add_argument("base", nargs="?", default=demo.BASE, help="checkpoint before tuning (default demo:base)")
-    parser.add_argument("tuned", nargs="?", default=demo.TUNED, help="checkpoint after tuning (default demo:en-fr)")
+    parser.add_argument(
+        "tuned", nargs="*", default=[demo.TUNED],
+        help="checkpoint after tuning (default demo:en-fr); several are trainings of one recipe with other seeds, taken together",
+    )  # fmt: skip
+    parser.add_argument(
+        "--budget", default="whole", choices=list(BUDGETS),
+        help="how much of it; what another option says goes before it (default whole)",
+    )  # fmt: skip
     parser.add_argument("--rules", default="", metavar="NAMES", help=f"by comma: {', '.join(RULES)} (default all)")
     parser.add_argument(
         "--sizes",
         default="",
         metavar="NUMBERS",
-        help="how many rows are copied, by comma (default 1 to 1,000, and the ticket's)",
+        help="how many rows are copied, by comma (default the budget's, 1 to 1,000 of the whole, and the ticket's)",
     )
     parser.add_argument("--alpha", type=float, default=0.05, help="whose ticket gives one of the sizes (default 0.05)")
-    parser.add_argument("--sentences", type=int, default=0, help="references of the test part (default 0, all)")
-    parser.add_argument(
-        "--development",
-        type=int,
-        default=0,
-        help="references of the development part, for what is chosen by the model (default 0, all)",
-    )
-    parser.add_argument(
-        "--training", type=int, default=200, help="training pairs for gradients at the base, 0 for none (default 200)"
-    )
-    parser.add_argument("--points", type=int, default=8, help="points of the line for integrated gradients (default 8)")
-    parser.add_argument("--singles", type=int, default=24, help="rows left out, and put in, one by one (default 24)")
+    for name, about in ASKED.items():
+        usual = ", ".join(f"{budget} {BUDGETS[budget].get(name, getattr(Inquiry, name))}" for budget in BUDGETS)
+        parser.add_argument(f"--{name}", type=int, help=f"{about} (by budget: {usual})")
     parser.add_argument(
         "--draws", type=int, default=19, help="trainings on noise, where the training is known; 0 for none (default 19)"
     )
@@ -62,6 +66,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ticket", metavar="FOLDER", help="with --smallest: save these rows as a ticket that peft loads"
     )
+    parser.add_argument(
+        "--train", default="", metavar="NAMES", help="train the first rows of these rules from the base, by comma"
+    )
+    parser.add_argument("--k", type=int, default=18, help="with --train: how many rows of each rule (default 18)")
+    parser.add_argument("--seeds", type=int, default=3, help="with --train: how many trainings of each (default 3)")
+    parser.add_argument("--steps", type=int, default=80, help="with --train: steps of each training (default 80)")
+    parser.add_argument(
+        "--margin", type=float, default=0.1,
+        help="by how many nats a token one may be worse and still do as well as another (default 0.1)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of rows at random and of noise (default 0)")
     parser.add_argument("--output", metavar="FILE", help=f"write the answer to a file: {', '.join(FORMATS)}")
     corpus_options.add_arguments(parser, scoring=False, writing=False)
@@ -70,7 +84,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Start the job ``rules`` and follow it to its table."""
     from ks_core.ledger import tables
-    from ks_core.ledger.inquiry import ticket_of_smallest
 
     if options.output and Path(options.output).suffix not in FORMATS:
         raise SettingsError(f"{options.output} is no file that can be written. Expected one of: {', '.join(FORMATS)}.")
@@ -83,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
         raise SettingsError(f"{folder} exists already and is not an empty folder. Name a new one.")
     inquiry = inquiry_of(options)
     inquiry.corpus.load()  # what is wrong with the text is said before anything starts
-    have(inquiry.base, inquiry.tuned)
+    have(inquiry.base, *inquiry.sources)
     job = queue.submit(
         "rules", inquiry.as_dict(), label=f"rules on {inquiry.corpus.name}", device=resource_options.device_of(options),
         allocation=resource_options.allocation_of(options),
@@ -101,19 +114,36 @@ def run(options: argparse.Namespace) -> int:
 
 def inquiry_of(options: argparse.Namespace) -> Inquiry:
     """The ``Inquiry`` that the options describe."""
-    from ks_core.ledger.inquiry import Inquiry
-
     try:
         sizes = tuple(int(n) for n in options.sizes.split(",") if n.strip())
     except ValueError:
         raise SettingsError(f"--sizes is {options.sizes!r}. Expected whole numbers, such as 1,5,18.") from None
-    return Inquiry(
-        base=options.base, tuned=options.tuned, corpus=corpus_options.corpus_of(options),
-        prompt=corpus_options.prompt_of(options, options.base), rules=tuple(n.strip() for n in options.rules.split(",") if n.strip()),
-        sizes=sizes, alpha=options.alpha, sentences=options.sentences, development=options.development, training=options.training,
-        points=options.points, singles=options.singles, draws=options.draws, persistence=options.persistence, share=options.smallest,
-        seed=options.seed, device=options.device, resources=resource_options.resources_of(options),
+    base, (tuned, *others) = options.base, options.tuned or [demo.TUNED]
+    chosen = {
+        **BUDGETS[options.budget], **({"sizes": sizes} if sizes else {}),
+        **{name: value for name in ASKED if (value := getattr(options, name)) is not None},
+    }  # fmt: skip
+    asked = Inquiry(
+        base=base, tuned=tuned, others=tuple(others), corpus=corpus_options.corpus_of(options),
+        prompt=corpus_options.prompt_of(options, base), rules=_names(options.rules), alpha=options.alpha, draws=options.draws,
+        persistence=options.persistence, share=options.smallest, train=_names(options.train), k=options.k, seeds=options.seeds,
+        steps=options.steps, margin=options.margin, seed=options.seed, device=options.device,
+        resources=resource_options.resources_of(options), **chosen,
     )  # fmt: skip
+    return asked if sizes or not asked.sizes else _with_ticket(asked)
+
+
+def _with_ticket(asked: Inquiry) -> Inquiry:
+    """The same with the ticket's own size among a budget's, as the page has it: the pair is tested for that."""
+    line = Line("")
+    if any(demo.is_name(source) for source in (asked.base, asked.tuned)):
+        demo.prepare_base(line)
+    scan = asked.study.scan(lambda done, total: line(done, total, "testing rows"))
+    return asked.with_ticket(int(scan.winners(asked.alpha).sum()))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def write(path: Path, result: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """What is a row worth? Likelihood of references with some rows copied, which rows carry a gain, and the rules that compete with D.
 
-Comes in: an ``Inquiry`` (pair, text, prompt, how much of it). Goes out: likelihoods, an attribution, a bake-off of rules, the
-smallest ticket, what a training on noise gives. Nothing is written by a model here, and no row is trained on text.
+Comes in: an ``Inquiry`` (a pair, or several that differ in the seed; text, prompt, how much of it). Goes out: likelihoods, an
+attribution, a bake-off of rules, rules trained at equal budget, the smallest ticket, what a training on noise gives. Nothing is
+written by a model here, and how rows are trained stands in ``ks_core.tuning``.
 """
 
 import lazy_loader

@@ -4,14 +4,15 @@ Nothing is trained. The k first rows of each rule are copied from the tuned mode
 part are scored by their likelihood. All rules share the sentences, and the draws of them, so that their differences are paired.
 What a rule learnt from the model (attribution, rows left out) it learnt on development sentences.
 
-Copied rows are those of one training, in which all rows moved together. What a rule's rows would do if they alone were trained
-is another question; ``ks_core.tuning`` trains them.
+Copied rows are those of a training in which all rows moved together. What a rule's rows would do if they alone were trained
+is another question, which ``trained`` asks. Several trainings that differ in the seed are bake-offs of their own, taken together:
+each rule then has a list for each training, and intervals know of the seeds as well (``seeds``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,9 @@ import numpy as np
 
 from ks_core.errors import SettingsError
 from ks_core.ledger.rules import RULES
-from ks_core.likelihood.likelihood import Draws, Likelihood
-from ks_core.translation.bootstrap import RESAMPLES, holm, pvalue
+from ks_core.ledger.seeds import Found, SeedDraws
+from ks_core.likelihood.nats import Likelihood, same_references
+from ks_core.translation.bootstrap import RESAMPLES, holm
 from ks_core.translation.shares import Share
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ CLEAR = 0.05
 @dataclass(frozen=True)
 class Difference:
     """By how much rule ``first`` keeps more than ``second`` with k rows, in shares of the whole gain, with its 95% interval;
-    ``pvalue`` by a paired bootstrap over sentences, ``holm`` corrected over all that stand together."""
+    ``pvalue`` by a paired bootstrap over sentences (and trainings, where there are several), ``holm`` corrected over all that
+    stand together."""
 
     first: str
     second: str
@@ -57,6 +60,7 @@ class Difference:
 class BakeOff:
     """All of it. ``rankings`` are token ids int64 (k,) by rule, as many as the largest size; ``scored`` likelihoods by (rule, k);
     ``left`` rules that could not be made, with the reason; ``correlation`` Spearman's of each rule's order with attribution's.
+    ``others`` are the bake-offs of further trainings that differ in the seed, of the same rules at the same sizes (``together``).
     """
 
     base: Likelihood
@@ -67,58 +71,79 @@ class BakeOff:
     left: Mapping[str, str] = field(default_factory=dict)
     correlation: Mapping[str, float] = field(default_factory=dict)
     resamples: int = RESAMPLES
+    others: tuple[BakeOff, ...] = field(default=(), repr=False)
+
+    @property
+    def trainings(self) -> tuple[BakeOff, ...]:
+        """The bake-off of each training, this one first."""
+        return (self, *self.others)
 
     @cached_property
-    def draws(self) -> Draws:
-        return Draws(len(self.base), self.resamples)
+    def draws(self) -> SeedDraws:
+        return SeedDraws(len(self.base), len(self.trainings), self.resamples)
 
     def share(self, rule: str, k: int) -> Share:
-        """What the k first rows of a rule keep of the gain."""
-        return self.draws.share(self.base, self.scored[rule, k], self.tuned)
+        """What the k first rows of a rule keep of the gain, over all trainings."""
+        return self.draws.share(self.kept(rule, k), self.whole)
+
+    def shares(self, rule: str, k: int) -> list[float | None]:
+        """The same in each training by itself."""
+        kept, whole = self.kept(rule, k)[:, 0], self.whole[:, 0]
+        return [float(own / full) if full else None for own, full in zip(kept, whole, strict=True)]
 
     def part(self, rule: str, k: int, part: str) -> Share:
         """Which share of that lies in the end token, or in the content."""
-        return self.draws.part_of_gain(self.base, self.scored[rule, k], part)
+        return self.draws.share(self.kept(rule, k, part), self.kept(rule, k))
 
     def overlap(self, k: int) -> tuple[list[str], np.ndarray]:
-        """Rules, and how many of their k first rows each two have in common, int64 (rules, rules)."""
+        """Rules, and how many of their k first rows each two have in common in the first training, int64 (rules, rules)."""
         names = list(self.rankings)
         first = [set(self.rankings[name][:k].tolist()) for name in names]
         return names, np.array([[len(a & b) for b in first] for a in first], np.int64)
 
-    def _gain(self) -> dict[str, float]:
-        """What all changed rows gain over the base, in nats a target token, with its 95% interval."""
-        won = self.draws.gain(self.base, self.tuned)
-        low, high = self.draws.interval(won)
-        return {"value": float(won[0]), "low": low, "high": high}
+    @cached_property
+    def whole(self) -> np.ndarray:
+        """What all changed rows gain over the base in each training, float64 (trainings, 1 + resamples)."""
+        return self._gain([t.tuned for t in self.trainings])
 
-    def _kept(self, rule: str, k: int) -> np.ndarray:
-        return self.draws.gain(self.base, self.scored[rule, k])
+    def kept(self, rule: str, k: int, part: str = "all") -> np.ndarray:
+        """What the k first rows of a rule gain, in the same form."""
+        return self._gain([t.scored[rule, k] for t in self.trainings], part)
+
+    def difference(self, first: str, second: str, k: int) -> Found:
+        """By how much the first rule's rows gain more than the second's, in nats a target token."""
+        return self.draws.over(lambda a, b: a - b, self.kept(first, k), self.kept(second, k))
+
+    def _gain(self, after: Sequence[Likelihood], part: str = "all") -> np.ndarray:
+        return self.draws.gains([t.base for t in self.trainings], after, part)
+
+    def _whole(self) -> dict[str, float]:
+        """What all changed rows gain over the base, in nats a target token, with its 95% interval."""
+        found = self.draws.mean(self.whole)
+        low, high = found.interval
+        return {"value": found.value, "low": low, "high": high}
 
     @cached_property
     def differences(self) -> list[Difference]:
         """D against every other rule at every size, corrected together (Holm 1979)."""
         if ASKED not in self.rankings:
             return []
-        whole = float(self.draws.gain(self.base, self.tuned)[0])
+        whole = self.draws.mean(self.whole).value
         found = []
         for k in self.sizes:
             for rule in self.rankings:
                 if rule == ASKED:
                     continue
-                apart = self._kept(ASKED, k) - self._kept(rule, k)
-                low, high = self.draws.interval(apart)
-                value, low, high = (x / whole if whole else 0.0 for x in (float(apart[0]), low, high))
-                found.append(Difference(ASKED, rule, k, value, low, high, pvalue(apart)))
+                apart = self.difference(ASKED, rule, k)
+                value, low, high = (x / whole if whole else 0.0 for x in (apart.value, *apart.interval))
+                found.append(Difference(ASKED, rule, k, value, low, high, apart.pvalue))
         corrected = holm([d.pvalue for d in found])
         return [Difference(**{**asdict(d), "holm": p}) for d, p in zip(found, corrected, strict=True)]
 
     @property
     def sentence(self) -> str:
         """Is KS the reason? In a sentence or two."""
-        whole = self.draws.gain(self.base, self.tuned)
-        low = self.draws.interval(whole)[0]
-        if low <= 0:
+        if self._whole()["low"] <= 0:
             return "The tuned rows gain nothing that is clear of chance on these references, so there is no gain to ask about."
         simple = [d for d in self.differences if RULES[d.second].side in SIMPLE]
         if not simple:
@@ -146,7 +171,8 @@ class BakeOff:
                 + said
             )
         if len(ahead) == len(self.sizes):
-            return "KS does better than every simpler rule at every size, on these sentences of one training."
+            over = "one training" if not self.others else f"{len(self.trainings)} trainings"
+            return f"KS does better than every simpler rule at every size, on these sentences of {over}."
         return (
             "KS is not shown to be the reason: "
             + (f"D keeps clearly more than every simpler rule with {_listed(ahead)} rows, and" if ahead else "at no size does D keep clearly more than every simpler rule, and")
@@ -158,22 +184,51 @@ class BakeOff:
         rows = []
         for rule, ids in self.rankings.items():
             for k in self.sizes:
-                own = self.scored[rule, k]
+                own = [t.scored[rule, k] for t in self.trainings]
                 rows.append({
                     "rule": rule, "title": RULES[rule].title, "side": RULES[rule].side, "source": RULES[rule].source, "k": k,
-                    **own.read_out(), "share": asdict(self.share(rule, k)),
-                    **({f"{part}_share": asdict(self.part(rule, k, part)) for part in own.parts[1:]}),
+                    **_read_out(own), "share": asdict(self.share(rule, k)), "seeds": self.shares(rule, k),
+                    **({f"{part}_share": asdict(self.part(rule, k, part)) for part in self.base.parts[1:]}),
                     "tokens": ids[:k].tolist() if k <= 50 else [],
                 })  # fmt: skip
         names, counts = self.overlap(min(18, max(self.sizes)))
+        tuned = [t.tuned for t in self.trainings]
         return {
-            "base": self.base.read_out(), "tuned": self.tuned.read_out(), "sentences": len(self.base), "sizes": list(self.sizes),
+            "base": self.base.read_out(), "tuned": _read_out(tuned), "sentences": len(self.base), "sizes": list(self.sizes),
             "rules": rows, "left": dict(self.left), "correlation": dict(self.correlation),
             "differences": [asdict(d) for d in self.differences],
             "overlap": {"k": min(18, max(self.sizes)), "rules": names, "shared": counts.tolist()},
-            "gain": self._gain(), "sentence": self.sentence, "resamples": self.resamples,
-            "whole": {part: asdict(self.draws.part_of_gain(self.base, self.tuned, part)) for part in self.base.parts},
+            "gain": self._whole(), "gains": self.whole[:, 0].tolist(), "sentence": self.sentence, "resamples": self.resamples,
+            "whole": {part: asdict(self.draws.share(self._gain(tuned, part), self.whole)) for part in self.base.parts},
         }  # fmt: skip
+
+
+def together(found: Sequence[BakeOff]) -> BakeOff:
+    """The bake-offs of several trainings on the same references as one; the first is shown where one has to be.
+
+    A rule that cannot be made of each of them is left out. Raises ``SettingsError`` for other references or sizes, and where no
+    rule is left.
+    """
+    first, *others = found
+    same_references([one.base for one in found])
+    if any(one.sizes != first.sizes for one in others):
+        raise SettingsError("The trainings were compared at other sizes each. Compare all of them at the same sizes.")
+    left = {rule: why for one in reversed(found) for rule, why in one.left.items()}
+    rules = [rule for rule in first.rankings if all(rule in one.rankings for one in others)]
+    if not rules:
+        raise SettingsError(
+            f"There is no rule to compare in all trainings: {'; '.join(left.values()) or 'none was named'}."
+        )
+    return replace(
+        first, rankings={rule: first.rankings[rule] for rule in rules}, left=left, others=tuple(others),
+        correlation={rule: rho for rule, rho in first.correlation.items() if rule in rules},
+    )  # fmt: skip
+
+
+def _read_out(found: Sequence[Likelihood]) -> dict[str, float]:
+    """The numbers of one training, or their means over several."""
+    told = [one.read_out() for one in found]
+    return {name: float(np.mean([one[name] for one in told])) for name in told[0]}
 
 
 def sizes_of(changed: int, sizes: Sequence[int] = (), ticket: int = 0) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ _COLOURS = (WINNING, TUNED, BASE, CONTROL, MUTED, "#CC79A7", "#56B4E9", "#F0E442
 
 
 def gain_curves(result: Mapping[str, Any], rules: Sequence[str] = DRAWN) -> go.Figure:
-    """What the k first rows of some rules keep of the whole gain, against k, with 95% intervals over sentences."""
+    """What the k first rows of some rules keep of the whole gain, against k, with 95% intervals."""
     figure = sheet("Share of the gain kept", "Rows copied", height=420)
     figure.update_xaxes(type="log")
     figure.update_yaxes(tickformat=".0%")
@@ -44,6 +44,30 @@ def gain_curves(result: Mapping[str, Any], rules: Sequence[str] = DRAWN) -> go.F
         "What the first rows of each rule keep",
         f"Share of the gain in log-likelihood kept by copied rows: {'; '.join(said) or 'none'}.",
     )
+
+
+def trained_gains(result: Mapping[str, Any]) -> go.Figure:
+    """What the rows of each rule gain when they alone are trained: the mean with its 95% interval, and each seed."""
+    found = result.get("trained", {"rows": [], "rules": []})
+    figure = sheet("", "Gain over the base, nats a target token", height=150 + 34 * len(found["rules"]))
+    title = "Trained alone, at equal budget"
+    if not found["rules"]:
+        nothing(figure, "No rule's rows were trained")
+        return labelled(figure, title, "No rule's rows were trained.")
+    rows = sorted(found["rules"], key=lambda row: row["gain"]["value"])
+    names = [text(row["title"]) for row in rows]
+    figure.add_scatter(
+        x=[x for row in rows for x in row["seeds"]], y=[name for name, row in zip(names, rows, strict=True) for _ in row["seeds"]],
+        mode="markers", name="a seed", marker={"color": MUTED, "size": 7, "symbol": "circle-open"},
+        hovertemplate="%{y}, a seed: %{x:.3f}<extra></extra>",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[row["gain"]["value"] for row in rows], y=names, mode="markers", name="mean, 95%", marker={"color": WINNING, "size": 10},
+        error_x={"type": "data", "symmetric": False, "array": [r["gain"]["high"] - r["gain"]["value"] for r in rows],
+                 "arrayminus": [r["gain"]["value"] - r["gain"]["low"] for r in rows]},
+        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+    )  # fmt: skip
+    return labelled(figure, title, found["sentence"])
 
 
 def overlap_map(result: Mapping[str, Any]) -> go.Figure:

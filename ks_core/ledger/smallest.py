@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ks_core.errors import SettingsError, TicketError
-from ks_core.likelihood.likelihood import Draws
+from ks_core.likelihood.nats import Draws
 from ks_core.likelihood.scorer import Report, Scorer, silent
 from ks_core.translation.bootstrap import RESAMPLES
 from ks_core.translation.shares import Share

@@ -8,8 +8,8 @@ import pytest
 from helpers.referenced import IDS, laid, references
 from ks_core.errors import SettingsError
 from ks_core.ledger import figures, tables
-from ks_core.ledger.bakeoff import SIZES, BakeOff, bake_off, sizes_of
-from ks_core.likelihood.likelihood import Likelihood
+from ks_core.ledger.bakeoff import SIZES, BakeOff, bake_off, sizes_of, together
+from ks_core.likelihood.nats import Likelihood
 from ks_core.likelihood.scorer import Scorer
 from ks_core.translation.bootstrap import holm
 
@@ -71,6 +71,47 @@ def test_the_sentence_follows(kept, says):
     assert says in compared(kept).sentence
 
 
+def test_trainings_are_taken_together():
+    """Three trainings of which D keeps 20%, 50% and 80%: its share is their mean, and so unsure that L2's is not clear of it."""
+    apart = [compared({"d": kept, "l2": 0.9, "random": 0.0}) for kept in (0.2, 0.5, 0.8)]
+    found = together(apart)
+    own = found.share("d", 5)
+    assert own.value == pytest.approx(0.5, abs=0.02) and found.shares("d", 5) == pytest.approx(
+        [0.2, 0.5, 0.8], abs=0.02
+    )
+    assert own.low < 0.2 < 0.8 < own.high, "the trainings lie as far apart"
+    assert found.share("l2", 5).high - found.share("l2", 5).low < 0.1, "of L2 they do not"
+    by = {d.second: d for d in found.differences if d.k == 5}
+    assert (
+        by["l2"].value == pytest.approx(-0.4, abs=0.02) and not by["l2"].is_clear and apart[1].differences[0].is_clear
+    )
+    assert "not shown to be the reason" in found.sentence and "is not the reason" in apart[0].sentence
+    alike = together([compared({"d": 0.5, "l2": 0.8, "random": 0.0})] * 3)
+    assert {d.second: d.is_clear for d in alike.differences if d.k == 5}["l2"]
+    result = answer(found)
+    row = next(row for row in result["rules"] if row["rule"] == "d" and row["k"] == 5)
+    assert row["seeds"] == pytest.approx([0.2, 0.5, 0.8], abs=0.02) and len(result["gains"]) == 3
+    result["trainings"] = [
+        {"source": f"t{n}", "changed": 100, "winners": 9, "gain": gain} for n, gain in enumerate(result["gains"])
+    ]
+    text = "\n".join(tables.lines(result))
+    assert "(20, 50, 80)" in text and "means of 3 trainings" in text
+    assert tables.frame(result).seed_1.dropna().iloc[0] == row["seeds"][1]
+
+
+def test_what_cannot_be_taken_together_is_said():
+    some = compared({"d": 0.5, "l2": 0.5, "random": 0.0})
+    without = BakeOff(
+        some.base, some.tuned, some.sizes, {"d": some.rankings["d"]}, some.scored, {"l2": "nobody knows"}, resamples=100
+    )
+    found = together([some, without])
+    assert list(found.rankings) == ["d"] and found.left == {"l2": "nobody knows"}
+    with pytest.raises(SettingsError, match="other sizes"):
+        together([some, compared({"d": 0.5}, sizes=(7,))])
+    with pytest.raises(SettingsError, match="no rule to compare in all trainings"):
+        together([some, compared({"steps": 0.5})])
+
+
 def test_without_a_gain_there_is_nothing_to_ask_about():
     found = compared({"d": 0.5, "l2": 0.5})
     none = BakeOff(found.base, likelihood(4.0, 1), found.sizes, found.rankings, found.scored, resamples=1000)
@@ -89,7 +130,9 @@ def test_what_is_kept_is_shown(monkeypatch):
     result = answer(found)
     text = "\n".join(tables.lines(result))
     assert found.sentence in text and "| D | 2" in text and text.endswith("signature  base:b")
-    assert "5 rows: L2 keeps 5" in text and "points more than D" in text
+    d = next(d for d in found.differences if d.second == "l2" and d.k == 5)
+    assert "With 5 rows, of 2 other rules these keep clearly more points than D" in text
+    assert f"L2 {-100 * d.value:.0f} [{-100 * d.high:.0f}, {-100 * d.low:.0f}]; clearly less: Random" in text
     frame = tables.frame(result)
     assert len(frame) == 6 and frame[frame.rule == "d"].share.tolist() == [found.share("d", k).value for k in (5, 18)]
     curves = figures.gain_curves(result, ["d", "l2", "steps"])

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,13 +11,14 @@ from safetensors.numpy import load_file, save_file
 
 from helpers import tiny_text
 from ks_core.commands.program import main
-from ks_core.errors import PairError, SettingsError
+from ks_core.errors import Cancelled, PairError, SettingsError
 from ks_core.jobs.running import Running
-from ks_core.ledger import figures
+from ks_core.ledger import figures, tables
 from ks_core.ledger.inquiry import Inquiry
 from ks_core.ledger.jobs import FEW, run_rules
 from ks_core.ledger.rules import RULES
 from ks_core.store import workspace
+from ks_core.store.cache import Cache
 from ks_core.tickets.ticket import Ticket
 from ks_core.tuning.arms import Arm
 from ks_core.tuning.jobs import run_tune
@@ -28,7 +31,7 @@ TEXT = tiny_text.pairs(300, two_words=True)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, tiny_model, tiny_tokenizer):
-    """A folder with the tiny model, a text, and a run of Fine-tune whose Embed Tuning lowers the loss on it. Made once."""
+    """A folder with the tiny model, a text, and a run of Fine-tune whose Embed Tuning lowers the loss on it, by two seeds. Made once."""
     place = tmp_path_factory.mktemp("ledger")
     tiny_model.save_pretrained(place / "tiny")
     tiny_tokenizer.save_pretrained(place / "tiny")
@@ -36,7 +39,7 @@ def place(tmp_path_factory, tiny_model, tiny_tokenizer):
     corpus = CorpusChoice(f"file:{place / 'pairs.tsv'}", source_language="A", target_language="B")
     recipe = Recipe(steps=40, batch_size=8, learning_rate=0.1, schedule="linear")
     plan = Plan(str(place / "tiny"), "", corpus=corpus, prompt=PROMPT, sentences=2, max_new_tokens=2, device="cpu",
-                arms=(Arm("embed", recipe=recipe),))  # fmt: skip
+                arms=(Arm("embed", recipe=recipe), Arm("embed", recipe=replace(recipe, seed=1), label="second")))  # fmt: skip
     folder = place / "jobs" / "20260101-000000-tune-abcdef"
     workspace.write_json(
         folder / "request.json", {"kind": "tune", "parameters": plan.as_dict(), "device": "cpu", "created": 0.0}
@@ -94,10 +97,123 @@ def test_everything_of_a_pair_whose_training_is_known(asked, tmp_path):
     others = [note for note in found["notes"] if note not in few]
     assert ("one seed" in others[0] and len(others) == 1) or "halves" in others[-1]
     assert all(part in found["signature"] for part in ("base:", "corpus:file:", "ledger:1", "points:32"))
-    again = answered(inquiry, tmp_path / "again")
-    assert again == found, "nothing of it is left to chance"
+    assert {entry.kind for entry in Cache().entries()} >= {"nats", "attribution", "slopes"}
+    assert answered(inquiry, tmp_path / "again") == found, "what was kept says the same"
     for draw in (figures.gain_curves, figures.overlap_map, figures.attribution_map, figures.smallest_curve):
         assert draw(found).data and draw(found).layout.meta["alt"]
+
+
+def second(inquiry):
+    """The same training by the other seed."""
+    return inquiry.tuned.replace("00-embed", "01-embed")
+
+
+def test_two_seeds_are_taken_together(asked, tmp_path):
+    alone = answered(asked(rules=("d", "l2", "steps", "random"), sizes=(3,)), tmp_path / "alone")
+    inquiry = asked(rules=("d", "l2", "steps", "random"), sizes=(3,))
+    inquiry = replace(inquiry, others=(second(inquiry),))
+    found = answered(inquiry, tmp_path / "job")
+    assert [t["source"] for t in found["trainings"]] == list(inquiry.sources) and len(alone["trainings"]) == 1
+    assert found["gains"][0] == alone["gains"][0] != found["gains"][1], "the first is as it was alone"
+    assert found["gain"]["value"] == pytest.approx(sum(found["gains"]) / 2)
+    rows = {row["rule"]: row for row in found["rules"]}
+    assert rows["d"]["seeds"][0] == alone["rules"][0]["share"]["value"] and len(rows["d"]["seeds"]) == 2
+    (both, one) = rows["d"]["share"], alone["rules"][0]["share"]
+    assert both["gain_high"] - both["gain_low"] > one["gain_high"] - one["gain_low"], "two seeds are few"
+    assert any("2 trainings" in note for note in found["notes"]) and not any(
+        "one seed" in note for note in found["notes"]
+    )
+    assert not any("more than the seed" in note or "on trust" in note for note in found["notes"])
+    assert "others:" in found["signature"]
+    text = "\n".join(tables.lines(found))
+    assert f"({', '.join(f'{100 * x:.0f}' for x in rows['steps']['seeds'])})" in text
+
+
+def test_what_differs_in_more_than_the_seed_is_said(asked, tmp_path):
+    inquiry = asked(rules=("d", "l2"), sizes=(3,))
+    copy = shutil.copytree(second(inquiry), tmp_path / "elsewhere")
+    found = answered(replace(inquiry, others=(str(copy),)), tmp_path / "job")
+    assert any(f"How {copy} was trained is not written down" in note for note in found["notes"])
+    plan = inquiry.tuned.rpartition("/arms/")[0] + "/plan.json"
+    told = workspace.read_json(Path(plan))
+    told["arms"][1]["recipe"]["learning_rate"] = 0.5
+    workspace.write_json(Path(plan), told)
+    found = answered(replace(inquiry, others=(second(inquiry),)), tmp_path / "again")
+    assert any("differs from" in note and "more than the seed" in note for note in found["notes"])
+    with pytest.raises(SettingsError, match="named twice"):
+        replace(inquiry, others=(inquiry.tuned,))
+
+
+def test_rules_are_trained_at_equal_budget(asked, tmp_path):
+    inquiry = asked(
+        rules=("d", "l2", "random"), sizes=(3,), train=("d", "frequency", "random"), k=3, seeds=2, steps=12, margin=5.0
+    )
+    found = answered(inquiry, tmp_path / "job")
+    made = found["trained"]
+    rows = {row["rule"]: row for row in made["rules"]}
+    assert set(rows) == {"d", "frequency", "random"} and made["seeds"] == 2 and made["against"] == "d"
+    arms = sorted((tmp_path / "job" / "arms").iterdir())
+    distinct = {(*sorted(row["tokens"][seed]), seed) for row in rows.values() for seed in (0, 1)}
+    assert len(arms) == len(distinct), "rules of the same rows share a training"
+    first = Ticket.load(arms[0] / "adapter")
+    assert sorted(first.token_ids) == sorted(rows["d"]["tokens"][0]) and first.about["recipe"]["steps"] == 12
+    gains = rows["frequency"]["seeds"]
+    assert rows["frequency"]["gain"]["value"] == pytest.approx(sum(gains) / 2) and gains[0] != gains[1]
+    assert min(gains) > 0, "rows that stand in every sentence learn something"
+    base, own = found["base"]["nats_all"], rows["frequency"]["nats"]
+    assert [base - nats for nats in own] == pytest.approx(gains)
+    assert {d["second"] for d in made["differences"]} == {"frequency", "random"} and all(
+        d["holm"] <= 1 for d in made["differences"]
+    )
+    (good,) = made["as_good"]
+    assert (
+        good["answer"] == "yes"
+        and good["margin"] == 5.0
+        and good["value"] == pytest.approx(rows["d"]["gain"]["value"] - rows["frequency"]["gain"]["value"])
+    )
+    assert "trained:" in found["signature"] and figures.trained_gains(found).data
+    assert made["sentence"] in "\n".join(tables.lines(found))
+    again = answered(inquiry, tmp_path / "again")
+    assert again["trained"] == made and not (tmp_path / "again" / "arms").exists(), "what was trained is kept"
+
+
+def test_a_job_that_was_stopped_goes_on(asked, tmp_path):
+    """Stopped in the middle of the second training, and before in the middle of scoring: neither is begun anew."""
+    inquiry = asked(rules=("d", "l2"), sizes=(2, 3), train=("d", "l2"), k=4, seeds=2, steps=6)
+
+    class Stopping(Running):
+        stop_at = "scoring the copied rows"
+
+        def progress(self, done, total, message="", **more):
+            if self.stop_at in message and done > 0:
+                (self.folder / "cancel").touch()
+            super().progress(done, total, message, **more)
+
+    folder = tmp_path / "job"
+    workspace.write_json(folder / "request.json", {"kind": "rules", "parameters": inquiry.as_dict()})
+    for place in ("scoring the copied rows", "2 of"):
+        running = Stopping(folder)
+        running.stop_at = place
+        with pytest.raises(Cancelled):
+            run_rules(inquiry.as_dict(), running)
+        (folder / "cancel").unlink()
+    kept = {entry.kind: entry for entry in Cache().entries()}
+    assert {"nats", "trained"} <= set(kept)
+    assert [e.kind for e in Cache().entries()].count("trained") == 1 and len(list((folder / "arms").iterdir())) == 2
+    found = answered(inquiry, folder)
+    Cache().clear()
+    assert answered(inquiry, tmp_path / "anew") == found
+
+
+def test_the_ticket_is_asked_whether_it_does_as_well(asked, tmp_path):
+    found = answered(asked(rules=("d", "frequency"), sizes=(3,), margin=0.001), tmp_path / "job")
+    (all_rows, frequent) = found["as_good"]
+    assert all_rows["other"] == "all changed rows" and frequent["other"] == "as many most frequent rows"
+    short = found["rules"][0]["share"]["gain"] - found["whole"]["all"]["gain"]
+    assert all_rows["value"] == pytest.approx(short) and short < -0.001
+    assert all_rows["answer"] == ("no" if all_rows["high"] < -0.001 else "not decided")
+    easy = answered(asked(rules=("d", "frequency"), sizes=(3,), margin=900.0), tmp_path / "easy")
+    assert {one["answer"] for one in easy["as_good"]} == {"yes"}
 
 
 def test_an_attribution_that_does_not_add_up_is_told(asked, tmp_path):
@@ -151,7 +267,8 @@ def test_equal_rows_are_nothing_to_ask_about(asked, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [({"sizes": (10_000,)}, "rows changed"), ({"alpha": 0}, "alpha"), ({"points": 0}, "points"), ({"rules": ("luck",)}, "luck"),
-     ({"share": -0.1}, "share"), ({"persistence": 2.0}, "persistence"), ({"prompt": "no sentence"}, "source"), ({"sentences": -1}, "sentences")],
+     ({"share": -0.1}, "share"), ({"train": ("luck",)}, "luck"), ({"seeds": 0}, "seeds"), ({"margin": 0}, "margin"), ({"others": [""]}, "Name both"),
+     ({"rules": ["d"], "train": ["d"], "k": 10_000}, "Choose a smaller k"), ({"persistence": 2.0}, "persistence"), ({"prompt": "no sentence"}, "source"), ({"sentences": -1}, "sentences")],
 )  # fmt: skip
 def test_what_cannot_be_is_named(asked, tmp_path, changes, words):
     with pytest.raises(SettingsError, match=words):

@@ -9,9 +9,10 @@ import torch
 from helpers import tiny_text
 from ks_core.errors import SettingsError, TicketError
 from ks_core.ks.statistic import ks_test
-from ks_core.ledger.noise import Null, null, trained_on_noise
+from ks_core.ledger.noise import _DenseSteps, _rates, _RowSteps, null, trained_on_noise
 from ks_core.likelihood.batches import batch_order
 from ks_core.likelihood.examples import encode, fed
+from ks_core.tickets.null import Null
 from ks_core.tuning import trainings
 from ks_core.tuning.recipes import OPTIMIZERS, Recipe
 from ks_core.tuning.trainer import ROW_OPTIMIZERS
@@ -68,6 +69,24 @@ def test_a_row_with_a_signal_exceeds_it_and_the_others_do_not():
     assert summary["expected_beyond"] == pytest.approx(3 / 60 * ROWS)
 
 
+def test_what_is_to_be_expected_of_rows_that_were_chosen_by_a_large_d():
+    """Ten rows of largest D of a training on noise go beyond noise more often than one row in twenty; that is said beside the ticket's."""
+    drawn = np.random.default_rng(0)
+    made = Null(np.arange(200), drawn.binomial(40, 0.3, (99, 200)), 40)
+    fresh = drawn.binomial(40, 0.3, (200, 200)) / 40
+    found, expected = [], []
+    for statistic in fresh:
+        rows = np.isin(np.arange(200), np.lexsort((np.arange(200), -statistic))[:10])
+        hits, wanted = made.beyond(statistic, rows)
+        found.append(hits)
+        expected.append(wanted)
+    assert expected[0] > 2, "not the half row that ten at 5% would be"
+    assert np.mean(found) == pytest.approx(expected[0], rel=0.1)
+    assert made.beyond(fresh[0], np.zeros(200, bool)) == (0, 0.0)
+    told = made.summary(fresh[0], 0.05, np.isin(np.arange(200), [3, 5]))
+    assert told["ticket"] == 2 and "among the ticket's 2, and" in told["sentence"]
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_rows_that_no_step_touches_stay_and_the_rest_is_the_optimizers_arithmetic(optimizer):
     """One step of an Adam is the sign of the gradient: as far in every value, whatever is drawn."""
@@ -79,6 +98,31 @@ def test_rows_that_no_step_touches_stay_and_the_rest_is_the_optimizers_arithmeti
     again = trained_on_noise(base(), [np.array([2, 5])], recipe)
     other = trained_on_noise(base(), [np.array([2, 5])], recipe, seed=1)
     assert (again == after).all() and (other != after).any()
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_many_steps_are_those_of_the_trainers_own_optimizer(optimizer, schedule):
+    """The same gradients through the optimizer with which rows are trained, step by step, its rates by transformers' schedule."""
+    from transformers import get_scheduler
+
+    recipe = replace(RECIPE, optimizer=optimizer, schedule=schedule, warmup=3, beta2=0.99)
+    ours, theirs = base(), torch.nn.Parameter(torch.from_numpy(base()))
+    made = (_DenseSteps if optimizer == "adam" else _RowSteps)(ours, recipe)
+    kind = {"adam": torch.optim.Adam, **ROW_OPTIMIZERS}[optimizer]
+    real = kind([theirs], lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2))
+    clock = get_scheduler(schedule, real, num_warmup_steps=3, num_training_steps=recipe.steps)
+    drawn = np.random.default_rng(5)
+    for ids, rate in zip(touched(), _rates(recipe, STEPS), strict=True):
+        places = np.array(sorted(i - 100 for i in ids))
+        gradient = drawn.normal(0, 1, (len(places), WIDTH)).astype(np.float32)
+        made.step(places, gradient, rate)
+        theirs.grad = torch.zeros_like(theirs).detach()
+        theirs.grad[places] = torch.from_numpy(gradient)
+        real.step()
+        clock.step()
+    assert np.abs(ours - base()).max() > 0.05
+    np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=2e-6)
 
 
 def test_the_schedule_and_the_steps_are_the_recipes():

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from ks_core.errors import SettingsError
-from ks_core.ledger import statistics
 from ks_core.ledger.attribution import Attribution, Slopes
 from ks_core.ledger.evidence import NEEDS, Evidence
-from ks_core.ledger.noise import Null
-from ks_core.ledger.rules import RULES, SIDES, Rule, rankings
+from ks_core.ledger.rules import RULES, rankings
+from ks_core.study import statistics
+from ks_core.tickets.null import Null
+from ks_core.tickets.orders import ORDERS, SIDES, Rule
 
 IDS = np.array([4, 7, 9, 12, 30])
 
@@ -34,7 +35,8 @@ def known(**more):
     return evidence(
         slopes=Slopes(IDS, *(np.roll(np.arange(5.0), n) for n in range(4)), 3), left_out=np.array([np.nan, 2.0, 4.0, np.nan, np.nan]),
         attribution=Attribution(IDS, spans, np.zeros((5, 5)), {"content": 5.5, "end": 0.0}, 8, 3), structural=(12,),
-        null=Null(IDS, np.tile(np.array([[1], [3]]), (1, 5)), 8), **more,
+        null=Null(IDS, np.tile(np.array([[1], [3]]), (1, 5)), 8),
+        gradients={"summed": np.array([1.0, 9.0, 3.0, 5.0, 0.0]), "first": np.array([0.0, 1.0, 5.0, 2.0, 3.0])}, **more,
     ).with_training({4: 9, 7: 300, 9: 40, 12: 9}, {4: 50, 7: 1000, 9: 40, 12: 60}, [9, 12])  # fmt: skip
 
 
@@ -47,7 +49,9 @@ def test_orders_by_hand():
         "l2": sorted(IDS, key=lambda i: -evidence().l2[IDS.tolist().index(i)]),
         "cosine": [7, *sorted([4, 9, 12, 30], key=lambda i: evidence().cosine[IDS.tolist().index(i)])],
         "steps": [7, 9, 4, 12, 30],
-        "count": [7, 12, 4, 9, 30],
+        "frequency": [7, 12, 4, 9, 30],
+        "recorded-gradient": [7, 12, 9, 4, 30],
+        "recorded-first": [9, 30, 12, 7, 4],
         "prompt": [12, 9, 7, 4, 30],
         "attribution": [7, 9, 4, 30, 12],
         "left-out": [9, 7],  # the others were not measured
@@ -79,6 +83,15 @@ def test_what_is_not_known_is_left_out_with_the_reason():
     assert list(some) == ["wasserstein", "random"]
     with pytest.raises(SettingsError, match="'luck' is no rule"):
         rankings(evidence(), ["luck"])
+
+
+def test_the_orders_of_tickets_are_the_ledgers_and_stand_in_one_list():
+    """A rule is written once: the ledger's are those by which tickets are chosen, and those that need the model."""
+    assert all(RULES[name] is rule for name, rule in ORDERS.items())
+    of_the_model = set(RULES) - set(ORDERS)
+    assert {RULES[name].needs for name in of_the_model} == {"slopes", "attribution", "left out"}
+    sides = [rule.side for rule in RULES.values()]
+    assert sides == sorted(sides, key=list(SIDES).index), "side by side, the controls last"
 
 
 def test_rows_at_random_are_those_of_a_seed():

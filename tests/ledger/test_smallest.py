@@ -6,7 +6,7 @@ import pytest
 from helpers.referenced import IDS, laid, references
 from ks_core.errors import SettingsError, TicketError
 from ks_core.ledger.smallest import fewest
-from ks_core.likelihood.likelihood import Likelihood
+from ks_core.likelihood.nats import Likelihood
 from ks_core.likelihood.scorer import Scorer
 
 
