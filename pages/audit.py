@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from ks_core.audit import PANELS, gather, second_seed, structural_row
+from ks_core.audit import PANELS, Step, account, gather, left, second_seed, structural_row
 from ks_core.tuning import ARMS
-from pages.parts import audit_panels, audited, downloads, job, pair, place, tuning_form
+from pages.parts import audit_panels, audit_runs, audited, downloads, job, pair, place, tuning_form
 from pages.parts.say import plain
 
 st.title("Audit")
@@ -22,19 +22,38 @@ with audited.explained(), st.spinner("Collecting what is known about this ticket
     found = gather(asked, scan)
 
 
+def everything_button() -> None:
+    """Start all that is missing, one job after the other."""
+    if not audited.is_whole(asked):
+        return
+    steps = [
+        step
+        for step in left(asked, scan)
+        if (known := job.latest(step.kind, step.parameters)) is None or known.state not in ("queued", "running")
+    ]
+    if len(steps) > 1 and job.button("Run everything", icon=":material/playlist_play:", type="primary"):
+        for step in steps:
+            place.start(step.kind, step.parameters, step.label, asked.device, allocation)
+        audit_panels.start_calibration(study, pair.alpha(), second_seed(asked))
+        st.rerun()
+
+
+def ledger_button() -> None:
+    """Have the ledger kept, or follow it."""
+    if audited.is_whole(asked):
+        about = "Which rows carry the gain, a training on noise, and the rules that compete with the test: no answer is written, and nothing trained."
+        step = Step("rules", account.asked(asked, scan).as_dict(), "Ledger")
+        audit_runs.step_button(step, "Run the ledger", about, asked.device, allocation)
+
+
 def controls_button() -> None:
     """Start the run of the controls, or follow it."""
     if not audited.is_whole(asked):
         return
     plan = asked.controls(structural_row(asked))
-    running = job.latest("tune", plan.as_dict())
-    if running and running.state in ("queued", "running"):
-        job.follow(running)
-    elif job.button("Run the controls", icon=":material/play_arrow:", type="primary"):
-        label = f"Controls: {len(plan.arms)} arms"
-        place.start("tune", plan.as_dict(), label, plan.device, allocation)
-        st.rerun()
-    st.caption(f"{len(plan.arms)} arms: {plain(', '.join(dict.fromkeys(ARMS[a.kind].title for a in plan.arms)))}.")
+    about = f"{len(plan.arms)} arms: {', '.join(dict.fromkeys(ARMS[a.kind].title for a in plan.arms))}."
+    step = Step.of_run(plan, f"Controls: {len(plan.arms)} arms")
+    audit_runs.step_button(step, "Run the controls", about, plan.device, allocation)
     corpus = tuning_form.read(asdict(plan.corpus))
     place.memory_line(plan, corpus, len(found.ticket), allocation)
     place.time_line(plan, corpus, allocation)
@@ -51,8 +70,12 @@ def calibration_button() -> None:
 
 
 audit_panels.card(
-    found, {"controls": controls_button, "calibration": calibration_button, **dict.fromkeys(PANELS, panels_button)}
-)
+    found,
+    everything_button,
+    {
+        "ledger": ledger_button, "controls": controls_button, "calibration": calibration_button, **dict.fromkeys(PANELS, panels_button),
+    },
+)  # fmt: skip
 tabs = audit_panels.tabs()
 titles = [plain(question.title) for question in tabs]
 for tab, question in zip(st.tabs(titles, key=audit_panels.TAB_KEY, bind="query-params"), tabs, strict=True):

@@ -1,4 +1,5 @@
 from . import (
+    account as account,
     control_sentences as control_sentences,
     controls as controls,
     figures as figures,
@@ -6,8 +7,14 @@ from . import (
     report as report,
     tables as tables,
     verdict as verdict,
+    waterfall as waterfall,
 )
-from .certificate import READINGS as READINGS, Predictions as Predictions, by_margin as by_margin, outcome as outcome
+from .agreement.certificate import (
+    READINGS as READINGS,
+    Predictions as Predictions,
+    by_margin as by_margin,
+    outcome as outcome,
+)
 from .evidence import Evidence as Evidence, gather as gather
 from .inquiry import (
     BUDGETS as BUDGETS,
@@ -18,5 +25,5 @@ from .inquiry import (
 )
 from .material import delta_model as delta_model
 from .panels import PANELS as PANELS, Panel as Panel, Question as Question, questions as questions
-from .strength import translate_at as translate_at
-from .whole import carry_out as carry_out
+from .whole import Step as Step, carry_out as carry_out, left as left
+from .writing.strength import translate_at as translate_at

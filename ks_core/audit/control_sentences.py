@@ -1,13 +1,17 @@
-"""What the verdict says of the run of the controls: stopping, what other rows give, and what the intervals leave out."""
+"""What the verdict says of the run of the controls: stopping, what other rows give, and what the intervals leave out.
+
+By the likelihood of the references first, and then, where the arms have written answers, by BLEU and chrF.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ks_core.audit import sentences
 from ks_core.audit.controls import protocol_of
 from ks_core.audit.gains import FEW, Gain, ticket_of
-from ks_core.audit.sentences import METRICS, in_words, is_clear, listed, percent, unclear, whole
+from ks_core.audit.sentences import METRICS, NATS, in_words, is_clear, listed, nats, percent, unclear, whole, with_parts
 from ks_core.translation.prompts import TEMPLATES, template, template_title
 from ks_core.translation.shares import Share
 from ks_core.tuning.comparison import OVER_SENTENCES
@@ -19,6 +23,9 @@ WHOSE = {
 }  # fmt: skip
 #: What is said of each kind of control. Of ``partners`` alone it is said that they are trained as often.
 CONTROLS = {
+    "stop": "The base with a forced stop at the first line break, nothing trained, gives",
+    "examples": "The base with three examples in its prompt, nothing trained, gives",
+    "chat": "The base under its own chat template, nothing trained, gives",
     "rows": "Training one structural row alone gives",
     "paired": "The ticket's rows that have a partner, trained, give",
     "partners": "Their partners, random rows trained about as often, give",
@@ -32,21 +39,77 @@ CONTROLS = {
     "frequent-only": "Copied, the most frequent rows that are not the ticket's give",
     "beyond-prompt": "Copied, the ticket's rows without the prompt's words give",
 }
-_SEEDED = ("paired", "partners", "matched", "random", "noise")
+#: The same of rows that are otherwise trained, where they were copied.
+COPIED_CONTROLS = {
+    "rows": "Copied, one structural row alone gives",
+    "paired": "Copied, the ticket's rows that have a partner give",
+    "partners": "Copied, their partners, random rows trained about as often, give",
+    "matched": "Copied, random rows that occur about as often in the text give",
+    "random": "Copied, random rows give",
+    "frequent": "Copied, the most frequent rows give",
+    "prompt": "Copied, the prompt's own rows give",
+}
+_SEEDED = ("paired", "partners", "matched", "random", "noise", "examples")
 
 
 def termination(arm_gains: Sequence[Gain], prompt: str, decoding: str) -> list[str]:
-    """How much of the gain stays where answers are cut, for the ticket and the tuned model, in both metrics."""
+    """How much of the gain is stopping, for the ticket and the tuned model: the end token's share of the gain in likelihood,
+    and what stays of the gain in both metrics where answers are cut."""
     told = [ticket_of(arm_gains), *(g for g in arm_gains if g.kind in ("tuned", "embed"))]
-    under = f"under {prompt_words(prompt)}, {decoding}"
-    return [*(stopping(g, under) for g in told), *filter(None, [few_matches(told[0])])]
+    under = f"under {prompt_words(prompt)}"
+    said = [end_share(gain, under) for gain in told if gain.nats]
+    said += filter(None, [like_a_stop_sequence(told[0])])
+    said += [stopping(g, f"{under}, {decoding}") for g in told if g.stopping]
+    return [*said, *filter(None, [few_matches(told[0])])]
 
 
-def beside(arm_gains: Sequence[Gain], prompt: str, decoding: str) -> str:
+def beside(arm_gains: Sequence[Gain], prompt: str, decoding: str) -> list[str]:
     """The same of the ticket under another protocol's prompt, with what else that protocol does otherwise."""
-    protocol = protocol_of(prompt)
+    protocol, ticket = protocol_of(prompt), ticket_of(arm_gains)
     its = f"; the protocol itself has {protocol.beams} beams and {protocol.max_new_tokens} tokens" if protocol else ""
-    return stopping(ticket_of(arm_gains), f"under {prompt_words(prompt)}, {decoding}{its}")
+    under = f"under {prompt_words(prompt)}"
+    said = [end_share(ticket, under)] if ticket.nats else []
+    return said + ([stopping(ticket, f"{under}, {decoding}{its}")] if ticket.stopping else [])
+
+
+def end_share(gain: Gain, under: str) -> str:
+    """How much of an arm's gain in likelihood is the end token's, which is learning to stop."""
+    own, begun = gain.own["all"], f"{gain.name}, {under}, by the likelihood of {gain.sentences} references"
+    if not is_clear(own):
+        said = f"{nats(own)} {NATS}"
+        if own.gain_high is not None and own.gain_high < 0:
+            return f"{begun}: a loss ({said}), so there is no gain to ask of."
+        return f"{begun}: no gain that is clear of chance ({said})."
+    if "end" not in gain.own:
+        return f"{begun}: {nats(own)} {NATS}. The tokenizer has no end token, so what of it is stopping cannot be told."
+    end, content = gain.own["end"], gain.own["content"]
+    said = (
+        f"{begun}: of its gain ({nats(own)} {NATS}) {_share_of_own(end)} is the end token's, which is learning to stop, and "
+        f"{_share_of_own(content)} the content's"
+    )
+    if content.gain_low is None or content.gain_low <= 0:
+        return f"{said}. The content gains nothing that is clear of chance ({nats(content)})."
+    return f"{said}."
+
+
+def _share_of_own(found: Share) -> str:
+    return f"{percent(found.value)} [{percent(found.low)}, {percent(found.high)}]"
+
+
+def like_a_stop_sequence(gain: Gain) -> str:
+    """What the ticket gains over the base with a forced stop; empty where that was not run.
+
+    Such a base differs from the base in the end alone, so a ticket that is not clearly better has taught what a stop sequence
+    does for nothing.
+    """
+    found = gain.over_stop.get("all")
+    if found is None:
+        return ""
+    begun = f"Over the base with a forced stop at the first line break {gain.name} gains {nats(found)} {NATS}"
+    if found.gain_low is None or found.gain_low <= 0:
+        return f"{begun}: not clearly more, so by this it does what a stop sequence does."
+    content = gain.over_stop.get("content")
+    return f"{begun} ({nats(content)} of it in the content)." if content else f"{begun}."
 
 
 def stopping(gain: Gain, under: str) -> str:
@@ -90,29 +153,44 @@ def few_matches(gain: Gain) -> str:
 
 
 def controls(arm_gains: Sequence[Gain], lengths: str = "") -> list[str]:
-    """What each control gives, as a share of the gain that it is compared with, with its overlap with the ticket; then
-    what the intervals leave out, and ``lengths``, where arms were not trained for as long."""
-    by_kind: dict[str, list[Gain]] = {}
+    """What each control gives, as a share of the gain that it is compared with, with its overlap with the ticket, in likelihood
+    and, of answers, in chrF; then what the intervals leave out, and ``lengths``, where arms were not trained for as long."""
+    by_kind: dict[tuple[str, bool], list[Gain]] = {}
     for gain in arm_gains:
-        by_kind.setdefault(gain.kind, []).append(gain)
-    said = [_control(words, by_kind[kind]) for kind, words in CONTROLS.items() if kind in by_kind]
+        by_kind.setdefault((gain.kind, gain.copied and gain.kind in COPIED_CONTROLS), []).append(gain)
+    said = []
+    told = [(kind, copied) for kind in CONTROLS for copied in (False, True) if (kind, copied) in by_kind]
+    for kind, copied in told:
+        found, words = by_kind[kind, copied], (COPIED_CONTROLS if copied else CONTROLS)[kind]
+        read = [g for g in found if g.nats]
+        if read:
+            said.append(_control(words, read, by_likelihood=True))
+        if written := [g for g in found if g.shares]:
+            said.append(_control(words, written, by_likelihood=False))
     return [*said, *([f"{OVER_SENTENCES}{_seeds(by_kind)}"] if said else []), *([lengths] if lengths else [])]
 
 
-def _control(words: str, found: Sequence[Gain]) -> str:
-    shares = [g.shares["chrf"] for g in found]
+def _control(words: str, found: Sequence[Gain], *, by_likelihood: bool) -> str:
+    shares = [g.nats["all"] if by_likelihood else g.shares["chrf"] for g in found]
+    metric, unit = ("nats", f"{NATS}") if by_likelihood else ("chrf", "chrF (first line)")
+    of = "likelihood" if by_likelihood else unit
+    said_gain: Callable[[Share], str] = nats if by_likelihood else sentences.gain
+    places = sentences.PLACES.get(metric, 1)
     if all(is_clear(share) for share in shares):
-        wholes = listed(list(dict.fromkeys(whole(share) for share in shares)))
+        wholes = listed(list(dict.fromkeys(whole(share, places) for share in shares)))
         negative = any(share.value is not None and share.value < 0 for share in shares)
+        each = [
+            with_parts(g.nats) if by_likelihood else in_words(share) for g, share in zip(found, shares, strict=True)
+        ]
         said = (
-            f"{words} {listed([in_words(share) for share in shares])} {'against' if negative else 'of'} the gain in chrF (first line) of "
+            f"{words} {listed(each)} {'against' if negative else 'of'} the gain in {of} of "
             f"{WHOSE[found[0].of].format(f', {wholes}')}"
-        )
+        )  # fmt: skip
     else:
         no_gain = next(share for share in shares if not is_clear(share))
         said = (
-            f"{words} {listed([sentences.gain(share) for share in shares])} chrF (first line). "
-            f"{unclear(WHOSE[found[0].of].format(''), no_gain)}, so this is no share of a gain"
+            f"{words} {listed([said_gain(share) for share in shares])} {unit}. "
+            f"{unclear(WHOSE[found[0].of].format(''), no_gain, metric)}, so this is no share of a gain"
         )
     about = [g.overlap for g in found] + [
         g.balance for g in found if g.kind != "paired"
@@ -122,23 +200,50 @@ def _control(words: str, found: Sequence[Gain]) -> str:
     return "; ".join([said, *dict.fromkeys(filter(None, about))]) + "."
 
 
-def _seeds(by_kind: Mapping[str, Sequence[Gain]]) -> str:
+def _seeds(by_kind: Mapping[Any, Sequence[Gain]]) -> str:
     """The spread over seeds, where a kind has several."""
     spread = []
     for found in by_kind.values():
-        if len(found) > 1:
+        if len(found) < 2:
+            continue
+        name, told = min((g.name for g in found), key=len), []
+        if all(g.nats for g in found):
+            own = sorted(g.nats["all"].gain for g in found)
+            told.append(f"{own[0]:+.2f} to {own[-1]:+.2f} {NATS}")
+        if all(g.shares for g in found):
             own = sorted(g.shares["chrf"].gain for g in found)
-            stops = sorted(g.stop_rate for g in found)
-            name = min((g.name for g in found), key=len)
-            spread.append(
-                f"{name} {own[0]:+.1f} to {own[-1]:+.1f} chrF, ending {stops[0]:.0%} to {stops[-1]:.0%} of answers"
-            )
+            stops = sorted(g.stop_rate or 0.0 for g in found)
+            told.append(f"{own[0]:+.1f} to {own[-1]:+.1f} chrF, ending {stops[0]:.0%} to {stops[-1]:.0%} of answers")
+        if told:
+            spread.append(f"{name} {'; '.join(told)}")
     return f" Over the seeds here: {'; '.join(spread)}." if spread else ""
 
 
 def headline(arm_gains: Sequence[Gain]) -> list[str]:
-    """What the ticket gains, how much of it remains where answers are cut, and what one row and frequent rows give."""
+    """What the ticket gains, how much of it is stopping, and what one row and frequent rows give: by likelihood where that is
+    known, and else of the answers, at the first line."""
     ticket = ticket_of(arm_gains)
+    if not ticket.nats:
+        return _written_headline(ticket, arm_gains)
+    own, who = ticket.nats["all"], WHOSE[ticket.kind].format("")
+    if not is_clear(own):  # it is the whole of its own share
+        said = unclear(who, own, "nats")
+        return [f"{said[:1].lower()}{said[1:]}"]
+    parts = [f"{who} gains {nats(own)} {NATS}"]
+    if "end" in ticket.own:
+        parts.append(f"of that {_share_of_own(ticket.own['end'])} is the end token's, which is learning to stop")
+    if (over := ticket.over_stop.get("all")) and (over.gain_low or 0) <= 0:
+        parts.insert(0, "the ticket does no more than a stop sequence does")
+    by_kind = {g.kind: g for g in reversed(arm_gains)}
+    for kind, words in (("rows", "one row alone gives"), ("frequent", "as many of the most frequent rows give")):
+        if (found := by_kind.get(kind)) and found.nats and is_clear(share := found.nats["all"]):
+            about = f" ({found.overlap})" if kind == "frequent" and found.overlap else ""
+            given = in_words(share, sentences.PLACES["nats"])
+            parts.append(f"{words} {given}{' of that gain' if share.gain >= 0 else ''}{about}")
+    return parts
+
+
+def _written_headline(ticket: Gain, arm_gains: Sequence[Gain]) -> list[str]:
     own, who = ticket.shares["chrf"], WHOSE[ticket.kind].format("")
     if not is_clear(own):  # it is the whole of its own share
         said = unclear(who, own)
@@ -146,7 +251,7 @@ def headline(arm_gains: Sequence[Gain]) -> list[str]:
     parts = [f"{who} gains {sentences.gain(own)} chrF at the first line", *_stays(ticket)]
     by_kind = {g.kind: g for g in reversed(arm_gains)}
     for kind, words in (("rows", "one row alone gives"), ("frequent", "as many of the most frequent rows give")):
-        if (found := by_kind.get(kind)) and is_clear(share := found.shares["chrf"]):
+        if (found := by_kind.get(kind)) and found.shares and is_clear(share := found.shares["chrf"]):
             about = f" ({found.overlap})" if kind == "frequent" and found.overlap else ""
             parts.append(f"{words} {in_words(share)}{' of that' if share.gain >= 0 else ''}{about}")
     return parts

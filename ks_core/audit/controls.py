@@ -6,7 +6,7 @@ trained as asked, and scored alike; where one is not taken, ``Found.differs`` sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,21 +42,37 @@ class Found:
 
 
 def arms(
-    rows: tuple[int, ...], token: str, *, steps: int, seeds: int, optimizer: str = Recipe.optimizer
+    rows: tuple[int, ...],
+    token: str,
+    *,
+    steps: int,
+    seeds: int,
+    optimizer: str = Recipe.optimizer,
+    free: Sequence[str] = (),
+    trained: bool = True,
 ) -> tuple[Arm, ...]:
     """The arms that doubt a ticket: given, copied, trained; one structural row (``rows``, whose ``token`` names it), the
     ticket's rows that have a partner and those partners, random, frequent and prompt rows, random directions; and, copied,
-    what ticket and frequent rows share and what each has alone. ``optimizer`` is the one that the ticket was trained with,
-    where that is known: rows trained otherwise would not be its controls."""
+    what ticket and frequent rows share and what each has alone; last the ``free`` kinds, the base asked in other manners. Not
+    ``trained``: the rows with a partner, the partners, random rows and the prompt's are copied from the tuned model, as the
+    ticket's are, which costs no step; the ticket, the structural row and the most frequent rows are trained in any case.
+    ``optimizer`` is the one that the ticket was trained with, where that is known: rows trained otherwise would not be its
+    controls."""
     recipe = Recipe(steps=steps, learning_rate=1e-2, schedule="linear", optimizer=optimizer)
     found = [Arm("base"), Arm("tuned"), Arm("transfer"), Arm("partial", recipe=recipe)]
     if rows:
         found.append(Arm("rows", tokens=rows, recipe=recipe, label=f"Row {token}"))
     for kind in ("paired", "partners", "random"):
-        found += [Arm(kind, seed=s, recipe=replace(recipe, seed=s)) for s in range(seeds)]
-    found += [Arm("frequent", recipe=recipe), Arm("prompt", recipe=recipe), Arm("noise")]
+        found += [
+            Arm(kind, seed=s, recipe=replace(recipe, seed=s)) if trained else Arm(kind, seed=s, copied=True) for s in range(seeds)
+        ]  # fmt: skip
+    found += [
+        Arm("frequent", recipe=recipe),
+        Arm("prompt", recipe=recipe) if trained else Arm("prompt", copied=True),
+        Arm("noise"),
+    ]
     found += [Arm(kind, copied=True) for kind in ("both", "ticket-only", "frequent-only", "beyond-prompt")]
-    return tuple(found)
+    return (*found, *(Arm(kind) for kind in free))
 
 
 def beside(controls: Plan) -> Plan:
@@ -98,12 +114,15 @@ def find(study: Study, asked: Plan) -> Found:
 
 
 def differences(asked: Plan, plan: Plan, summary: Mapping[str, Any]) -> list[str]:
-    """In what a run is not what is asked, in a few words each. More sentences, and more arms, do not matter."""
+    """In what a run is not what is asked, in a few words each. More sentences, more arms, and answers that nobody asked for do
+    not matter; how answers are written matters where some are asked for."""
     said = []
+    if asked.generate and not plan.generate:
+        said.append("no answers, asked some")
     if plan.sentences and (not asked.sentences or plan.sentences < asked.sentences):
         said.append(f"{plan.sentences} sentences, asked {asked.sentences or 'all'}")
     for name, words in (("beams", "beams"), ("max_new_tokens", "new tokens at most")):
-        if getattr(plan, name) != getattr(asked, name):
+        if asked.generate and getattr(plan, name) != getattr(asked, name):
             said.append(f"{getattr(plan, name)} {words}, asked {getattr(asked, name)}")
     if plan.resources.precision != asked.resources.precision:
         said.append(f"{plan.resources.precision}, asked {asked.resources.precision}")
@@ -122,17 +141,25 @@ def differences(asked: Plan, plan: Plan, summary: Mapping[str, Any]) -> list[str
     return said + ([f"without {', '.join(lacking)}"] if lacking else [])
 
 
+def pair_of(study: Study) -> set[str]:
+    """The fields by which a signature names a pair."""
+    return {
+        f"base:{study.base.label}@{study.base.content_hash[:12]}", f"tuned:{study.tuned.label}@{study.tuned.content_hash[:12]}"
+    }  # fmt: skip
+
+
 def _is_about(study: Study, asked: Plan, plan: Plan, summary: Mapping[str, Any]) -> bool:
     """Whether a run is of the pair, ticket, text and prompt, and has scores of the base and the ticket."""
     if (plan.rule, plan.prompt, plan.corpus) != (asked.rule, asked.prompt, asked.corpus):
         return False
     if (plan.k != asked.k) if SELECTION_RULES[asked.rule].by_count else (plan.alpha != asked.alpha):
         return False
-    pair = {
-        f"base:{study.base.label}@{study.base.content_hash[:12]}", f"tuned:{study.tuned.label}@{study.tuned.content_hash[:12]}"
-    }  # fmt: skip
     kinds = {a["kind"] for a in summary["arms"] if not a["error"]}
-    return pair <= set(summary["signature"].split("|")) and "base" in kinds and bool(kinds & {"partial", "transfer"})
+    return (
+        pair_of(study) <= set(summary["signature"].split("|"))
+        and "base" in kinds
+        and bool(kinds & {"partial", "transfer"})
+    )
 
 
 def _recipes(own: Arm, wanted: Arm) -> str:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ks_core.audit import control_sentences, controls, verdict
+from ks_core.audit import account, control_sentences, controls, verdict
 from ks_core.audit.gains import Gain, gains
 from ks_core.audit.inquiry import Audit, ranking, second_seed, stability, structural_row
 from ks_core.audit.panels import PANELS
+from ks_core.ledger import exposure
 from ks_core.tickets import calibration
 from ks_core.tuning import comparison
 from ks_core.tuning.plans import Plan
 
 if TYPE_CHECKING:
+    from ks_core.audit.waterfall import Waterfall
     from ks_core.jobs.handle import Job
     from ks_core.study.scan import Scan
     from ks_core.tickets.ranking import Ranking
@@ -42,8 +44,12 @@ class Evidence:
     #: The same ticket under another protocol's prompt, as ``controls.beside`` asks, and what its arms give.
     beside: Job | None = None
     beside_gains: list[Gain] | None = None
+    #: What the ledger's newest answer says of the ticket.
+    account: account.Account | None = None
     #: Why a run of this ticket is not taken for the controls; empty where one is, or none is there.
     not_taken: str = ""
+    #: Why calibration and stability have no training on noise beside them; empty where one was done.
+    no_noise: str = ""
 
     @cached_property
     def findings(self) -> list[verdict.Finding]:
@@ -59,7 +65,7 @@ class Evidence:
     def _verdict(self) -> tuple[list[verdict.Finding], list[str]]:
         return verdict.findings(
             _asked(self.run, self.gains), self.panels, self.stability, self.ranking, self.calibration,
-            beside=_asked(self.beside, self.beside_gains), lengths=self.lengths,
+            beside=_asked(self.beside, self.beside_gains), lengths=self.lengths, account=self.account,
         )  # fmt: skip
 
     @property
@@ -70,11 +76,19 @@ class Evidence:
     @property
     def headline(self) -> str:
         """The verdict in one sentence; empty when nothing was run."""
-        return verdict.headline(self.gains, self.stability)
+        return verdict.headline(self.gains, self.stability, self.account)
 
     def sentences(self, panel: str) -> list[str]:
         """What the verdict says of one panel."""
         return [f.sentence for f in self.findings if f.panel == panel]
+
+    @cached_property
+    def waterfall(self) -> Waterfall | None:
+        """From base to tuned, of the run of the controls or else of the ledger; ``None`` where neither has what it takes."""
+        from ks_core.audit import waterfall
+
+        found = waterfall.of_arms(self.run.result["arms"], f"run {self.run.id}") if self.run else None
+        return found or (waterfall.of_account(self.account) if self.account else None)
 
 
 def gather(audit: Audit, scan: Scan) -> Evidence:
@@ -84,11 +98,14 @@ def gather(audit: Audit, scan: Scan) -> Evidence:
     other = controls.beside(plan)
     beside = controls.find(audit.study, other).run
     settings = calibration.Settings(alpha=audit.alpha)
+    calibrated, stable, no_noise = exposure.beside(
+        audit.study, scan, ticket, calibration.cached(audit.study, settings, second_seed(audit)), stability(audit, scan)
+    )
     return Evidence(
         audit, scan, ticket, found.run, gains(found.run, plan) if found.run else None,
         {name: audit.panel(name) for name in PANELS},
-        calibration.cached(audit.study, settings, second_seed(audit)), stability(audit, scan), ranking(audit, scan),
-        beside, gains(beside, other) if beside else None, found.sentence,
+        calibrated, stable, ranking(audit, scan),
+        beside, gains(beside, other) if beside else None, account.find(audit, scan), found.sentence, no_noise,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Figures of the audit's panels that need the model: gating, prompt transfer, strength, and the controls."""
+"""Figures of the audit's panels that need the model, by likelihood: gating, prompt transfer, strength; and of the controls."""
 
 from __future__ import annotations
 
@@ -7,122 +7,143 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ks_core.audit.certificate import PREFIXES, Predictions, outcome, rates_by_margin
-from ks_core.audit.sentences import METRICS, gain as points, in_words, is_clear, share_of
+from ks_core.audit.agreement.certificate import PREFIXES, Predictions, outcome, rates_by_margin
+from ks_core.audit.sentences import gain as points, is_clear, nats, nats_of, of_gain, with_parts
 from ks_core.drawing import BASE, CONTROL, LONG, MUTED, TUNED, WINNING, labelled, sheet, text
 from ks_core.translation.prompts import template_title
+from ks_core.translation.shares import Share
+
+#: How the parts of a gain in likelihood are called, and drawn: what is stopping, and what is not.
+PART_NAMES = {"end": "the end token", "content": "the content", "all": "all target tokens"}
+PART_COLOURS = {"end": MUTED, "content": WINNING, "all": WINNING}
 
 
-def recovery_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "first_line") -> go.Figure:
-    """Position gating as plain values: the share of the copied ticket's gain recovered per gate, and tokens that could act
-    there. Where that gain is not clear of chance there is no share, and the bars are gains in points."""
-    runs = [r for r in panel["runs"] if r["name"] not in ("none",)]
+def gate_bars(panel: Mapping[str, Any]) -> go.Figure:
+    """Gating as plain values: what of the copied ticket's gain in likelihood each gate recovers, end token and content apart,
+    and tokens that could act there. Where that gain is not clear of chance there is no share, and the bars are nats."""
+    runs = [r for r in panel["runs"] if r["name"] != "none"]
     names = [r["name"].replace("_", " ") for r in runs]
-    drawn = [text(name) for name in names]
-    found = [share_of(r["recovery"][rule][metric]) for r in runs]
-    clear, name = all(is_clear(f) for f in found), METRICS[metric]
-    figure = sheet("Share of the gain recovered" if clear else f"Gain in {name}", "Where the rows act", height=420)
-    values = [(f.value if clear else f.gain) or 0.0 for f in found]
-    lows, highs = ([f.low if clear else f.gain_low for f in found], [f.high if clear else f.gain_high for f in found])
-    figure.add_bar(
-        x=drawn, y=values, name="recovered", marker={"color": WINNING}, offsetgroup="a",
-        error_y={"type": "data", "symmetric": False, "thickness": 1,
-                 "array": [0 if h is None else h - v for h, v in zip(highs, values, strict=True)],
-                 "arrayminus": [0 if low is None else v - low for low, v in zip(lows, values, strict=True)]},
-        hovertemplate="%{x}: %{y:.0%}<extra></extra>" if clear else "%{x}: %{y:+.1f}<extra></extra>",
-    )  # fmt: skip
-    figure.add_scatter(
-        x=drawn, y=[r["acting"] for r in runs], name="tokens with an acting row, a sentence", yaxis="y2", mode="markers",
-        marker={"color": BASE, "size": 11, "symbol": "diamond"}, hovertemplate="%{x}: %{y:.1f} tokens<extra></extra>",
-    )  # fmt: skip
-    if clear:
-        figure.update_yaxes(tickformat=".0%")
-    figure.update_layout(
-        yaxis2={
-            "title": "Tokens a sentence",
-            "overlaying": "y",
-            "side": "right",
-            "showgrid": False,
-            "rangemode": "tozero",
-        }
+    found = [nats_of(r) for r in runs]
+    clear = is_clear(found[-1]["all"])
+    figure = sheet(
+        "Share of the gain recovered" if clear else "Gain, nats a target token", "Where the rows act", height=420
     )
+    _stacked(figure, [text(name) for name in names], found, clear=clear)
+    figure.add_scatter(
+        x=[text(name) for name in names], y=[r["acting"] for r in runs], name="tokens with an acting row, a sentence", yaxis="y2",
+        mode="markers", marker={"color": BASE, "size": 11, "symbol": "diamond"}, hovertemplate="%{x}: %{y:.1f} tokens<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(
+        yaxis2={"title": "Tokens a sentence", "overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero"}
+    )  # fmt: skip
     said = "; ".join(
-        f"{n} {in_words(f) if clear else points(f)} with {r['acting']:.1f} tokens"
+        f"{n} {with_parts(f) if clear else nats(f['all'])} with {r['acting']:.1f} tokens"
         for n, f, r in zip(names, found, runs, strict=True)
     )
     what = (
-        f"Share of its gain in {name} recovered"
+        "Share of its gain in likelihood recovered"
         if clear
-        else f"Its gain in {name}, of which no share is clear of chance,"
+        else "Its gain in nats a target token, of which no share is clear of chance,"
     )
     return labelled(figure, "Where the copied ticket acts", f"{what} when it acts in one part alone: {said}.")
 
 
-def transfer_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "first_line") -> go.Figure:
-    """Prompt transfer as plain values: base and ticket under every template."""
+def prompt_bars(panel: Mapping[str, Any]) -> go.Figure:
+    """Prompt transfer as plain values: what the copied ticket gains over the base under every template, end token and content
+    apart."""
     runs = panel["runs"]
     names = [template_title(r["name"]) + (" (trained)" if r["trained"] else "") for r in runs]
-    figure = sheet(f"{'chrF' if metric == 'chrf' else 'BLEU'} ({rule.replace('_', ' ')})", "Prompt", height=420)
-    for key, name, colour in (("base", "base", BASE), ("tuned", "with the ticket's rows", WINNING)):
-        scores = [r[key]["scores"][rule][metric] for r in runs]
-        figure.add_bar(
-            x=[text(name, LONG) for name in names], y=[s["value"] for s in scores], name=name, marker={"color": colour},
-            error_y={"type": "data", "symmetric": False, "thickness": 1, "array": [s["high"] - s["value"] for s in scores],
-                     "arrayminus": [s["value"] - s["low"] for s in scores]},
-            hovertemplate=f"{name}, %{{x}}: %{{y:.1f}}<extra></extra>",
-        )  # fmt: skip
-    figure.update_layout(barmode="group")
+    found = [nats_of(r["tuned"]) for r in runs]
+    figure = sheet("Gain, nats a target token", "Prompt", height=420)
+    _stacked(figure, [text(name, LONG) for name in names], found, clear=False)
     said = "; ".join(
-        f"{n} from {r['base']['scores'][rule][metric]['value']:.1f} to {r['tuned']['scores'][rule][metric]['value']:.1f}"
-        for n, r in zip(names, runs, strict=True)
+        f"{n} {of_gain(f)} (base {r['base']['read']['nats_all']:.2f})"
+        for n, f, r in zip(names, found, runs, strict=True)
     )
     return labelled(
-        figure, "The copied ticket under other prompts", f"Score of base and ticket under each prompt: {said}."
+        figure, "The copied ticket under other prompts", f"Gain in likelihood over the base under each prompt: {said}."
     )
 
 
-def strength_curves(panel: Mapping[str, Any], rule: str = "first_line") -> go.Figure:
-    """chrF and the share of ended answers against the strength a in base + a * delta, for each set of rows."""
-    figure = sheet(f"chrF ({rule.replace('_', ' ')})", "Strength a (0: base, 1: as trained)", height=420)
-    sets = list(dict.fromkeys(p["rows"] for p in panel["points"]))
+def nats_curves(panel: Mapping[str, Any]) -> go.Figure:
+    """Nats against the strength a in base + a * change, for each set of rows: of all target tokens, and of the end token."""
+    figure = sheet("Nats a token (less is better)", "Strength a (0: base, 1: as trained)", height=420)
+    sets, said = list(dict.fromkeys(p["rows"] for p in panel["points"])), []
     for name, colour in zip(sets, (WINNING, TUNED, CONTROL), strict=False):
         points = [p for p in panel["points"] if p["rows"] == name]
-        x = [p["strength"] for p in points]
-        scores = [p["evaluation"]["scores"][rule]["chrf"] for p in points]
         label = f"{text(name)} ({points[0]['count']:,} rows)"
-        figure.add_scatter(
-            x=x, y=[s["value"] for s in scores], name=f"chrF, {label}", mode="lines+markers", line={"color": colour},
-            error_y={"type": "data", "symmetric": False, "thickness": 1, "array": [s["high"] - s["value"] for s in scores],
-                     "arrayminus": [s["value"] - s["low"] for s in scores]},
-            hovertemplate=f"{label}, a = %{{x}}: chrF %{{y:.1f}}<extra></extra>",
-        )  # fmt: skip
-        figure.add_scatter(
-            x=x, y=[p["evaluation"]["stop_rate"] for p in points], name=f"ended answers, {label}", yaxis="y2",
-            mode="lines", line={"color": colour, "dash": "dot"}, hovertemplate=f"{label}: %{{y:.0%}} ended<extra></extra>",
-        )  # fmt: skip
-    test = [p for p in panel.get("claimed", ()) if p["strength"]]
-    if test:
-        scores = [p["evaluation"]["scores"][rule]["chrf"] for p in test]
-        figure.add_scatter(
-            x=[p["strength"] for p in test], y=[s["value"] for s in scores], name="chrF of the ticket, test sentences",
-            mode="markers", marker={"color": WINNING, "size": 13, "symbol": "diamond-open"},
-            error_y={"type": "data", "symmetric": False, "thickness": 1, "array": [s["high"] - s["value"] for s in scores],
-                     "arrayminus": [s["value"] - s["low"] for s in scores]},
-            hovertemplate="test, a = %{x}: chrF %{y:.1f}<extra></extra>",
-        )  # fmt: skip
-    figure.update_layout(
-        yaxis2={"title": "Answers ended by the model", "overlaying": "y", "side": "right", "showgrid": False,
-                "range": [0, 1.02], "tickformat": ".0%"}
+        for part, dash, words in (("all", "solid", "all target tokens"), ("end", "dot", "the end token")):
+            if f"nats_{part}" not in points[0]["read"]:
+                continue
+            figure.add_scatter(
+                x=[p["strength"] for p in points], y=[p["read"][f"nats_{part}"] for p in points], name=f"{words}, {label}",
+                mode="lines+markers" if part == "all" else "lines", line={"color": colour, "dash": dash},
+                hovertemplate=f"{words}, {label}, a = %{{x}}: %{{y:.2f}} nats<extra></extra>",
+            )  # fmt: skip
+        best = min(points, key=lambda p: p["read"]["nats_all"])
+        said.append(f"{name} {best['read']['nats_all']:.2f} at its best, {best['strength']:g}")
+    test = panel["claimed"]
+    figure.add_scatter(
+        x=[p["strength"] for p in test], y=[p["read"]["nats_all"] for p in test], name="the ticket, test references",
+        mode="markers", marker={"color": WINNING, "size": 13, "symbol": "diamond-open"},
+        hovertemplate="test, a = %{x}: %{y:.2f} nats<extra></extra>",
     )  # fmt: skip
-    return labelled(figure, "Strength of the copied change",
-                    f"chrF and share of ended answers against the strength for {' and '.join(sets)}.")  # fmt: skip
+    return labelled(
+        figure, "Strength of the copied change", f"Nats a target token against the strength: {'; '.join(said)}."
+    )
+
+
+def nats_points(rows: Sequence[Any]) -> go.Figure:
+    """Controls: what each arm gains in likelihood, end token and content apart, with the interval of both together; one bar an
+    arm, so every seed is seen. ``rows`` are ``gains.Gain``; those without a likelihood are left out."""
+    there = [row for row in rows if row.nats]
+    figure = sheet("", "Gain over the base, nats a target token", height=150 + 30 * len(there))
+    found = [row.nats for row in reversed(there)]
+    _stacked(figure, [text(row.name, LONG) for row in reversed(there)], found, clear=False, flat=True)
+    figure.add_vline(x=0, line={"color": MUTED, "dash": "dash"})
+    said = "; ".join(f"{row.name} {of_gain(row.nats)}" for row in there)
+    return labelled(
+        figure, "What other rows give, by likelihood", f"Gain over the base in nats a target token: {said}."
+    )
+
+
+def _stacked(
+    figure: go.Figure, names: Sequence[str], found: Sequence[Mapping[str, Share]], *, clear: bool, flat: bool = False
+) -> None:
+    """A bar each, of what lies in the content and in the end token (of all, where these cannot be parted), with the interval of
+    the whole bar; as shares where they are ``clear``, and else in nats. ``flat`` bars lie on their side."""
+    of = [part for part in ("content", "end") if part in found[0]] or ["all"]
+    for part in of:
+        values = [((f[part].value if clear else f[part].gain) or 0.0) for f in found]
+        number = ":.0%" if clear else ":+.2f"
+        place = "x" if flat else "y"
+        figure.add_bar(
+            **({"x": values, "y": names, "orientation": "h"} if flat else {"x": names, "y": values}), name=PART_NAMES[part],
+            marker={"color": PART_COLOURS[part]}, offsetgroup="a",
+            hovertemplate=f"{PART_NAMES[part]}, %{{{'y' if flat else 'x'}}}: %{{{place}{number}}}<extra></extra>",
+        )  # fmt: skip
+    whole = [f["all"] for f in found]
+    middle = [((f.value if clear else f.gain) or 0.0) for f in whole]
+    bounds = [((f.low, f.high) if clear else (f.gain_low, f.gain_high)) for f in whole]
+    error = {
+        "type": "data", "symmetric": False, "thickness": 1.5, "color": BASE,
+        "array": [0 if high is None else high - v for v, (_, high) in zip(middle, bounds, strict=True)],
+        "arrayminus": [0 if low is None else v - low for v, (low, _) in zip(middle, bounds, strict=True)],
+    }  # fmt: skip
+    figure.add_scatter(
+        **({"x": middle, "y": names, "error_x": error} if flat else {"x": names, "y": middle, "error_y": error}),
+        mode="markers", name="together, 95%", marker={"color": BASE, "size": 5}, hoverinfo="skip",
+    )  # fmt: skip
+    figure.update_layout(barmode="relative", bargap=0.3)
+    (figure.update_xaxes if flat else figure.update_yaxes)(tickformat=".0%" if clear else None)
 
 
 def gain_points(rows: Sequence[Any], metric: str = "chrf") -> go.Figure:
     """Controls: each arm's gain under the first-line rule, with its interval; one point an arm, so every seed is seen.
 
-    ``rows`` are ``gains.Gain``.
+    ``rows`` are ``gains.Gain``; those without answers are left out.
     """
+    rows = [row for row in rows if row.shares]
     figure = sheet(
         "", f"Gain in {'chrF' if metric == 'chrf' else 'BLEU'} over the base (first line)", height=90 + 34 * len(rows)
     )

@@ -1,9 +1,9 @@
-"""Position gating: one trained delta, acting only where it is let.
+"""Gating: one trained change, acting only where it is let.
 
-Where in the sequence does a ticket do its work? The same rows are laid over the same base, nothing is trained,
-and the rows act only at the tokens of chosen spans (``ks_core.likelihood.spans``).
+Where in the sequence does a ticket do its work? The same rows are laid over the same base, nothing is trained, and the rows
+act only at the tokens of chosen spans (``ks_core.likelihood.spans``), while the model reads references.
 
-All spans on is the tuned model and all off the base, bit for bit. Beside each score stands how often the acting rows'
+All spans on is the base with the ticket copied, and all off the base. Beside each gain stands how often the acting rows'
 tokens occur in the spans that are on: where they never occur, no effect means no opportunity.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,18 +18,15 @@ import torch
 
 from ks_core.audit.delta import acting, gated
 from ks_core.audit.material import Material
-from ks_core.audit.trials import Report, run_trials, settings, silent
-from ks_core.errors import SettingsError
-from ks_core.jobs import world
-from ks_core.likelihood.rows import rows_of
-from ks_core.likelihood.spans import HEAD, SPANS, TARGET, character_spans, token_spans
-from ks_core.translation.bootstrap import RESAMPLES, SEED
+from ks_core.audit.reading import Gains, kept, read_each, settings
+from ks_core.errors import ModelError, SettingsError
+from ks_core.likelihood.examples import fed
+from ks_core.likelihood.nats import Likelihood
+from ks_core.likelihood.references import References
+from ks_core.likelihood.scorer import Report, silent
+from ks_core.likelihood.spans import HEAD, SPANS, TARGET
+from ks_core.translation.bootstrap import RESAMPLES
 from ks_core.translation.encoder_decoder import is_encoder_decoder
-from ks_core.translation.evaluation import HeldOut
-from ks_core.translation.generation import Generation
-from ks_core.translation.prompts import template as template_text
-from ks_core.translation.scores import Evaluation
-from ks_core.translation.shares import Share, shares
 
 #: Name of a gate -> the spans in which the rows act.
 GATES: dict[str, tuple[str, ...]] = {
@@ -45,144 +41,91 @@ GATES: dict[str, tuple[str, ...]] = {
 }
 
 
-class GatedRows:
-    """A model's rows while each gate lets them act in its spans only, and how often they had a chance to.
-
-    ``tokens`` are ``token_spans`` of each prompt; ``gates`` maps names to spans.
-    """
-
-    def __init__(
-        self, model: Any, tokens: Sequence[tuple[list[int], np.ndarray]], gates: Mapping[str, Sequence[str]]
-    ) -> None:
-        self.rows, self.tokens, self.gates = rows_of(model), tokens, gates
-        self.halves = is_encoder_decoder(model)
-        #: How often an acting row's token occurs in each span of each prompt, float64 (n, 5); none yet in the target.
-        self.counts = np.zeros((len(tokens), len(SPANS)))
-        for n, (ids, codes) in enumerate(tokens):
-            has_row = self.rows.slots[torch.tensor(ids, device=self.rows.slots.device)].cpu().numpy() >= 0
-            self.counts[n] = np.bincount(codes[has_row], minlength=len(SPANS))
-        #: By gate and prompt: whether each token that was read after the prompt has an acting row, bool (beams, tokens).
-        self._read: dict[tuple[str, int], np.ndarray] = {}
-
-    @contextmanager
-    def acting(self, gate: str, batch: list[int]) -> Iterator[None]:
-        """Inside, the prompts of a batch can be generated at once with the rows acting in the spans of a gate."""
-        device = self.rows.slots.device
-        on = torch.tensor([span in self.gates[gate] for span in SPANS], device=device)
-        width = max(len(self.tokens[i][0]) for i in batch)
-        codes = np.full((len(batch), width), HEAD)
-        for n, i in enumerate(batch):
-            own = self.tokens[i][1]
-            start = 0 if self.halves else width - len(own)  # an encoder's prompts are padded on the right
-            codes[n, start : start + len(own)] = own
-        fed: list[torch.Tensor] = []
-        with gated(self.rows, torch.from_numpy(codes).to(device), on, fed):
-            yield
-        if fed:
-            read = torch.stack(fed, dim=1).view(len(batch), -1, len(fed)).cpu().numpy()
-            self._read |= {(gate, i): read[n] for n, i in enumerate(batch)}
-
-    def occurrences(self, written: Mapping[str, Sequence[Generation]]) -> dict[str, np.ndarray]:
-        """How often an acting row's token occurs in each span of each sentence, float64 (n, 5), by gate.
-
-        Those of the target are counted among the tokens that the model read again (the last one of an answer cut off is
-        not), under beam search as a mean over the beams. Processes that work together wait for each other here.
-        """
-        read = dict(world.gather(list(self._read.items())))
-        found = {}
-        for gate, answers in written.items():
-            found[gate] = self.counts.copy()
-            for i, answer in enumerate(answers):
-                if (gate, i) in read:
-                    found[gate][i, TARGET] = read[gate, i][:, : answer.tokens].sum(axis=1).mean()
-        return found
-
-
-@dataclass(frozen=True)
-class GateRun:
-    """One gate: which spans were on, what was written and how it scored.
-
-    ``occurrences`` are tokens with an acting row per sentence, span by span, in this run's own text; ``acting``
-    is their sum over the spans that are on, and 0 means that this gate had no opportunity. ``touched`` is the share of
-    sentences where it had one. ``recovery[rule][metric]`` is the gain over ``none``, and as a share of that of ``all``.
-    """
-
-    name: str
-    spans: tuple[str, ...]
-    evaluation: Evaluation
-    occurrences: dict[str, float]
-    acting: float
-    touched: float
-    recovery: dict[str, dict[str, Share]]
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Gating:
-    """Every gate's run, the number of rows that act, and the settings that decided the numbers."""
-
-    runs: tuple[GateRun, ...]
-    rows: int
-    settings: dict[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-
-def position_gating(
+def read_gates(
     model: Any,
-    tokenizer: Any,
-    asked: HeldOut,
+    references: References,
     *,
     ids: Sequence[int] | None = None,
     gates: Mapping[str, Sequence[str]] = GATES,
+    known: Mapping[str, Likelihood] | None = None,
     resamples: int = RESAMPLES,
-    seed: int = SEED,
     report: Report = silent,
-) -> Gating:
-    """Generate and score under each gate; ``none`` and ``all`` are always among them.
+) -> dict[str, Any]:
+    """Read references under each gate, as plain values; ``none`` and ``all`` are always among them.
 
-    ``ids`` are the rows that act (``None``: every changed row). ``report(done, total, message)`` counts sentences over all
-    gates. Raises ``ModelError`` without laid-over rows or a fast tokenizer, ``SettingsError`` for spans that there are not,
-    or prompts that were not made from their template and sources.
+    ``runs`` has for each gate its ``name`` and ``spans``, ``reading.kept`` (shares are of the gain of ``all``), ``occurrences``
+    (tokens with an acting row a sentence, by span), ``acting`` (their sum over the spans that are on; 0: this gate had no
+    opportunity) and ``touched`` (the share of sentences that had one). ``rows`` is how many act. ``ids`` are these rows
+    (``None``: every changed row); ``known`` gates were read before. Raises ``ModelError`` without laid-over rows, ``SettingsError`` for spans that there are not.
     """
     chosen: dict[str, tuple[str, ...]] = {"none": ()} | {name: tuple(spans) for name, spans in gates.items()}
     chosen |= {"none": (), "all": SPANS}
-    unknown = {span for spans in chosen.values() for span in spans} - set(SPANS)
-    if unknown or not asked.prompts:
-        raise SettingsError(
-            f"{len(asked)} prompts, unknown spans: {', '.join(sorted(unknown)) or 'none'}. "
-            f"Expected at least one prompt, and spans out of: {', '.join(SPANS)}."
-        )
-    tokens = [
-        token_spans(tokenizer, p, character_spans(p, asked.template, s, asked.target_language))
-        for p, s in zip(asked.prompts, asked.sources, strict=True)
-    ]
-    with acting(model, ids) as laid:
-        rows = int((laid.slots >= 0).sum())
-        held = GatedRows(model, tokens, chosen)
-        trials = run_trials(
-            model, tokenizer, dict.fromkeys(chosen, asked), held.acting, resamples=resamples, seed=seed,
-            report=lambda done, total, gate: report(done, total, f"translating with the rows acting in: {gate}"),
+    if unknown := {span for spans in chosen.values() for span in spans} - set(SPANS):
+        raise SettingsError(f"Unknown spans: {', '.join(sorted(unknown))}. Expected spans out of: {', '.join(SPANS)}.")
+    with acting(model, ids) as rows:
+        places = _Places(model, references, rows.slots.cpu().numpy() >= 0)
+        found = read_each(
+            model, dict.fromkeys(chosen, references), lambda gate, batch: places.letting(rows, chosen[gate], batch),
+            same=lambda gate, place: (place, places.acts(place, chosen[gate]).tobytes()), known=known,
+            report=lambda done, total, gate: report(done, total, f"reading with the rows acting in: {gate}"),
         )  # fmt: skip
-    occurrences = held.occurrences({name: trial.answers for name, trial in trials.items()})
-    runs = []
+        count = int((rows.slots >= 0).sum())
+    gains, runs = Gains(len(references), resamples), []
     for name, spans in chosen.items():
-        trial, counts = trials[name], occurrences[name]
-        acted = counts[:, [span in spans for span in SPANS]].sum(axis=1)
-        runs.append(GateRun(
-            name, spans, trial.evaluation,
-            dict(zip(SPANS, counts.mean(axis=0).tolist(), strict=True)),
-            acting=float(acted.mean()),
-            touched=float((acted > 0).mean()),
-            recovery=shares(trial.scores, trials["none"].scores, trials["all"].scores),
-            texts=trial.texts,
-        ))  # fmt: skip
-    decided = {"template": template_text(asked.template), **settings(asked, resamples), "seed": seed}
-    return Gating(tuple(runs), rows, decided)
+        acted = places.counts[:, [span in spans for span in SPANS]].sum(axis=1)
+        runs.append({
+            "name": name, "spans": list(spans), "occurrences": dict(zip(SPANS, places.counts.mean(axis=0).tolist(), strict=True)),
+            "acting": float(acted.mean()), "touched": float((acted > 0).mean()),
+            **kept(found[name], gains.of(found["none"], found[name], (found["none"], found["all"]))),
+        })  # fmt: skip
+    return {"runs": runs, "rows": count, "settings": settings(references, resamples)}
 
 
-def panel(material: Material, report: Report) -> Gating:
-    """The panel ``gating``: the ticket in each part of the sequence."""
-    return position_gating(material.model, material.tokenizer, material.asked, ids=material.ticket, report=report)
+class _Places:
+    """Where each reference has tokens with an acting row. ``has_row`` bool (V,)."""
+
+    def __init__(self, model: Any, references: References, has_row: np.ndarray) -> None:
+        self.halves = is_encoder_decoder(model)
+        self.rows: list[np.ndarray] = []
+        self.codes: list[np.ndarray] = []
+        for example, spans in zip(references.examples, references.spans, strict=True):
+            ids = fed(example)
+            # What an encoder-decoder's decoder reads, as far as it reads it in the same matrix, is the target.
+            codes = np.concatenate([spans, np.full(max(len(ids) - len(spans), 0), TARGET, np.int8)])[: len(ids)]
+            self.rows.append(has_row[ids])
+            self.codes.append(codes)
+        #: How often an acting row's token occurs in each span of each reference, float64 (n, 5).
+        self.counts = np.array([
+            np.bincount(codes[rows], minlength=len(SPANS)) for codes, rows in zip(self.codes, self.rows, strict=True)
+        ], float)  # fmt: skip
+        #: How much of each is the model's first input.
+        self.widths = [len(e["input_ids"]) if self.halves else len(fed(e)) for e in references.examples]
+
+    def acts(self, place: int, spans: Sequence[str]) -> np.ndarray:
+        """At which of its tokens rows act, bool."""
+        on = np.array([span in spans for span in SPANS])
+        return self.rows[place] & on[self.codes[place]]
+
+    @contextmanager
+    def letting(self, rows: Any, spans: Sequence[str], batch: Sequence[int]) -> Iterator[None]:
+        """Inside, a batch of references can be read with the rows acting in some spans only."""
+        device, width = rows.slots.device, max(self.widths[i] for i in batch)
+        codes = np.full((len(batch), width), HEAD)
+        for n, i in enumerate(batch):
+            own = self.codes[i][: self.widths[i]]
+            start = 0 if self.halves else width - len(own)  # an encoder's side is padded on the right
+            codes[n, start : start + len(own)] = own
+        on = torch.tensor([span in spans for span in SPANS], device=device)
+        with gated(rows, torch.from_numpy(codes).to(device), on, []):
+            yield
+
+
+def panel(material: Material, report: Report) -> dict[str, Any]:
+    """The panel ``gating``: the ticket in each part of the sequence. Raises ``ModelError`` without a fast tokenizer."""
+    if not getattr(material.tokenizer, "is_fast", False):
+        raise ModelError(
+            f"{type(material.tokenizer).__name__} does not tell where its tokens stand in the text. Parts of a sequence need a "
+            "fast tokenizer: a model folder with tokenizer.json."
+        )
+    known = dict(zip(("none", "all"), material.ends, strict=True))
+    return read_gates(material.model, material.test, ids=material.ticket, known=known, report=report)

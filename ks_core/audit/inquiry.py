@@ -1,14 +1,15 @@
 """The audit: is the ticket real? What is asked, and what has been answered.
 
 Each panel is a question. Those of ``panels.PANELS`` need the model and are made by the job ``audit``, one after the other,
-each kept when it is finished. ``controls`` is a run of the page Fine-tune with the arms that doubt the ticket.
-``calibration`` is a job of its own; ``stability`` and ``ranking`` are there at once.
+each kept when it is finished. ``controls`` is a run of the page Fine-tune with the arms that doubt the ticket. The ledger is
+the job ``rules`` (``account``). ``calibration`` is a job of its own; ``stability`` and ``ranking`` are there at once.
 
     workspace/audits/<pair, ticket, text and prompt>/gating.json ...
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ks_core import values
 from ks_core.audit import controls
 from ks_core.checkpoints import demo
 from ks_core.errors import SettingsError, TicketError
@@ -27,9 +29,9 @@ from ks_core.ledger import evidence
 from ks_core.signature import Signature, versions
 from ks_core.store import workspace
 from ks_core.study.scan import Scan, Study, readable
-from ks_core.tickets.selection import SELECTION_RULES, select
+from ks_core.tickets.selection import SELECTION_RULES, is_quick, select
 from ks_core.tickets.stability import Run, compare, is_llama, published_runs
-from ks_core.tuning import trainings
+from ks_core.tuning import runnable, trainings
 from ks_core.tuning.plans import Plan, Subject
 from ks_core.tuning.recipes import ROWWISE, Recipe
 
@@ -39,24 +41,27 @@ if TYPE_CHECKING:
     from ks_core.tickets.stability import Stability
 
 #: How much is spent: held-out sentences, training steps of a control, seeds of the random ones.
-BUDGETS = {"small": (24, 40, 1), "standard": (64, 80, 2), "large": (200, 150, 3)}
+BUDGETS = {"small": (24, 20, 1), "standard": (40, 20, 2), "large": (200, 150, 3)}
 #: Raised when a panel could come out differently than before.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
 class Audit(Subject):
     """What is audited: a pair, its ticket, and the text and prompt that it is asked about.
 
-    ``budget`` is one of ``BUDGETS``. Raises ``SettingsError`` for what cannot be.
+    ``budget`` is one of ``BUDGETS``. Everything is judged by the likelihood of references; ``generate`` has answers written
+    too, and scored by BLEU and chrF beside it. Raises ``SettingsError`` for what cannot be.
     """
 
     budget: str = "standard"
     max_new_tokens: int = 48
     device: str = "auto"
     resources: Resources = field(default_factory=Resources)
+    generate: bool = False
 
     def __post_init__(self) -> None:
+        values.truth("The run: generate", self.generate)
         if self.budget not in tuple(BUDGETS):
             raise SettingsError(f"{str(self.budget)[:80]!r} is no budget. Expected one of: {', '.join(BUDGETS)}.")
         super().__post_init__()
@@ -78,7 +83,7 @@ class Audit(Subject):
 
     def positions(self, scan: Scan) -> np.ndarray:
         """The ticket, as positions in the scan. Raises ``TicketError`` when it is empty."""
-        found = select(scan, rule=self.rule, alpha=self.alpha, k=self.k)
+        found = select(scan, rule=self.rule, alpha=self.alpha, k=self.k, study=self.study)
         if not len(found):
             raise TicketError(
                 "The ticket is empty: no row passes the rule, so there is nothing to audit. Raise alpha, or choose the "
@@ -90,12 +95,16 @@ class Audit(Subject):
         """The run whose arms doubt the ticket (``controls.arms``); ``rows`` is the structural row, if there is one."""
         sentences, steps, seeds = BUDGETS[self.budget]
         token = readable(self.study.token_strings(), rows[0]) if rows else ""
+        free = runnable.usual_baselines(self.base)
         known = trainings.of(self.tuned)
         optimizer = known.recipe.optimizer if known and known.recipe.optimizer in ROWWISE else Recipe.optimizer
+        arms = controls.arms(
+            rows, token, steps=steps, seeds=seeds, optimizer=optimizer, free=free, trained=self.budget == "large"
+        )
         return Plan(
             base=self.base, tuned=self.tuned, rule=self.rule, alpha=self.alpha, k=self.k, corpus=self.corpus,
-            prompt=self.prompt, arms=controls.arms(rows, token, steps=steps, seeds=seeds, optimizer=optimizer), sentences=sentences,
-            max_new_tokens=self.max_new_tokens, device=self.device, resources=self.resources,
+            prompt=self.prompt, arms=arms, sentences=sentences, max_new_tokens=self.max_new_tokens, device=self.device,
+            resources=self.resources, generate=self.generate,
         )  # fmt: skip
 
     def folder(self) -> Path:
@@ -104,14 +113,20 @@ class Audit(Subject):
             **self.study.key, "rule": self.rule, "alpha": self.alpha, "k": self.k, "corpus": asdict(self.corpus),
             "prompt": self.prompt, "sentences": self.sentences, "max_new_tokens": self.max_new_tokens, "audit": VERSION,
             **({"precision": self.resources.precision} if self.resources.precision != "float32" else {}),
+            **({"generate": True} if self.generate else {}),
         }  # fmt: skip
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
         return workspace.home() / "audits" / name
 
     def panel(self, name: str) -> dict[str, Any] | None:
-        """A finished panel as plain values; ``None`` when it was not made."""
-        found = workspace.read_json(self.folder() / f"{name}.json")
-        return found if isinstance(found, dict) else None
+        """A finished panel as plain values; ``None`` when it was not made. One that was made with answers holds all that one
+        without them does."""
+        for audit in (self, *([] if self.generate else [replace(self, generate=True)])):
+            audit.__dict__["study"] = self.study
+            found = workspace.read_json(audit.folder() / f"{name}.json")
+            if isinstance(found, dict):
+                return found
+        return None
 
     def run(self) -> Job | None:
         """The newest run of Fine-tune that is what ``controls`` asks for, in pair, ticket, text, prompt, arms, recipes and
@@ -124,7 +139,8 @@ class Audit(Subject):
         by_count = SELECTION_RULES[self.rule].by_count
         return self.study.signature.with_fields(
             rule=self.rule, alpha="-" if by_count else self.alpha, k=self.k if by_count else "-",
-            corpus=self.corpus.name, part="test", prompt=self.prompt, sentences=self.sentences, max_new_tokens=self.max_new_tokens,
+            corpus=self.corpus.name, part="test", prompt=self.prompt, sentences=self.sentences,
+            **({"max_new_tokens": self.max_new_tokens} if self.generate else {}),
             **Resources(precision=self.resources.precision).facts(), **versions("torch", "transformers", "sacrebleu"),
         )  # fmt: skip
 
@@ -133,19 +149,25 @@ def stability(audit: Audit, scan: Scan) -> Stability | None:
     """The ticket beside those of other trainings of its base that are known (the demo's runs; the same arm in other runs
     of Fine-tune); beside the published ones where the vocabulary is LLaMA's.
 
-    ``None`` for a pair that has nothing to be compared with.
+    ``None`` for a pair that has nothing to be compared with. A training whose ticket cannot be chosen by the audit's rule, or
+    not without a job, is left out.
     """
     training = _training(audit)
     siblings = trainings.others(training) if training else []
     if training and siblings:
         runs = []
         for one in sorted([training, *siblings], key=lambda t: t.name):
-            other = scan if one is training else Study(audit.base, one.source).scan()
-            positions = select(other, rule=audit.rule, alpha=audit.alpha, k=audit.k)
-            runs.append(Run.from_scan(one.name, other, positions, one.facets, *trainings.how_often(one.source)))
+            study = audit.study if one is training else Study(audit.base, one.source)
+            other = scan if one is training else study.scan()
+            if is_quick(study, other, audit.rule):
+                with contextlib.suppress(TicketError):
+                    positions = select(other, rule=audit.rule, alpha=audit.alpha, k=audit.k, study=study)
+                    runs.append(Run.from_scan(one.name, other, positions, one.facets, *trainings.how_often(one.source)))
         if audit.base == demo.BASE and training.source.startswith("demo:"):
-            runs += [_kept(audit, scan, name, test) for name, test in demo.kept_tests().items()]
-        return compare(runs)
+            for name, test in demo.kept_tests().items():
+                with contextlib.suppress(TicketError):
+                    runs.append(_kept(audit, scan, name, test))
+        return compare(runs) if len(runs) > 1 else None
     if is_llama(audit.study.base.vocabulary):
         own = Run.from_scan("this pair", scan, audit.positions(scan), {})
         return compare([own, *published_runs(audit.study.base.vocabulary)])
@@ -155,8 +177,11 @@ def stability(audit: Audit, scan: Scan) -> Stability | None:
 def _kept(audit: Audit, scan: Scan, name: str, test: demo.KeptTest) -> Run:
     """A run of the demo of which only the test of the rows that changed is kept, with its ticket by the audit's rule.
 
-    The other rows are those of ``scan``, a test of the same base: they did not move.
+    The other rows are those of ``scan``, a test of the same base: they did not move. Raises ``TicketError`` for a rule that needs
+    more than that test.
     """
+    if audit.rule == "cosine":
+        raise TicketError(f"Of {name} no cosine is kept. Choose a rule that goes by the test.")
     place = np.searchsorted(scan.token_ids, test.token_ids)
     counts, l2 = np.zeros(len(scan.token_ids), np.int32), np.zeros(len(scan.token_ids))
     counts[place], l2[place] = np.rint(test.statistic * test.dim), test.l2

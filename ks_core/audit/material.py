@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ks_core.audit.inquiry import Audit
@@ -15,14 +16,17 @@ from ks_core.translation.evaluation import HeldOut, check_length, held_out
 
 if TYPE_CHECKING:
     from ks_core.jobs.running import Running
+    from ks_core.likelihood.nats import Likelihood
+    from ks_core.likelihood.references import References
 
 
 @dataclass(frozen=True)
 class Material:
     """What a panel is made from.
 
-    ``asked`` is the budget's held-out sentences of ``corpus`` under the audit's prompt; ``ticket`` the ids of its rows, the
-    largest D first; ``model`` and ``tokenizer`` are ``delta_model``'s.
+    ``asked`` is the budget's held-out sentences of ``corpus`` under the audit's prompt, ``test`` and ``development`` the same
+    many of either part as references; ``ticket`` the ids of its rows, the largest D first; ``model`` and ``tokenizer`` are
+    ``delta_model``'s. Where nothing is held out for development, that part is the test's.
     """
 
     audit: Audit
@@ -33,14 +37,44 @@ class Material:
     model: Any
     tokenizer: Any
 
+    @cached_property
+    def test(self) -> References:
+        return self._references("test")
+
+    @cached_property
+    def development(self) -> References:
+        return self._references("development") if self.corpus.part("development") else self.test
+
+    @cached_property
+    def ends(self) -> tuple[Likelihood, Likelihood]:
+        """The test references as the base reads them, and the base with the ticket copied: what every panel compares with."""
+        from ks_core.audit.delta import acting
+        from ks_core.audit.reading import read_each
+
+        both = {"the base": 0.0, "the ticket": 1.0}
+        found = read_each(
+            self.model, dict.fromkeys(both, self.test), lambda run, batch: acting(self.model, self.ticket, both[run])
+        )
+        return found["the base"], found["the ticket"]
+
+    def _references(self, part: str) -> References:
+        from ks_core.likelihood.references import references_of
+
+        audit = self.audit
+        return references_of(
+            self.model, self.tokenizer, self.corpus, audit.prompt, part=part, sentences=audit.sentences
+        )
+
 
 def prepare(audit: Audit, scan: Scan, running: Running) -> Material:
-    """Load the text and the model. Raises what loading them raises, and ``SettingsError`` for prompts that are too long."""
+    """Load the text and the model. Raises what loading them raises, and ``SettingsError`` for prompts that are too long to be
+    answered, where that is asked."""
     corpus = audit.corpus.load()
     asked = held_out(corpus, audit.prompt, audit.sentences, max_new_tokens=audit.max_new_tokens)
     running.progress(0, 1, "loading the model", stage="load")
     model, tokenizer = delta_model(audit, scan)
-    check_length(model, tokenizer, asked)
+    if audit.generate:
+        check_length(model, tokenizer, asked)
     return Material(audit, scan, corpus, asked, scan.token_ids[audit.positions(scan)].tolist(), model, tokenizer)
 
 

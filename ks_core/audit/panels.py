@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ks_core.audit import material, sentences
 from ks_core.audit.inquiry import Audit
-from ks_core.audit.trials import Report
+from ks_core.audit.writing import sentences as written_sentences
 from ks_core.checkpoints import demo
 from ks_core.jobs import world
 from ks_core.registry import Entry, Registry, named
@@ -24,6 +24,7 @@ from ks_core.tuning.arms import PAPER
 
 if TYPE_CHECKING:
     from ks_core.jobs.running import Running
+    from ks_core.likelihood.scorer import Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +39,12 @@ class Question(Entry):
 class Panel(Question):
     """A question that the job ``audit`` answers with the model at hand.
 
-    What loads torch or plotly is named as ``module:function``: ``function(material, report)`` makes the panel, an object
-    with ``as_dict()``, of which the plain values are kept; ``figure(panel)`` draws them; ``table(panel)`` gives rows and
-    their caption, for the report (empty: it has none). ``sentence(panel)`` is what the verdict says of them, ``note`` how the
-    figure is read.
+    What loads torch or plotly is named as ``module:function``: ``function(material, report)`` makes the panel as plain values,
+    which are kept; ``figure(panel)`` draws them; ``table(panel)`` gives rows and their caption, for the report (empty: it has
+    none). ``sentence(panel)`` is what the verdict says of them, ``note`` how the figure is read.
+
+    ``written`` is what the panel asks of answers, where an audit has them written: its plain values are kept under the same
+    name in the panel, ``written_sentence`` and ``written_figure`` are given them.
     """
 
     function: str
@@ -49,39 +52,63 @@ class Panel(Question):
     figure: str
     table: str = ""
     note: str = ""
+    written: str = ""
+    written_sentence: Callable[[Mapping[str, Any]], str] | None = None
+    written_figure: str = ""
+
+    def said(self, kept: Mapping[str, Any]) -> list[str]:
+        """What the verdict says of a panel that was kept: of its readings, then of its answers."""
+        told = [self.sentence(kept)]
+        if self.written_sentence and kept.get("written"):
+            told.append(self.written_sentence(kept["written"]))
+        return told
+
+    def drawn(self, kept: Mapping[str, Any]) -> list[Any]:
+        """Its figures, in the same order."""
+        names = [(self.figure, kept), *([(self.written_figure, kept["written"])] if kept.get("written") else [])]
+        return [named(name)(values) for name, values in names if name]
 
 
 PANELS = Registry("panel", [
     Panel(
         "gating", "Gating", "Where in the sequence does the ticket act?", REPLICATION, needs="position gating",
-        function="ks_core.audit.gating:panel", sentence=sentences.gating, figure="ks_core.audit.figures:recovery_bars",
+        function="ks_core.audit.gating:panel", sentence=sentences.gating, figure="ks_core.audit.figures:gate_bars",
+        written="ks_core.audit.writing.gating:panel", written_sentence=written_sentences.gating,
+        written_figure="ks_core.audit.writing.figures:recovery_bars",
         note="Of the copied ticket (Partial Transfer), nothing trained anew: its rows act only at the tokens of one part of the "
         "sequence. Intervals are over sentences alone. "
         "The diamonds say how many tokens there have an acting row: where none has, no effect is no opportunity.",
     ),
     Panel(
         "transfer", "Prompts", "Does it survive another prompt?", needs="prompt transfer",
-        function="ks_core.audit.prompt_transfer:panel", sentence=sentences.transfer,
-        figure="ks_core.audit.figures:transfer_bars",
+        function="ks_core.audit.prompt_transfer:panel", sentence=sentences.transfer, figure="ks_core.audit.figures:prompt_bars",
+        written="ks_core.audit.writing.prompts:panel", written_sentence=written_sentences.transfer,
+        written_figure="ks_core.audit.writing.figures:transfer_bars",
         note="The ticket's rows copied into the base (Partial Transfer), under prompts that it was not trained with, with the base "
         "beside it. Intervals are over sentences alone.",
     ),
     Panel(
         "strength", "Strength", "How much of its change does it need?", needs="the sweep over strength",
-        function="ks_core.audit.strength:panel", sentence=sentences.strength, figure="ks_core.audit.figures:strength_curves",
+        function="ks_core.audit.strength:panel", sentence=sentences.strength, figure="ks_core.audit.figures:nats_curves",
+        written="ks_core.audit.writing.strength:panel", written_sentence=written_sentences.strength,
+        written_figure="ks_core.audit.writing.figures:strength_curves",
         note="base + a × change of the copied ticket (Partial Transfer): 0 is the base, 1 the ticket as trained, bit for bit. The "
         "curves are of development sentences, where the best strength is chosen; the diamonds are the test's, of which it is claimed.",
     ),
     Panel(
         "certificate", "Certificate", "Does the ticket model predict what the tuned one does?",
         f"{PAPER}, Theorem 2 as this program reads it", needs="the certificate",
-        function="ks_core.audit.predictions:panel", sentence=sentences.certificate,
-        figure="ks_core.audit.figures:agreement_curve", table="ks_core.audit.certificate:table",
+        function="ks_core.audit.agreement.predictions:panel", sentence=sentences.certificate,
+        figure="ks_core.audit.figures:agreement_curve", table="ks_core.audit.agreement.certificate:table",
     ),
 ])  # fmt: skip
 
-#: What is asked before the panels, of a run of Fine-tune, and after them, of what needs no model.
+#: What is asked before the panels, of the ledger and of a run of Fine-tune, and after them, of what needs no model.
 BEFORE = (
+    Question(
+        "ledger", "Ledger", "What is the gain made of, and which rows carry it?",
+        needs="the ledger (which rows carry the gain, noise, and the rules that compete with the test)",
+    ),
     Question("termination", "Termination", "How much of the gain is the model learning to stop?", REPLICATION),
     Question(
         "controls", "Controls", "Would other rows have done as well?", REPLICATION,
@@ -129,9 +156,12 @@ def make_panels(audit: Audit, scan: Scan, names: list[str], running: Running) ->
     found = material.prepare(audit, scan, running)
     audit.folder().mkdir(parents=True, exist_ok=True)
     for place, name in enumerate(names, 1):
-        made = named(PANELS[name].function)(found, _report(running, name, f"{place} of {len(names)}"))
+        report, panel = _report(running, name, f"{place} of {len(names)}"), PANELS[name]
+        made = named(panel.function)(found, report)
+        if audit.generate and panel.written:
+            made = {**made, "written": named(panel.written)(found, report)}
         if world.is_main():
-            kept = {**made.as_dict(), "signature": str(audit.signature)}
+            kept = {**made, "signature": str(audit.signature)}
             workspace.write_json(audit.folder() / f"{name}.json", kept)
         running.event(panel=name)
 

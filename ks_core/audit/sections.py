@@ -129,23 +129,32 @@ def _panel(evidence: Evidence, section: Section, panel: Panel) -> None:
     if kept := evidence.panels[panel.name]:
         if panel.table:
             section.table(*named(panel.table)(kept))
-        section.figure(named(panel.figure)(kept))
+        for figure in panel.drawn(kept):
+            section.figure(figure)
+
+
+def _ledger(evidence: Evidence, section: Section) -> None:
+    from ks_core.audit import waterfall
+    from ks_core.ledger import figures as ledger_figures
+
+    if evidence.waterfall:
+        section.figure(waterfall.figure(evidence.waterfall))
+    if known := evidence.account:
+        section.figure(ledger_figures.gain_curves(known.result))
+        section.parts.append(f'<p class="small">Ledger: <code>{escape(known.result["signature"])}</code></p>')
 
 
 def _termination(evidence: Evidence, section: Section) -> None:
     if evidence.run is None or evidence.gains is None:
         return
     under = control_sentences.prompt_words
-    section.table(
-        tables.stopping(evidence.gains),
-        f"Under {under(evidence.audit.prompt)}. Paired bootstrap, 95%. {comparison.OVER_SENTENCES}",
-    )
+    told = [(f"Under {under(evidence.audit.prompt)}", evidence.gains)]
     if evidence.beside and evidence.beside_gains:
         prompt = evidence.beside.request["parameters"]["prompt"]
-        section.table(
-            tables.stopping(evidence.beside_gains),
-            f"The same ticket under {under(prompt)}. {comparison.OVER_SENTENCES}",
-        )
+        told.append((f"The same ticket under {under(prompt)}", evidence.beside_gains))
+    for words, gains in told:
+        for rows in (tables.ends(gains), tables.stopping(gains)):
+            section.table(rows, f"{words}. Paired bootstrap, 95%. {comparison.OVER_SENTENCES}")
     section.table(
         [{"Arm": c.arm, "Source": c.source, "Kept": c.kept or "nothing", "Cut off": c.dropped[:160]}
          for c in cuts(evidence.run, "first_line")],
@@ -156,8 +165,14 @@ def _termination(evidence: Evidence, section: Section) -> None:
 def _controls(evidence: Evidence, section: Section) -> None:
     if evidence.run is None or evidence.gains is None:
         return
-    section.figure(panel_figures.gain_points(evidence.gains))
+    if any(gain.nats for gain in evidence.gains):
+        section.figure(panel_figures.nats_points(evidence.gains))
+    if any(gain.shares for gain in evidence.gains):
+        section.figure(panel_figures.gain_points(evidence.gains))
     section.table(tables.controls(evidence.gains), f"Every arm beside the ticket. {comparison.OVER_SENTENCES}")
+    section.parts.append(f'<p class="small">Run: <code>{escape(evidence.run.result["signature"])}</code></p>')
+    if not any(gain.shares for gain in evidence.gains):
+        return
     frame = comparison.table(evidence.run.result)
     section.table(
         [
@@ -174,7 +189,6 @@ def _controls(evidence: Evidence, section: Section) -> None:
         f"Run {evidence.run.id}. {comparison.OVER_SENTENCES}",
     )  # fmt: skip
     section.figure(tuning_figures.score_chart(frame, "chrf", "first_line"))
-    section.parts.append(f'<p class="small">Run: <code>{escape(evidence.run.result["signature"])}</code></p>')
 
 
 def _calibration(evidence: Evidence, section: Section) -> None:
@@ -182,6 +196,8 @@ def _calibration(evidence: Evidence, section: Section) -> None:
         section.figure(ticket_figures.pvalue_cases(found))
         section.figure(ticket_figures.critical_values(critical_values(evidence.scan), found.dim))
         section.figure(ticket_figures.power_curves(found))
+        if evidence.no_noise:
+            section.text(f"A training on noise is left out: {evidence.no_noise}.")
 
 
 def _stability(evidence: Evidence, section: Section) -> None:
@@ -200,7 +216,7 @@ def _ranking(evidence: Evidence, section: Section) -> None:
 
 #: What fills the section of a question that no panel of the job answers.
 _FILLED: dict[str, Callable[[Evidence, Section], None]] = {
-    "termination": _termination, "controls": _controls, "calibration": _calibration, "stability": _stability,
+    "ledger": _ledger, "termination": _termination, "controls": _controls, "calibration": _calibration, "stability": _stability,
     "ranking": _ranking,
 }  # fmt: skip
 

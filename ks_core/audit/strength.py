@@ -1,175 +1,112 @@
-"""Strength: how the effect of a trained delta grows while its rows go from the base's to the tuned ones, and beyond.
+"""Strength: how the effect of a trained change grows while its rows go from the base's to the tuned ones, and beyond.
 
 The best of several strengths is a maximum, and on the sentences that it was found on it flatters itself. So the panel looks
-for it on development sentences, and scores what was chosen, beside strength 1 and the base, on the test's.
-
->>> swept = sweep(model, tokenizer, asked, rows={"ticket": ids})
->>> [(p.strength, p.evaluation.scores["raw"]["chrf"].value) for p in swept.points]
+for it on development references, and claims what was chosen, beside strength 1, of the test's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ks_core.audit.delta import acting
 from ks_core.audit.material import Material
-from ks_core.audit.trials import Report, run_trials, settings, silent
+from ks_core.audit.reading import Gains, kept, read_each, settings
 from ks_core.errors import SettingsError, TicketError
+from ks_core.likelihood.nats import Likelihood
+from ks_core.likelihood.references import References
 from ks_core.likelihood.rows import rows_of
+from ks_core.likelihood.scorer import Report, silent
 from ks_core.translation.bootstrap import RESAMPLES
-from ks_core.translation.evaluation import HeldOut, check_length, held_out
-from ks_core.translation.generation import Generation, generate
-from ks_core.translation.scores import Evaluation
-from ks_core.translation.shares import Share, shares
 
-STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-#: By which metric and extraction rule a strength is chosen.
-CHOSEN_BY = ("chrf", "first_line")
+STRENGTHS = (0.0, 0.5, 0.75, 1.0, 1.25, 1.5)
 
 
-@dataclass(frozen=True)
-class StrengthPoint:
-    """One set of rows at one strength: its answers, in the order of the prompts, and their scores."""
-
-    rows: str
-    #: How many rows act.
-    count: int
-    strength: float
-    evaluation: Evaluation
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class StrengthSweep:
-    """Every set of rows at every strength, set by set, with the settings that decided the numbers.
-
-    Of a panel: ``chosen`` is the ticket's best strength there, ``claimed`` its points at 0, 1 and ``chosen`` on the test's
-    sentences (of which ``claim_settings`` tell), and ``over_one`` what ``chosen`` gains there over strength 1.
-    """
-
-    points: tuple[StrengthPoint, ...]
-    settings: dict[str, Any]
-    chosen: float | None = None
-    claimed: tuple[StrengthPoint, ...] = ()
-    claim_settings: dict[str, Any] | None = None
-    over_one: dict[str, dict[str, Share]] | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-
-def sweep(
+def read_strengths(
     model: Any,
-    tokenizer: Any,
-    asked: HeldOut,
+    looked: References,
+    claimed: References,
     *,
+    rows: Mapping[str, Sequence[int] | None],
     strengths: Sequence[float] = STRENGTHS,
-    rows: Mapping[str, Sequence[int] | None] | None = None,
+    known: tuple[Likelihood, Likelihood] | None = None,
     resamples: int = RESAMPLES,
     report: Report = silent,
-) -> StrengthSweep:
-    """Translate and score at each strength, for each named set of rows.
+) -> dict[str, Any]:
+    """Read references at each strength for each named set of rows, choose the first set's best, and read others there.
 
-    ``rows`` maps names to token ids (``None``: all changed rows), for example ``{"all": None, "ticket":
-    ids}``. Strength 0 is the base whatever the rows, so it is written once. Raises ``TicketError`` for rows that
-    the delta has not or a set that is empty, ``SettingsError`` for strengths that cannot be.
+    ``rows`` maps names to token ids (``None``: all changed rows). ``points`` has ``rows``, ``count``, ``strength`` and
+    ``reading.kept`` on ``looked`` (shares are of that set's gain at strength 1; where 1 is not asked for, of its largest
+    strength); ``chosen`` is the strength of the first set with the fewest nats there. ``claimed`` are its points at 1 and
+    ``chosen`` on the references ``claimed``, which it has not seen, and ``over_one`` what ``chosen`` gains there over 1, as a
+    share of the gain at 1. ``known`` are the first set's ``claimed`` at 0 and 1, where they were read before. As plain values. Raises ``TicketError`` for rows that the change has not or a set that is empty,
+    ``SettingsError`` for strengths that cannot be.
     """
-    sets = {"all": None} if rows is None else dict(rows)
-    if not sets or not strengths or len(set(strengths)) != len(strengths):
+    if not rows or not strengths or len(set(strengths)) != len(strengths):
         raise SettingsError(
-            f"{len(sets)} sets of rows at the strengths {list(strengths)}. Expected at least one of each, none twice."
+            f"{len(rows)} sets of rows at the strengths {list(strengths)}. Expected at least one of each, none twice."
         )
-    for name, ids in sets.items():  # found out before the first sentence, not after an hour
+    for name, ids in rows.items():  # found out before the first sentence
         if ids is not None and not len(ids):
             raise TicketError(f"The set of rows {name!r} is empty: nothing would act. Choose at least one token.")
         for strength in strengths:
             with acting(model, ids, strength):
                 pass
-    # Strength 0 is the base whatever the rows, so all sets share it.
-    keys = {(name, a): "the base" if a == 0 else f"strength {a:.10g}, rows: {name}" for name in sets for a in strengths}
-    how = {key: (sets[name], a) for (name, a), key in keys.items()}
-    trials = run_trials(
-        model, tokenizer, dict.fromkeys(how, asked), lambda key, _: acting(model, *how[key]), resamples=resamples,
-        report=report,
+    first, wanted = next(iter(rows)), sorted({0.0, *map(float, strengths)})
+    looks = [(name, a) for name in rows for a in wanted]
+    before = (1 + sum(a != 0 for _, a in looks)) * len(looked)
+    at_most = before + 3 * len(claimed)
+    found = _read(model, looked, rows, looks, lambda done, total, message: report(done, at_most, message))
+    gains, points = Gains(len(looked), resamples), []
+    for name, ids in rows.items():
+        base, whole = found[name, 0.0], found[name, 1.0 if 1.0 in wanted else max(wanted)]
+        for a in map(float, strengths):
+            points.append({
+                "rows": name, "count": len(rows_of(model).ids) if ids is None else len({int(i) for i in ids}), "strength": a,
+                **kept(found[name, a], gains.of(base, found[name, a], (base, whole))),
+            })  # fmt: skip
+    chosen = min(map(float, strengths), key=lambda a: found[first, a].nats)
+    keys = [(first, a) for a in dict.fromkeys((0.0, 1.0, chosen))]
+    there = dict(zip(((first, 0.0), (first, 1.0)), known or (), strict=False))
+    own = _read(
+        model, claimed, rows, keys, lambda done, total, message: report(before + done, before + total, f"{message}, test"), there
     )  # fmt: skip
-    points = []
-    for (name, strength), key in keys.items():
-        ids, found = sets[name], trials[key]
-        count = len(rows_of(model).ids) if ids is None else len({int(i) for i in ids})
-        points.append(StrengthPoint(name, count, float(strength), found.evaluation, found.texts))
-    return StrengthSweep(tuple(points), settings(asked, resamples))
+    gains, base, whole = Gains(len(claimed), resamples), own[first, 0.0], own[first, 1.0]
+    return {
+        "points": points, "chosen": chosen,
+        "claimed": [
+            {"rows": first, "count": points[0]["count"], "strength": key[1], **kept(own[key], gains.of(base, own[key], (base, whole)))}
+            for key in keys
+        ],
+        "over_one": kept(own[first, chosen], gains.of(whole, own[first, chosen], (base, whole)))["nats"],
+        "settings": settings(looked, resamples), "claim_settings": settings(claimed, resamples),
+    }  # fmt: skip
 
 
-def claim(
+def _read(
     model: Any,
-    tokenizer: Any,
-    asked: HeldOut,
-    swept: StrengthSweep,
-    *,
-    name: str,
-    ids: Sequence[int] | None,
-    resamples: int = RESAMPLES,
-    report: Report = silent,
-) -> StrengthSweep:
-    """Choose the best strength of a set of rows in a sweep, and score it on the sentences ``asked``, which it has not seen."""
-    metric, rule = CHOSEN_BY
-    points = [p for p in swept.points if p.rows == name]
-    best = max(points, key=lambda p: p.evaluation.scores[rule][metric].value)
-    strengths = list(dict.fromkeys((0.0, 1.0, best.strength)))
-    keys = {a: "the base" if a == 0 else f"strength {a:.10g}, rows: {name}, test" for a in strengths}
-    of_key = {key: a for a, key in keys.items()}
-    trials = run_trials(
-        model, tokenizer, dict.fromkeys(of_key, asked), lambda key, _: acting(model, ids, of_key[key]), resamples=resamples,
-        report=report,
+    references: References,
+    rows: Mapping[str, Sequence[int] | None],
+    keys: Sequence[tuple[str, float]],
+    report: Report,
+    known: Mapping[tuple[str, float], Likelihood] | None = None,
+) -> dict[tuple[str, float], Likelihood]:
+    """References at some (set of rows, strength). Strength 0 is the base whatever the rows, so it is read once."""
+    words = {key: "the base" if key[1] == 0 else f"strength {key[1]:.10g}, rows: {key[0]}" for key in keys}
+    named = {said: key for key, said in words.items()}
+    read = read_each(
+        model, dict.fromkeys(named, references), lambda said, batch: acting(model, rows[named[said][0]], named[said][1]),
+        known={words[key]: one for key, one in (known or {}).items() if key in words}, report=report,
     )  # fmt: skip
-    found = {a: trials[key] for a, key in keys.items()}
-    return replace(
-        swept, chosen=best.strength,
-        claimed=tuple(StrengthPoint(name, best.count, a, t.evaluation, t.texts) for a, t in found.items()),
-        claim_settings={"part": asked.part, **settings(asked, resamples)},
-        over_one=shares(found[best.strength].scores, found[1.0].scores, found[1.0].scores, found[0.0].scores),
-    )  # fmt: skip
+    return {key: read[said] for key, said in words.items()}
 
 
-def panel(material: Material, report: Report) -> StrengthSweep:
-    """The panel ``strength``: the ticket's rows beside all changed ones on development sentences, and what is claimed of the
-    ticket's best strength on the test's. Where nothing is held out for development, both are on the test's."""
-    audit, asked = material.audit, material.asked
-    looked = asked
-    if material.corpus.part("development"):
-        looked = held_out(
-            material.corpus, audit.prompt, audit.sentences, part="development", max_new_tokens=audit.max_new_tokens
-        )
-        check_length(material.model, material.tokenizer, looked)
-    rows = {"ticket": material.ticket, "all changed rows": None}
-    first = (1 + len(rows) * sum(a != 0 for a in STRENGTHS)) * len(looked)
-    swept = sweep(
-        material.model, material.tokenizer, looked, rows=rows,
-        report=lambda done, total, message: report(done, first + 3 * len(asked), message),
-    )  # fmt: skip
-    swept = replace(swept, settings={"part": looked.part, **swept.settings})
-    return claim(
-        material.model, material.tokenizer, asked, swept, name="ticket", ids=material.ticket,
-        report=lambda done, total, message: report(first + done, first + total, message),
-    )  # fmt: skip
-
-
-def translate_at(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[str],
-    strength: float,
-    *,
-    ids: Sequence[int] | None = None,
-    max_new_tokens: int = 48,
-    report: Report = silent,
-) -> list[Generation]:
-    """What the model writes for a few prompts at one strength, greedily: for a slider that is being moved."""
-    with acting(model, ids, strength):
-        return generate(
-            model, tokenizer, prompts, max_new_tokens=max_new_tokens,
-            progress=lambda done, total: report(done, total, f"strength {strength:g}"),
-        )  # fmt: skip
+def panel(material: Material, report: Report) -> dict[str, Any]:
+    """The panel ``strength``: the ticket's rows on development references, in a large audit beside all changed ones, and what is
+    claimed of the ticket's best strength on the test's. Where nothing is held out for development, both are on the test's."""
+    rows: dict[str, list[int] | None] = {"ticket": material.ticket}
+    if material.audit.budget == "large":
+        rows["all changed rows"] = None
+    return read_strengths(
+        material.model, material.development, material.test, rows=rows, known=material.ends, report=report
+    )

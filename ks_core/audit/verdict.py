@@ -1,6 +1,7 @@
 """The verdict: what a ticket buys, in sentences made of what was run, and what is still to be run.
 
-Nothing here computes a score.
+The ledger comes first: what the gain is made of and which rows carry it, by the likelihood of references. Scores of answers,
+where some were written, come after it. Nothing here computes a score.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ks_core.audit.gains import Gain
 from ks_core.audit.panels import PANELS, questions
 
 if TYPE_CHECKING:
+    from ks_core.audit.account import Account
     from ks_core.tickets.calibration import Calibration
     from ks_core.tickets.ranking import Ranking
     from ks_core.tickets.stability import Stability
@@ -50,40 +52,46 @@ def findings(
     *,
     beside: Asked | None = None,
     lengths: str = "",
+    account: Account | None = None,
 ) -> tuple[list[Finding], list[str]]:
     """The sentences that the figures at hand allow, and the panels that are missing.
 
     ``run`` is that of the controls, ``beside`` one of the same ticket under another protocol's prompt; ``lengths`` says where
-    arms were not trained for as long.
+    arms were not trained for as long; ``account`` is the ledger's.
     """
-    said: list[Finding] = []
+    said: list[Finding] = [Finding("ledger", sentence) for sentence in account.sentences] if account else []
     if run and run.gains:
         said += [Finding("termination", s) for s in control_sentences.termination(run.gains, run.prompt, run.decoded)]
     if beside and beside.gains:
-        sentence = control_sentences.beside(beside.gains, beside.prompt, beside.decoded)
-        said.append(Finding("termination", sentence))
+        others = control_sentences.beside(beside.gains, beside.prompt, beside.decoded)
+        said += [Finding("termination", sentence) for sentence in others]
     if run and run.gains:
         said += [Finding("controls", s) for s in control_sentences.controls(run.gains, lengths)]
     for name, panel in PANELS.items():
         if kept := panels.get(name):
-            said.append(Finding(name, panel.sentence(kept)))
+            said += [Finding(name, sentence) for sentence in panel.said(kept)]
     if calibrated:
         said.append(Finding("calibration", calibrated.pvalue_sentence))
         said.append(Finding("calibration", calibrated.power_sentence))
+        if calibrated.null_sentence:
+            said.append(Finding("calibration", calibrated.null_sentence))
     if stable:
         said.append(Finding("stability", stable.sentence))
+        if stable.noise_sentence:
+            said.append(Finding("stability", stable.noise_sentence))
     if explained:
         said.append(Finding("ranking", explained.count_sentence))
     there = {f.panel for f in said}
     return said, [name for name in needs() if name not in there]
 
 
-def headline(arm_gains: Sequence[Gain] | None, stable: Stability | None) -> str:
-    """What the ticket buys, in a sentence; as short as what was run. Empty when nothing was.
+def headline(arm_gains: Sequence[Gain] | None, stable: Stability | None, account: Account | None = None) -> str:
+    """What the ticket buys, in a sentence; as short as what was run, and what counts against it first. Empty when nothing was.
 
     Its figures are those of the findings, so it is never said without them.
     """
-    parts = control_sentences.headline(arm_gains) if arm_gains else []
+    parts = account.headline if account else []
+    parts += control_sentences.headline(arm_gains) if arm_gains else []
     if stable and stable.across_seeds:
         stay, k = stable.across_seeds
         parts.append(f"of the {k} rows of largest D, {round(stay, 1):g} are the same with another seed")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from ks_core.audit import controls
+from ks_core.audit import account, controls
 from ks_core.audit.evidence import Evidence, gather
 from ks_core.audit.inquiry import Audit, second_seed, structural_row
 from ks_core.audit.panels import PANELS
@@ -15,7 +17,7 @@ from ks_core.jobs.cluster import Allocation
 from ks_core.jobs.handle import Job
 from ks_core.jobs.queue import submit
 from ks_core.study.scan import Scan
-from ks_core.tickets.calibration import Settings, calibrate
+from ks_core.tickets.calibration import Settings, calibrate, train_on_noise
 from ks_core.tuning.plans import Plan
 
 
@@ -30,6 +32,42 @@ def waited(job: Job) -> None:
         raise JobError(job.error or f"Job {job.id} was {state}. Ask again: it goes on from what was finished.")
 
 
+@dataclass(frozen=True)
+class Step:
+    """A job of an audit that is still to be done: its kind, what it is asked, and what it is called."""
+
+    kind: str
+    parameters: dict[str, Any]
+    label: str
+
+    @classmethod
+    def of_run(cls, plan: Plan, label: str) -> Step:
+        """The run of a plan."""
+        return cls("tune", plan.as_dict(), label)
+
+
+def left(audit: Audit, scan: Scan) -> list[Step]:
+    """The jobs of an audit that are still to be done, in the order in which they are to be: the ledger, the controls, the
+    panels, and, where answers are written, base and ticket under another protocol's prompt. By likelihood the panel Prompts has
+    read them under every prompt.
+
+    Raises ``TicketError`` for an empty ticket.
+    """
+    audit.positions(scan)
+    plan, found = audit.controls(structural_row(audit)), list[Step]()
+    known = account.find(audit, scan)
+    if known is None or known.ticket is None:
+        found.append(Step("rules", account.asked(audit, scan).as_dict(), "Ledger"))
+    if audit.run() is None:
+        found.append(Step.of_run(plan, f"Controls: {len(plan.arms)} arms"))
+    if any(audit.panel(name) is None for name in PANELS):
+        found.append(Step("audit", audit.as_dict(), "Audit"))
+    other = controls.beside(plan)
+    if audit.generate and controls.find(audit.study, other).run is None:
+        found.append(Step.of_run(other, "The ticket under another prompt"))
+    return found
+
+
 def carry_out(
     audit: Audit,
     scan: Scan,
@@ -41,26 +79,18 @@ def carry_out(
 ) -> Evidence:
     """Run what of an audit is missing, and give what is known then: the jobs of the page Audit's buttons.
 
-    They are submitted to this machine, or to Slurm with an ``allocation``. Last comes the ticket under another protocol's prompt,
-    so that what is said of stopping is said of two. ``planned`` is told the run of the controls before it begins; ``follow`` is given each job and returns when it is done, or raises; ``report(done, total, message)``
-    is told of the calibration, which is made here. Raises ``TicketError`` for an empty ticket, ``JobError`` for controls
-    that ended without the ticket's arm, and what ``follow`` raises.
+    They are submitted to this machine, or to Slurm with an ``allocation``. ``planned`` is told the run of the controls before it
+    begins; ``follow`` is given each job and returns when it is done, or raises; ``report(done, total, message)`` is told of the
+    calibration, which is made here. Raises ``TicketError`` for an empty ticket, ``JobError`` for controls that ended without the
+    ticket's arm, and what ``follow`` raises.
     """
-    audit.positions(scan)
     lane = "slurm" if allocation else devices.select(audit.device).removeprefix("torch:")
-    plan = audit.controls(structural_row(audit))
-    if audit.run() is None:
-        planned(plan)
-        label = f"Controls: {len(plan.arms)} arms"
-        follow(submit("tune", plan.as_dict(), label=label, device=lane, allocation=allocation))
-    if any(audit.panel(name) is None for name in PANELS):
-        follow(submit("audit", audit.as_dict(), label="Audit", device=lane, allocation=allocation))
+    for step in left(audit, scan):
+        if step.kind == "tune" and step.label.startswith("Controls"):
+            planned(Plan.from_dict(step.parameters))
+        follow(submit(step.kind, step.parameters, label=step.label, device=lane, allocation=allocation))
     calibrate(audit.study, scan, Settings(alpha=audit.alpha), second_seed(audit), report=report)
-    other = controls.beside(plan)
-    if controls.find(audit.study, other).run is None:
-        follow(
-            submit("tune", other.as_dict(), label="The ticket under another prompt", device=lane, allocation=allocation)
-        )
+    train_on_noise(audit.study, scan, report)
     found = gather(audit, scan)
     if found.run is None or found.gains is None:
         raise JobError(

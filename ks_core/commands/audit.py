@@ -37,6 +37,10 @@ def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--budget", default="standard", choices=("small", "standard", "large"),
                         help="how many sentences, training steps and seeds (default standard)")  # fmt: skip
+    parser.add_argument(
+        "--generate", action="store_true",
+        help="have answers written too, for BLEU and chrF beside the likelihood of the references; takes several times as long",
+    )  # fmt: skip
     corpus_options.add_arguments(parser, scoring=False)
 
 
@@ -60,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
     assert found.run is not None and found.gains is not None  # or it had raised
     print(f"ticket     {len(found.ticket):,} rows of {audit.tuned}")
     print(f"controls   run {found.run.id}")
+    if found.account:
+        print(f"ledger     job {found.account.job}")
     print(f"\n{'in short':<12}{found.headline}")
     for finding in found.findings:
         print(f"\n{finding.panel:<12}{finding.sentence}")
@@ -70,7 +76,8 @@ def run(options: argparse.Namespace) -> int:
     if options.output:
         save(Path(options.output), json.dumps({
             "headline": found.headline, "verdict": [asdict(f) for f in found.findings], "missing": found.missing, "controls": found.run.result,
-            "gains": [asdict(g) for g in found.gains], "panels": found.panels, "signature": str(audit.signature),
+            "gains": [asdict(g) for g in found.gains], "panels": found.panels, "ledger": found.account.result if found.account else None,
+            "waterfall": asdict(found.waterfall) if found.waterfall else None, "signature": str(audit.signature),
         }, ensure_ascii=False, indent=1))  # fmt: skip
         print(f"wrote {options.output}")
     return 0
@@ -83,7 +90,7 @@ def audit_of(options: argparse.Namespace) -> Audit:
     return Audit(
         base=options.base, tuned=options.tuned, rule=options.rule, alpha=options.alpha, k=options.k,
         corpus=corpus_options.corpus_of(options), prompt=corpus_options.prompt_of(options, options.base), budget=options.budget,
-        max_new_tokens=options.max_new_tokens, device=options.device, resources=resource_options.resources_of(options),
+        max_new_tokens=options.max_new_tokens, device=options.device, resources=resource_options.resources_of(options), generate=options.generate,
     )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from ks_core.audit import (
@@ -14,26 +13,18 @@ from ks_core.audit import (
     Evidence,
     Panel,
     Question,
-    control_sentences,
-    controls as audit_controls,
     delta_model,
-    figures as panel_figures,
-    gains,
     optimizer_sentence,
     questions,
     report,
-    structural_row,
-    tables,
     verdict,
 )
 from ks_core.jobs import submit
-from ks_core.registry import named
 from ks_core.store import access
 from ks_core.study import Scan, Study, critical_sentence, critical_values, readable
 from ks_core.tickets import SELECTION_RULES, Settings, figures as audit_figures, ranking as rankings
-from ks_core.translation import EXTRACTION_RULES, extract, format_prompt
-from ks_core.tuning import comparison
-from pages.parts import charts, downloads, job, place, say
+from ks_core.translation import extract, format_prompt
+from pages.parts import audit_runs, charts, downloads, job, noise, say
 from pages.parts.say import plain
 
 #: Questions that have a page of their own instead of a tab on the page Audit.
@@ -55,10 +46,10 @@ def draw(found: Evidence, question: Question) -> None:
         _DRAWN[question.name](found)
 
 
-def card(found: Evidence, runners: Mapping[str, Callable[[], None]]) -> None:
+def card(found: Evidence, everything: Callable[[], None], runners: Mapping[str, Callable[[], None]]) -> None:
     """The verdict: sentences with the way to their panel, what is missing with the button that runs it, files.
 
-    ``runners``: by panel, what shows the button that makes it. Panels of one job share theirs.
+    ``everything`` shows the button that runs all of it; ``runners``: by panel, what shows the button that makes it. Panels of one job share theirs.
     """
     with st.container(border=True):
         st.header("Verdict", anchor=False)
@@ -80,6 +71,8 @@ def card(found: Evidence, runners: Mapping[str, Callable[[], None]]) -> None:
             )
         if found.not_taken:
             st.caption(plain(found.not_taken))
+        if found.missing:
+            everything()
         for run in dict.fromkeys(runners[name] for name in found.missing if name in runners):
             run()
         signature = str(found.audit.signature)
@@ -105,67 +98,17 @@ def _way_to(name: str) -> None:
         )  # fmt: skip
 
 
-def _absent(words: str) -> None:
-    say.info(words)
-
-
-def _termination(found: Evidence) -> None:
-    """What stopping explains of each arm's gain, and answers in which the rule matters."""
-    if not (found.run and found.gains):
-        return _absent(NO_CONTROLS)
-    st.write(f"Under {plain(control_sentences.prompt_words(found.audit.prompt))}:")
-    st.dataframe(pd.DataFrame(tables.stopping(found.gains)), hide_index=True, alt="Gains raw and cut")
-    st.caption(f"Paired bootstrap, 95%. 100% means that nothing of the gain was stopping. {comparison.OVER_SENTENCES}")
-    _beside(found)
-    for sentence in found.sentences("termination"):
-        st.write(plain(sentence))
-    rule = st.segmented_control("Where does this rule cut?", [r for r in EXTRACTION_RULES if r != "raw"], default="first_line",
-                                required=True, key="audit_cut_rule")  # fmt: skip
-    for cut in gains.cuts(found.run, str(rule)):
-        st.markdown(f"**{plain(cut.arm)}** · {plain(cut.source)}  \n{plain(cut.kept) or '*nothing*'} "
-                    f":red-background[{plain(cut.dropped[:220])}]")  # fmt: skip
-
-
-def _beside(found: Evidence) -> None:
-    """The same question under another protocol's prompt, or the button that has it answered."""
-    plan = audit_controls.beside(found.audit.controls(structural_row(found.audit)))
-    words = control_sentences.prompt_words(plan.prompt)
-    if found.beside_gains:
-        st.write(f"The same ticket under {plain(words)}:")
-        st.dataframe(
-            pd.DataFrame(tables.stopping(found.beside_gains)), hide_index=True, alt="Gains under another prompt"
-        )
-        return
-    st.write(f"What of the gain is stopping holds for this prompt. Under {plain(words)} it was not run.")
-    running = job.latest("tune", plan.as_dict())
-    if running and running.state in ("queued", "running"):
-        job.follow(running)
-    elif job.button("Run base and ticket under that prompt", icon=":material/play_arrow:"):
-        place.start("tune", plan.as_dict(), "The ticket under another prompt", plan.device, None)
-        st.rerun()
-
-
-def _controls(found: Evidence) -> None:
-    """Every arm's gain, so that the ticket stands beside what any rows give."""
-    if not (found.run and found.gains):
-        return _absent(NO_CONTROLS)
-    charts.chart(panel_figures.gain_points(found.gains), "audit-gains", found.run.result["signature"])
-    st.dataframe(pd.DataFrame(tables.controls(found.gains)), hide_index=True, alt="Every arm beside the ticket")
-    st.caption(
-        f"95% paired bootstrap. {comparison.OVER_SENTENCES} {plain(found.lengths)} The whole comparison is on the page Fine-tune, "
-        f"run {plain(found.run.id)}."
-    )
-
-
 def _panel(found: Evidence, panel: Panel) -> None:
     """A panel of the job: its figure, what the verdict says of it, how it is read, its file."""
     if kept := found.panels[panel.name]:
-        charts.chart(named(panel.figure)(kept), f"audit-{panel.name}", str(found.audit.signature))
-        st.write(plain(" ".join(found.sentences(panel.name))))
+        for n, (figure, said) in enumerate(zip(panel.drawn(kept), panel.said(kept), strict=True)):
+            name = f"audit-{panel.name}{'-answers' if n else ''}"
+            charts.chart(figure, name, str(found.audit.signature))
+            st.write(plain(said))
         st.caption(plain(panel.note))
         downloads.panel(kept, f"audit-{panel.name}")
     else:
-        _absent("This panel has not been run. The verdict's card has the button.")
+        say.info("This panel has not been run. The verdict's card has the button.")
     if panel.name == "strength":
         _slider(found.audit, found.scan, found.scan.token_ids[found.ticket].tolist())
 
@@ -207,23 +150,41 @@ def _slider(asked: Audit, scan: Scan, ticket: Sequence[int]) -> None:
                     f"*({'ended' if answer.stopped else 'ran on to the limit'})*")  # fmt: skip
 
 
+def _calibration_of(study: Study, alpha: float, other: Study | None) -> dict[str, Any]:
+    """What the job that calibrates is asked."""
+    return {
+        "base": study.base_source, "tuned": study.tuned_source, "settings": asdict(Settings(alpha=alpha)),
+        "other": other.tuned_source if other else None,
+    }  # fmt: skip
+
+
+def start_calibration(study: Study, alpha: float, other: Study | None) -> None:
+    """Start the calibration, unless it was made or is being made."""
+    parameters = _calibration_of(study, alpha, other)
+    found = job.latest("calibration", parameters)
+    if found is None or found.state not in ("queued", "running", "done"):
+        submit("calibration", parameters, label="Calibration")
+
+
 def calibration_button(study: Study, alpha: float, other: Study | None) -> None:
     """Start the calibration, or follow it."""
-    parameters = {"base": study.base_source, "tuned": study.tuned_source, "settings": asdict(Settings(alpha=alpha)),
-                  "other": other.tuned_source if other else None}  # fmt: skip
+    parameters = _calibration_of(study, alpha, other)
     found = job.latest("calibration", parameters)
     if found and found.state in ("queued", "running"):
         job.follow(found)
-    elif job.button("Run the calibration", icon=":material/play_arrow:", type="primary"):
+    elif job.button("Run the calibration", icon=":material/play_arrow:"):
         submit("calibration", parameters, label="Calibration")
         st.rerun()
-    st.caption("Some seconds: what p is when nothing happened, when noise was added, and for independent samples.")
+    st.caption(
+        "Some seconds: what p is when nothing happened, when noise was added, and for independent samples. Where the training is known, then "
+        "the same rows trained on noise, which may take a minute or more."
+    )
 
 
 def _calibration(found: Evidence) -> None:
     """What p means here."""
     if not (known := found.calibration):
-        return _absent("The calibration has not been run. The verdict's card has the button.")
+        return say.info("The calibration has not been run. The verdict's card has the button.")
     signature, critical = str(known.signature), critical_values(found.scan)
     charts.chart(audit_figures.pvalue_cases(known), "audit-cases", signature)
     st.write(plain(known.pvalue_sentence))
@@ -231,12 +192,15 @@ def _calibration(found: Evidence) -> None:
     st.write(plain(critical_sentence(critical)))
     charts.chart(audit_figures.power_curves(known), "audit-power", signature)
     st.write(plain(known.power_sentence))
+    noise.said(found.no_noise, known.null_sentence, found.audit.study)
+    if not found.no_noise:
+        noise.table(found.audit.study, found.scan, found.ticket, signature)
 
 
 def _stability(found: Evidence) -> None:
     """The ticket beside those of other trainings."""
     if not (known := found.stability):
-        return _absent(
+        return say.info(
             "There is nothing to compare this ticket with. Train Embed Tuning again on the page Fine-tune, with another seed, "
             "prompt or text, and open one of the runs: the others are then compared with it."
         )
@@ -246,12 +210,13 @@ def _stability(found: Evidence) -> None:
     charts.chart(audit_figures.overlap_heatmap(known, str(measure)), "audit-overlap", str(known.signature))
     charts.chart(audit_figures.top_curves(known), "audit-top", str(known.signature))
     st.write(plain(known.sentence))
+    noise.said(found.no_noise, known.noise_sentence)
 
 
 def _ranking(found: Evidence) -> None:
     """What goes with D."""
     if not (known := found.ranking):
-        return _absent(
+        return say.info(
             "How often each token was trained is not known for this checkpoint, or too few rows changed. Open an arm of a run "
             "of the page Fine-tune, or the demo, where it is known."
         )
@@ -270,9 +235,8 @@ def _ranking(found: Evidence) -> None:
     st.write(plain(optimizer_sentence(found.audit, found.scan)))
 
 
-NO_CONTROLS = "This panel is made by the run of the controls, which the verdict's card starts."
 #: What draws the tab of a question that no panel of the job answers.
 _DRAWN: dict[str, Callable[[Evidence], None]] = {
-    "termination": _termination, "controls": _controls, "calibration": _calibration, "stability": _stability,
-    "ranking": _ranking,
+    "ledger": audit_runs.ledger, "termination": audit_runs.termination, "controls": audit_runs.controls,
+    "calibration": _calibration, "stability": _stability, "ranking": _ranking,
 }  # fmt: skip

@@ -11,9 +11,8 @@ from ks_core.audit import BUDGETS, PANELS, Audit
 from ks_core.errors import KSLotteryError, TicketError
 from ks_core.jobs import Allocation
 from ks_core.study import Study
-from ks_core.tickets import SELECTION_RULES
 from ks_core.tuning import runnable
-from pages.parts import job, pair, place, say, tuning_form
+from pages.parts import job, pair, place, say, ticket_rule, tuning_form
 from pages.parts.say import plain
 
 
@@ -21,13 +20,15 @@ def choose(study: Study) -> tuple[Audit, Allocation | None]:
     """The audit that the widgets describe, and where it is to run (``None``: here). Ends the page while its text is missing."""
     with st.expander("What is audited", icon=":material/tune:"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            rule = st.selectbox(
-                "Ticket", list(SELECTION_RULES), format_func=lambda name: SELECTION_RULES[name].about, key="audit_rule"
-            )
-            k = st.number_input("k", 1, 100_000, 18, disabled=not SELECTION_RULES[rule].by_count, key="audit_k")
+            rule, k = ticket_rule.choose("Ticket", "audit_")
             budget = st.selectbox(
                 "Budget", list(BUDGETS), list(BUDGETS).index(Audit.budget), key="audit_budget", bind="query-params",
                 format_func=lambda b: "{}: {} sentences, {} steps an arm, {} of each random arm".format(b, *BUDGETS[b]),
+            )  # fmt: skip
+            generate = st.toggle(
+                "Have answers written too", key="audit_generate", bind="query-params",
+                help="Everything is judged by the likelihood of the references. With answers BLEU and chrF stand beside it, and the audit "
+                "takes several times as long.",
             )  # fmt: skip
         left, right = st.columns(2)
         with left:
@@ -38,9 +39,12 @@ def choose(study: Study) -> tuple[Audit, Allocation | None]:
     if not corpus:
         say.info("Name the parallel text under What is audited.")
         st.stop()
+    ticket_rule.rows(
+        study, pair.scan(study), rule, pair.alpha(), k
+    )  # what it needs is made by a job, or is said to be missing
     asked = Audit.of(
-        study, rule=rule, alpha=pair.alpha(), k=int(k), corpus=corpus[0], prompt=prompt, budget=budget,
-        resources=resources,
+        study, rule=rule, alpha=pair.alpha(), k=k, corpus=corpus[0], prompt=prompt, budget=budget,
+        resources=resources, generate=bool(generate),
     )  # fmt: skip
     return asked, allocation
 
@@ -79,7 +83,7 @@ def panels_button(asked: Audit, allocation: Allocation | None) -> None:
     if found and found.state == "failed":
         say.error(found.error)
     *titles, last = [panel.title.lower() for panel in PANELS.values()]
-    if job.button(f"Run {plain(', '.join(titles))} and {plain(last)}", icon=":material/play_arrow:", type="primary"):
+    if job.button(f"Run {plain(', '.join(titles))} and {plain(last)}", icon=":material/play_arrow:"):
         place.start("audit", asked.as_dict(), "Audit", asked.device, allocation)
         st.rerun()
     st.caption("One job for these panels; each appears when it is finished, and stays.")

@@ -13,12 +13,13 @@ from streamlit.testing.v1 import AppTest
 from helpers.markup import text_of
 from helpers.places import APP
 from helpers.tiny_text import PROMPT
-from ks_core.audit import certificate, figures, sentences
-from ks_core.audit.certificate import Predictions, by_margin, outcome
+from ks_core.audit import figures, sentences
+from ks_core.audit.agreement import certificate
+from ks_core.audit.agreement.certificate import Predictions, by_margin, outcome
+from ks_core.audit.agreement.predictions import baselines, own_answers, predict
+from ks_core.audit.agreement.rates import clopper_pearson
 from ks_core.audit.inquiry import Audit
 from ks_core.audit.panels import make_panels
-from ks_core.audit.predictions import baselines, own_answers, predict
-from ks_core.audit.rates import clopper_pearson
 from ks_core.drawing import alt
 from ks_core.ks.statistic import exact_pvalue
 from ks_core.likelihood.examples import IGNORED, encode
@@ -240,11 +241,30 @@ def test_the_panel_is_made_and_shown(tiny_pair, monkeypatch):
     from pages.parts import audited
 
     base, tuned, corpus = tiny_pair
-    audit = Audit(base, tuned, alpha=0.2, budget="small", corpus=corpus, prompt=PROMPT, max_new_tokens=5, device="cpu")
+    audit = Audit(
+        base,
+        tuned,
+        alpha=0.2,
+        budget="small",
+        corpus=corpus,
+        prompt=PROMPT,
+        max_new_tokens=5,
+        device="cpu",
+        generate=True,
+    )
     scan = audit.study.scan()
     make_panels(audit, scan, ["certificate"], Telling())
     panel = audit.panel("certificate")
     found = Predictions.of(panel)
+    silent = replace(audit, generate=False)
+    silent.__dict__["study"] = audit.study
+    assert silent.panel("certificate") == panel, "what was made with answers holds all that is asked without them"
+    (silent.folder()).mkdir(parents=True)
+    make_panels(silent, scan, ["certificate"], Telling())
+    assert (
+        list(Predictions.of(silent.panel("certificate")).prefixes) == ["reference"]
+        and audit.panel("certificate") == panel
+    )
     assert (
         exact_pvalue(np.array([found.below]), scan.dim)[0]
         >= 0.2

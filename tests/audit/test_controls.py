@@ -17,19 +17,34 @@ TESTED = {"signature": "base:b|part:test|sentences:64"}
 
 
 @pytest.fixture
-def asked(tiny_pair):
+def audit(tiny_pair):
     base, tuned, corpus = tiny_pair
-    return Audit(base, tuned, alpha=0.2, corpus=corpus, prompt=PROMPT).controls((7,))
+    return Audit(base, tuned, alpha=0.2, corpus=corpus, prompt=PROMPT)
 
 
-def test_the_arms_that_doubt_a_ticket(asked):
-    """Rows trained as often are those that have partners, and what ticket and frequent rows share is copied."""
+@pytest.fixture
+def asked(audit):
+    """The controls with answers, as a large audit trains them but with the standard budget's steps."""
+    return replace(audit, generate=True).controls((7,))
+
+
+def test_the_arms_that_doubt_a_ticket(audit, asked):
+    """Rows trained as often are those that have partners; what the ledger's budget cannot train is copied, and nothing is
+    written unless somebody asks."""
     kinds = [arm.kind for arm in asked.arms]
     assert "matched" not in kinds and kinds.count("paired") == kinds.count("partners") == kinds.count("random") == 2
+    both = ["both", "ticket-only", "frequent-only", "beyond-prompt"]
     copied = [arm.kind for arm in asked.arms if arm.copied]
-    assert copied == ["both", "ticket-only", "frequent-only", "beyond-prompt"]
-    for own, other in zip(*([a for a in asked.arms if a.kind == kind] for kind in ("paired", "partners")), strict=True):
-        assert own.seed == other.seed and own.recipe == other.recipe
+    assert copied == ["paired", "paired", "partners", "partners", "random", "random", "prompt", *both]
+    assert [arm.kind for arm in asked.arms if arm.recipe] == ["partial", "rows", "frequent"]
+    assert [arm.kind for arm in asked.arms[-2:]] == ["stop", "examples"]
+    assert asked.generate and not audit.controls((7,)).generate
+    large = replace(audit, budget="large").controls((7,))
+    assert [arm.kind for arm in large.arms if arm.copied] == both
+    for plan in (asked, large):
+        pairs = ([a for a in plan.arms if a.kind == kind] for kind in ("paired", "partners"))
+        for own, other in zip(*pairs, strict=True):
+            assert own.seed == other.seed and own.recipe == other.recipe
     assert {arm.recipe.steps for arm in asked.arms if arm.recipe} == {BUDGETS["standard"][1]}
     assert asked.arms[4].name.startswith("Row ")
 
@@ -40,13 +55,16 @@ def test_a_run_is_taken_only_for_what_it_is(asked):
     assert differences(asked, more, TESTED) == [], "more sentences and more arms do no harm"
     slow = Plan.from_dict(asked.as_dict() | {"beams": 4, "max_new_tokens": 5, "sentences": 10})
     assert differences(asked, slow, TESTED) == [
-        "10 sentences, asked 64", "4 beams, asked 1", "5 new tokens at most, asked 48",
+        "10 sentences, asked 40", "4 beams, asked 1", "5 new tokens at most, asked 48",
     ]  # fmt: skip
+    silent = replace(asked, generate=False)
+    assert differences(asked, silent, TESTED) == ["no answers, asked some"]
+    assert differences(silent, replace(slow, sentences=40), TESTED) == [], "answers that nobody asked for do no harm"
     weak = [
-        replace(a, recipe=replace(a.recipe, steps=1, learning_rate=1e-9)) if a.kind == "random" and a.seed else a for a in asked.arms
+        replace(a, recipe=replace(a.recipe, steps=1, learning_rate=1e-9)) if a.kind == "frequent" else a for a in asked.arms
     ]  # fmt: skip
     found = differences(asked, replace(asked, arms=tuple(a for a in weak if a.kind != "noise")), TESTED)
-    assert found == ["Random rows, seed 1: steps 1, asked 80, learning rate 1e-09, asked 0.01", "without Random delta"]
+    assert found == ["Most frequent rows: steps 1, asked 20, learning rate 1e-09, asked 0.01", "without Random delta"]
     assert differences(asked, asked, {"signature": "base:b|part:development"}) == [
         "scored on development, asked the test part"
     ]

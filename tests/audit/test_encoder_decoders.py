@@ -5,11 +5,11 @@ import torch
 
 from helpers import architectures, tiny_text
 from helpers.deltas import asked
+from ks_core.audit.agreement.predictions import own_answers, predict
 from ks_core.audit.delta import acting
-from ks_core.audit.gating import position_gating
 from ks_core.audit.inquiry import Audit
 from ks_core.audit.panels import PANELS, make_panels
-from ks_core.audit.predictions import own_answers, predict
+from ks_core.audit.writing.gating import position_gating
 from ks_core.likelihood.examples import answered
 from ks_core.likelihood.rows import lay_over, lift_off, reading, rows_of
 from ks_core.translation.generation import generate

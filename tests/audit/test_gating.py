@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from helpers.deltas import asked, changed
-from ks_core.audit.gating import GATES, GatedRows, position_gating
+from ks_core.audit.writing.gating import GATES, GatedRows, position_gating
 from ks_core.errors import Cancelled, ModelError, SettingsError, TicketError
 from ks_core.likelihood.rows import lift_off
 from ks_core.likelihood.spans import HEAD, PREFILL, SOURCE, SPANS, TAIL, character_spans, token_spans

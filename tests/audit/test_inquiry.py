@@ -25,7 +25,6 @@ from ks_core.jobs import queue
 from ks_core.jobs.resources import Resources
 from ks_core.ks.statistic import exact_pvalue
 from ks_core.study.scan import Study
-from ks_core.translation.protocols import PROTOCOLS
 from ks_core.translation.shares import share
 from ks_core.tuning.plans import Plan
 
@@ -41,20 +40,38 @@ def test_the_whole_audit_from_the_command_line_and_on_its_page(tiny_pair, tmp_pa
     assert set(found["panels"]) == set(PANELS) and all(found["panels"].values())
     gates = {r["name"]: r for r in found["panels"]["gating"]["runs"]}
     arms = {a["kind"]: a for a in found["controls"]["arms"]}
-    # One exam throughout: all gates open is Partial Transfer, none is the base.
-    assert gates["all"]["evaluation"] == arms["transfer"]["evaluation"]
-    assert gates["none"]["evaluation"] == arms["base"]["evaluation"]
-    # What strength is claimed of is scored on the same test sentences; it was looked for on others.
+    assert not any(a["error"] for a in arms.values() if a["kind"] in ("base", "tuned", "transfer", "partial"))
+
+    def nats(reading):
+        return np.array([reading["likelihood"][part] for part in ("content", "end")])
+
+    # One exam throughout: all gates open is Partial Transfer, none is the base, whoever read them.
+    np.testing.assert_allclose(nats(gates["all"]), nats(arms["transfer"]), rtol=1e-4)
+    np.testing.assert_allclose(nats(gates["none"]), nats(arms["base"]), rtol=1e-4)
+    # What strength is claimed of is read on the same test references; it was looked for on others.
     strength = found["panels"]["strength"]
-    claimed = {p["strength"]: p["evaluation"] for p in strength["claimed"]}
-    assert claimed[1.0] == arms["transfer"]["evaluation"] and claimed[0.0] == arms["base"]["evaluation"]
+    claimed = {p["strength"]: p for p in strength["claimed"]}
+    assert (
+        nats(claimed[1.0]).tolist() == nats(gates["all"]).tolist()
+        and nats(claimed[0.0]).tolist() == nats(gates["none"]).tolist()
+    )
     assert strength["settings"]["part"] == "development" and strength["claim_settings"]["part"] == "test"
     assert strength["chosen"] in claimed
+    # Nothing was written, and nothing that rests on answers is said.
+    assert not any("written" in panel for panel in found["panels"].values()) and not any(
+        a["evaluation"] for a in arms.values()
+    )
+    assert (
+        "chrF" not in " ".join(f["sentence"] for f in found["verdict"])
+        and found["panels"]["certificate"]["own"].count(1) == 0
+    )
+    # The ledger is asked of the same references, and comes first in the verdict.
+    assert found["ledger"]["sentences"] == len(gates["all"]["likelihood"]["content"]) > 1
+    assert found["verdict"][0]["panel"] == "ledger" and found["waterfall"]["rows"] == len(arms["transfer"]["rows"])
     for finding in found["verdict"]:
         assert finding["sentence"] in printed
     assert "not known   how often each token was trained" in printed
-    prompts = {job.request["parameters"]["prompt"] for job in queue.all_jobs("tune") if job.state == "done"}
-    assert prompts == {PROMPT, PROTOCOLS["sibling"].prompt}, "what stopping explains is asked under two protocols"
+    assert {job.request["parameters"]["prompt"] for job in queue.all_jobs("tune")} == {PROMPT}
     runs = len(queue.all_jobs())
     assert main(words) == 0 and len(queue.all_jobs()) == runs, "a second audit finds everything"
 
@@ -86,22 +103,26 @@ def test_panels_are_kept_by_content(tiny_pair):
 
 
 def test_an_audit_of_an_earlier_version_is_found_again(monkeypatch):
-    """Names of folders and the JSON of jobs as they have been: what a workspace holds is looked up by them. Version 2 scores
-    other sentences, so its panels lie elsewhere, and what they are named after is otherwise as it was."""
+    """Names of folders and the JSON of jobs as they have been: what a workspace holds is looked up by them. A version's panels
+    lie elsewhere than another's, and what they are named after is otherwise as it was."""
     sharing = Resources(2, True, "bfloat16")
     other = Audit("b", "t", "count", 0.2, 5, prompt="{source}", budget="small", max_new_tokens=6, resources=sharing)
-    assert VERSION == 2
-    for audit, first, now in (
-        (Audit("b", "t"), "799e91b6fd14aa195d1b7b9a", "53d59defccbdfc9a3a10b7d1"),
-        (other, "cbc0cfdebb581ef1f4896be2", "f4bb4b955b2d16ba3f6e4d7a"),
+    assert VERSION == 3
+    for audit, sentences, names in (
+        (Audit("b", "t"), 64, ("799e91b6fd14aa195d1b7b9a", "53d59defccbdfc9a3a10b7d1")),
+        (other, 24, ("cbc0cfdebb581ef1f4896be2", "f4bb4b955b2d16ba3f6e4d7a")),
     ):
         audit.__dict__["study"] = SimpleNamespace(key={"base": "1", "tuned": "2", "version": 1})
-        assert audit.folder().name == now
-        with monkeypatch.context() as before:
-            before.setattr(inquiry, "VERSION", 1)
-            assert audit.folder().name == first
+        for version, name in enumerate(names, 1):
+            with monkeypatch.context() as before:
+                before.setattr(inquiry, "VERSION", version)
+                before.setattr(Audit, "sentences", sentences)
+                assert audit.folder().name == name
+        written = replace(audit, generate=True)
+        written.__dict__["study"] = audit.study
+        assert written.folder() != audit.folder()
     shared = ["base", "tuned", "rule", "alpha", "k", "corpus", "prompt"]
-    assert list(other.as_dict()) == [*shared, "budget", "max_new_tokens", "device", "resources"]
+    assert list(other.as_dict()) == [*shared, "budget", "max_new_tokens", "device", "resources", "generate"]
     assert list(Plan().as_dict()) == [
         *shared, "arms", "sentences", "max_new_tokens", "beams", "sweep", "device", "resources",
     ]  # fmt: skip

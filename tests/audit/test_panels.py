@@ -1,5 +1,7 @@
 """The list of panels: one that is added is made, kept, told, drawn and reported, with no other line changed."""
 
+from dataclasses import replace
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -11,7 +13,7 @@ from ks_core.audit import controls, report, verdict
 from ks_core.audit.evidence import gather
 from ks_core.audit.inquiry import Audit
 from ks_core.audit.panels import PANELS, make_panels, questions
-from ks_core.audit.whole import carry_out
+from ks_core.audit.whole import carry_out, left
 from ks_core.errors import JobError, SettingsError, TicketError
 from ks_core.registry import named
 from ks_core.tuning import comparison
@@ -44,10 +46,12 @@ def audit(tiny_pair):
 
 def test_what_the_list_names_is_there():
     for panel in PANELS.values():
-        assert all(callable(named(name)) for name in (panel.function, panel.figure, panel.table) if name)
+        loaded = (panel.function, panel.figure, panel.table, panel.written, panel.written_figure)
+        assert all(callable(named(name)) for name in loaded if name)
+        assert bool(panel.written) == bool(panel.written_figure) == bool(panel.written_sentence)
         assert panel.needs and panel.about.endswith("?")
     names = [question.name for question in questions()]
-    assert len(set(names)) == len(names) == 9 and set(PANELS) < set(names)
+    assert len(set(names)) == len(names) == 10 and set(PANELS) < set(names)
     with pytest.raises(SettingsError, match="a panel 'gating' already"):
         PANELS.add(PANELS["gating"])
 
@@ -87,26 +91,35 @@ def test_an_added_panel_has_its_tab(added, audit, monkeypatch):
 
 
 def test_a_whole_audit_follows_its_jobs_one_after_the_other(audit, monkeypatch):
+    """The ledger first; base and ticket under another prompt only where answers are written."""
     asked = []
 
     def stopped(job):
         asked.append((job.request["kind"], job.request["label"], job.request["device"]))
         job.cancel()
         job.wait(60)
-        raise JobError("stopped")
+        if job.request["kind"] == "tune":
+            raise JobError("stopped")
 
+    scan, count = audit.study.scan(), len(audit.controls(()).arms)
     with pytest.raises(JobError, match="stopped"):
-        carry_out(audit, audit.study.scan(), planned=lambda plan: asked.append(len(plan.arms)), follow=stopped)
-    assert asked == [14, ("tune", "Controls: 14 arms", "cpu")]
+        carry_out(audit, scan, planned=lambda plan: asked.append(len(plan.arms)), follow=stopped)
+    assert asked == [("rules", "Ledger", "cpu"), count, ("tune", f"Controls: {count} arms", "cpu")]
+    assert [step.kind for step in left(audit, scan)] == ["rules", "tune", "audit"]
+    written = left(replace(audit, generate=True), scan)
+    assert [step.kind for step in written] == ["rules", "tune", "audit", "tune"]
+    assert [step.parameters.get("generate", True) for step in written if step.kind == "tune"] == [True, True]
+    assert [step.parameters.get("generate", True) for step in left(audit, scan)] == [True, False, False]
     with pytest.raises(TicketError, match="ticket is empty"):
         carry_out(Audit(audit.base, audit.base), Audit(audit.base, audit.base).study.scan(), follow=stopped)
-    assert len(asked) == 2
+    assert len(asked) == 3
 
 
 def test_termination_and_controls_on_page_and_in_report(audit, monkeypatch, tmp_path):
     """Shares with their intervals, steps and overlaps, and the other protocol's prompt with the button that runs it."""
     from pages.parts import audited
 
+    audit = replace(audit, generate=True)
     plan = audit.controls(())
     told = [
         (arm, 3 + n % 4, n > 0, {"rows": [3, 4], "in_ticket": 1} if n > 1 else {}) for n, arm in enumerate(plan.arms)
@@ -114,17 +127,19 @@ def test_termination_and_controls_on_page_and_in_report(audit, monkeypatch, tmp_
     run = MadeRun(tmp_path, told)
     monkeypatch.setattr(controls, "find", lambda study, asked: controls.Found(run if asked.prompt == PROMPT else None))
     found = gather(audit, audit.study.scan())
-    assert len(found.gains) == 13 and "1 of those 2 rows is a ticket row" in " ".join(found.sentences("controls"))
+    assert len(found.gains) == len(plan.arms) - 1 and "1 of those 2 rows is a ticket row" in " ".join(
+        found.sentences("controls")
+    )
     page = report.build(audit.study, found.scan, 0.2, found)
     assert page.count(comparison.OVER_SENTENCES) >= 4 and "Of them in the ticket" in page
     monkeypatch.setattr(audited, "choose", lambda study: (audit, None))
-    at = AppTest.from_file(APP, default_timeout=60)
-    at.query_params.update({"base": audit.base, "tuned": audit.tuned})
-    at = at.run()
     for title, columns in (
         ("Termination", "Share of the raw gain in chrF that remains"),
         ("Controls", "Of them in the ticket"),
     ):
+        at = AppTest.from_file(APP, default_timeout=60)
+        at.query_params.update({"base": audit.base, "tuned": audit.tuned})
+        at = at.run()
         at.session_state["audit_panel"] = title
         at = at.switch_page("pages/audit.py").run()
         assert not at.exception

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from helpers.deltas import asked, changed
-from ks_core.audit.prompt_transfer import prompt_transfer
+from ks_core.audit.writing.prompts import prompt_transfer
 from ks_core.errors import SettingsError
 from ks_core.likelihood.rows import lift_off
 from ks_core.translation.generation import generate

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.deltas import asked, changed
 from ks_core.audit.delta import acting
-from ks_core.audit.strength import claim, sweep, translate_at
+from ks_core.audit.writing.strength import claim, sweep, translate_at
 from ks_core.errors import Cancelled, SettingsError, TicketError
 from ks_core.likelihood.rows import lift_off, rows_of
 from ks_core.translation.generation import generate

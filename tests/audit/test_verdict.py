@@ -1,4 +1,4 @@
-"""The verdict of five made-up runs, read in full: a clear gain, none, a loss, a share above 100%, and one seed only.
+"""The verdict of made-up runs, read in full: a clear gain, none, a loss, a share above 100%, and one seed only.
 
 Their answers are made of the references: so many of a reference's eight words are right, and the model ends or writes on.
 """
@@ -114,3 +114,61 @@ def test_one_seed_only(read):
         "Random rows give 2% [-18%, 18%] of the gain in chrF (first line) of the copied ticket (Partial Transfer, +25.9 [21.5, 30.3]); one seed, and others can differ; 0 of those 6 rows are ticket rows.",
         "Every interval is over sentences alone; training seeds can vary by more than it says.",
     ]  # fmt: skip
+
+
+def by_likelihood(tmp_path, *arms):
+    """The verdict of a run that has no answers: (arm, nats of content, nats of the end, what else is known)."""
+    made = [(arm, 3, True, facts) for arm, _, _, facts in arms]
+    found = gains(MadeRun(tmp_path, made, nats=[(content, end) for _, content, end, _ in arms]))
+    findings, _ = verdict.findings(verdict.Asked(found, "short", decoded(1, 48)), {}, None, None)
+    return found, verdict.headline(found, None), [f.sentence for f in findings]
+
+
+def test_a_clear_gain_by_likelihood(tmp_path):
+    """Nine tokens a reference. The ticket gains 18 nats of them, 9 in the end; frequent rows as much; a stop sequence 6 for nothing."""
+    found, headline, sentences = by_likelihood(
+        tmp_path, (Arm("base"), 24.0, 12.0, {}), (Arm("transfer"), 15.0, 3.0, rows(6, 6)), (Arm("partial"), 19.5, 7.5, rows(6, 6)),
+        (Arm("paired", copied=True), 19.5, 7.5, rows(4, 4, balance={"sentence": BALANCE})),
+        (Arm("partners", copied=True), 24.0, 9.0, rows(4, 0, balance={"sentence": BALANCE})),
+        (Arm("random", copied=True), 24.6, 12.0, rows(6, 0)), (Arm("frequent"), 15.0, 3.0, rows(6, 4)), (Arm("stop"), 24.0, 6.0, {}),
+    )  # fmt: skip
+    assert headline == (
+        "The trained ticket (Partial Tuning) gains +1.00 [0.96, 1.04] nats a target token; of that 50% [50%, 50%] is the end token's, which is learning to stop; as many of the most frequent rows give 201% [193%, 209%] of that gain (4 of those 6 rows are ticket rows)."
+    )
+    assert sentences == [
+        "Partial Tuning, under the prompt Short (the demo's), by the likelihood of 20 references: of its gain (+1.00 [0.96, 1.04] nats a target token) 50% [50%, 50%] is the end token's, which is learning to stop, and 50% [50%, 50%] the content's.",
+        "Over the base with a forced stop at the first line break Partial Tuning gains +0.34 [0.30, 0.38] nats a target token (+0.50 [0.48, 0.52] of it in the content).",
+        "The base with a forced stop at the first line break, nothing trained, gives 66% [63%, 70%] (end token 67%, content 0%) of the gain in likelihood of the trained ticket (Partial Tuning, +1.00 [0.96, 1.04]).",
+        "Copied, the ticket's rows that have a partner give 50% [49%, 51%] (end token 25%, content 25%) of the gain in likelihood of the copied ticket (Partial Transfer, +1.99 [1.95, 2.03]); one seed, and others can differ; 4 of those 4 rows are ticket rows.",
+        f"Copied, their partners, random rows trained about as often, give 33% [29%, 37%] (end token 33%, content 0%) of the gain in likelihood of those ticket rows (the arm with partners, +1.00 [1.00, 1.00]); one seed, and others can differ; 0 of those 4 rows are ticket rows; {BALANCE}.",
+        "Copied, random rows give a loss of 0.07 [0.03, 0.11] (end token 0%, content -3%) against the gain in likelihood of the copied ticket (Partial Transfer, +1.99 [1.95, 2.03]); one seed, and others can differ; 0 of those 6 rows are ticket rows.",
+        "The most frequent rows give 201% [193%, 209%] (end token 100%, content 100%) of the gain in likelihood of the trained ticket (Partial Tuning, +1.00 [0.96, 1.04]); 4 of those 6 rows are ticket rows.",
+        "Every interval is over sentences alone; training seeds can vary by more than it says.",
+    ]  # fmt: skip
+    partners = next(g for g in found if g.kind == "partners")
+    assert partners.nats["all"].value == pytest.approx(1 / 3, abs=0.01) and partners.of == "paired"
+
+
+def test_a_ticket_that_only_teaches_to_stop_is_found_out(tmp_path):
+    """The end alone: of its gain nothing is the content's, and a stop sequence does as much."""
+    found, headline, sentences = by_likelihood(
+        tmp_path, (Arm("base"), 24.0, 12.0, {}), (Arm("partial"), 24.0, 3.0, rows(6, 6)), (Arm("stop"), 24.0, 2.9, {}),
+    )  # fmt: skip
+    (ticket,) = (g for g in found if g.kind == "partial")
+    assert ticket.own["content"].value == pytest.approx(0, abs=0.05) and ticket.own["end"].value == pytest.approx(
+        1, abs=0.05
+    )
+    assert "The content gains nothing that is clear of chance" in sentences[0]
+    assert sentences[1].endswith("not clearly more, so by this it does what a stop sequence does.")
+    assert headline.startswith("The ticket does no more than a stop sequence does; ")
+
+
+def test_a_loss_and_no_gain_by_likelihood(tmp_path):
+    _, headline, sentences = by_likelihood(
+        tmp_path, (Arm("base"), 15.0, 3.0, {}), (Arm("partial"), 24.0, 12.0, rows(6, 6)), (Arm("random"), 15.0, 3.0, rows(6, 0)),
+    )  # fmt: skip
+    assert (
+        headline == "The trained ticket (Partial Tuning) loses likelihood (-2.01 [-2.05, -1.97] nats a target token)."
+    )
+    assert sentences[0].endswith("a loss (-2.01 [-2.05, -1.97] nats a target token), so there is no gain to ask of.")
+    assert "so this is no share of a gain" in sentences[1] and "%" not in sentences[1]

@@ -11,17 +11,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from ks_core.likelihood.scorer import Report, silent
 from ks_core.translation.bootstrap import RESAMPLES, SEED, Bootstrap, Scores
 from ks_core.translation.evaluation import HeldOut
 from ks_core.translation.generation import Generation, generate_each
 from ks_core.translation.scores import Evaluation, evaluate
-
-#: ``report(done, total, message)``, in sentences; what it raises (``Cancelled``) ends the work.
-Report = Callable[[int, int, str], None]
-
-
-def silent(done: int, total: int, message: str) -> None:
-    """A report that nobody reads."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from ks_core.audit.rates import Rate, by_sentences, difference, rate
+from ks_core.audit.agreement.rates import Rate, by_sentences, difference, rate
 
 READINGS = {
     "vocabulary": "the largest D of any row outside the ticket",

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ks_core.audit.certificate import Predictions
+from ks_core.audit.agreement.certificate import Predictions
 from ks_core.audit.inquiry import structural_row
 from ks_core.audit.material import Material
-from ks_core.audit.trials import Report, silent
 from ks_core.errors import TicketError
 from ks_core.jobs import sharding, world
 from ks_core.ks.statistic import critical_value
+from ks_core.likelihood.scorer import Report, silent
 from ks_core.study.scan import readable
 from ks_core.tuning import row_choice
 from ks_core.tuning.arms import Arm
@@ -195,11 +195,12 @@ def baselines(
     return rows, titles, notes
 
 
-def panel(material: Material, report: Report) -> Predictions:
-    """The panel ``certificate``: the models along references and own answers of the sentences that are asked.
+def panel(material: Material, report: Report) -> dict[str, Any]:
+    """The panel ``certificate``: the models along the references of the sentences that are asked, and along own answers where
+    the audit has answers written.
 
-    One generation, and for either prefix one run over the sentences for the embed-tuned model, the ticket and each baseline,
-    less the batches for which two of them are the same.
+    For either prefix one run over the sentences for the embed-tuned model, the ticket and each baseline, less the batches for
+    which two of them are the same.
     """
     from ks_core.likelihood.examples import count_tokens, examples_for
     from ks_core.likelihood.rows import reading
@@ -216,10 +217,10 @@ def panel(material: Material, report: Report) -> Predictions:
     )  # fmt: skip
     found = predict(
         model, examples, pad=tokenizer.pad_token_id, ticket=material.ticket, statistic=statistic,
-        own=own_answers(model, tokenizer, material.asked, report), others=rows, report=report,
+        own=own_answers(model, tokenizer, material.asked, report) if audit.generate else (), others=rows, report=report,
     )  # fmt: skip
     tests = {"alpha": 1, "bonferroni": len(scan.pvalue), "bonferroni-changed": max(int(scan.changed.sum()), 1)}
     below = None
     if audit.rule in tests:
         below = critical_value(scan.dim, audit.alpha / tests[audit.rule]) - 1 / scan.dim
-    return replace(found, titles=titles, notes=notes, below=below)
+    return replace(found, titles=titles, notes=notes, below=below).as_dict()
