@@ -7,7 +7,7 @@
     print(int(scan.winners(alpha=0.05).sum()), "rows win")
 
 Each room below has a face of its own, with what it offers: ``ks_core.checkpoints``, ``ks_core.ks``, ``ks_core.study``,
-``ks_core.tickets``, ``ks_core.translation``, ``ks_core.tuning``, ``ks_core.audit``, ``ks_core.jobs``, ``ks_core.store``,
+``ks_core.tickets``, ``ks_core.trajectory``, ``ks_core.translation``, ``ks_core.tuning``, ``ks_core.audit``, ``ks_core.jobs``, ``ks_core.store``,
 ``ks_core.teaching``, ``ks_core.commands``. Nothing is loaded before it is used: torch alone takes seconds.
 """
 

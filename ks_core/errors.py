@@ -58,6 +58,10 @@ class ModelError(KSLotteryError):
     """A whole model that could not be loaded, tuned or run."""
 
 
+class TrajectoryError(KSLotteryError):
+    """A recording, or checkpoints of one training, that cannot be read as a trajectory."""
+
+
 class AccessError(KSLotteryError):
     """Something that whoever runs the server does not let it open or start."""
 

@@ -41,6 +41,13 @@ def number(name: str, value: Any) -> float:
     return float(value)
 
 
+def truth(name: str, value: Any) -> bool:
+    """Yes or no."""
+    if not isinstance(value, bool):
+        raise SettingsError(f"{name} is {_shown(value)}. Expected true or false.")
+    return value
+
+
 def text(name: str, value: Any) -> str:
     """Text that can be written as UTF-8."""
     if not isinstance(value, str) or any("\ud800" <= c <= "\udfff" for c in value):

@@ -1,5 +1,6 @@
 """What the documents tell people to type is run: every command is parsed, every one that takes seconds is run, all code is run."""
 
+import json
 import re
 import shlex
 
@@ -11,7 +12,7 @@ from ks_core.tickets import SELECTION_RULES
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Commands that train, translate, measure or stay: parsed here, run by tests of their own on tiny models.
-SLOW = ("tune", "audit", "evaluate", "rules", "bench", "serve")
+SLOW = ("tune", "audit", "evaluate", "rules", "ask", "bench", "serve")
 
 
 def blocks(document, language):
@@ -44,6 +45,20 @@ def test_code_runs(document, demo_home, tmp_path, monkeypatch):
     monkeypatch.setattr(SELECTION_RULES, "_entries", dict(SELECTION_RULES._entries))
     for code in blocks(document, "python"):
         exec(compile(code, str(document), "exec"), {"__name__": "__main__"})
+
+
+def test_the_notebook_runs(demo_home, tmp_path, monkeypatch, capsys):
+    """Its cells, one after the other: they print what the text says that they do."""
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    names: dict = {"__name__": "__main__"}
+    for number, source in enumerate(code):
+        exec(compile(source, f"tutorial.ipynb, code {number}", "exec"), names)
+    said = capsys.readouterr().out
+    assert "3174 rows changed, 112 have p < 0.05" in said and "112 rows in the ticket" in said
+    nats = [float(n) for n in re.findall(r"^[\w ]+: (\d\.\d{3}), of the end", said, re.M)]
+    assert len(nats) == 4 and nats[0] > max(nats[1:3]) > nats[3], said
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)

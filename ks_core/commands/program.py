@@ -27,9 +27,11 @@ class Command(Entry):
 
 COMMANDS = Registry("command", [
     Command("scan", "Scan", "test every embedding row of a pair of checkpoints", example="scan demo:base demo:en-fr --alpha 0.05 --output ticket.csv"),
-    Command("ticket", "Ticket", "save a pair's ticket as an adapter that peft loads", example="ticket demo:base demo:en-fr my-ticket --alpha 0.05"),
+    Command("ticket", "Ticket", "save a pair's ticket as an adapter that peft loads", example="ticket demo:base demo:en-fr my-ticket --rule wasserstein --k 18"),
     Command("tune", "Tune", "tune some arms on parallel text and compare them by BLEU", example="tune demo:base demo:en-fr --arms base,tuned,transfer,partial,matched:seed=1 --sentences 64"),
     Command("evaluate", "Evaluate", "let checkpoints translate held-out sentences, and score them under every extraction rule", example="evaluate demo:base demo:en-fr --corpus pack:fr-FR --sentences 64"),
+    Command("trajectory", "Trajectory", "test every checkpoint of a training against its start, or read what was recorded of it: when did each token win?", example="trajectory demo:base demo:en-fr --output trajectory.csv"),
+    Command("ask", "Ask", "let base, ticket and tuned model answer one prompt, and show where their probabilities part", example='ask "The file could not be opened." demo:base demo:en-fr'),
     Command("rules", "Rules", "compare D with every other rule that chooses rows, by what their rows keep of the gain in likelihood", example="rules demo:base demo:en-fr --sizes 1,5,18,112 --output rules.json"),
     Command("audit", "Audit", "ask whether a ticket is real: controls, position gating, other prompts, strength, calibration, stability", example="audit demo:base demo:en-fr --budget small"),
     Command("report", "Report", "write what is known of a pair as one HTML file: test, verdict, panels; starts no training", example="report demo:base demo:en-fr --output report.html"),

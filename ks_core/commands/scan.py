@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from ks_core.study.scan import Study, check_alpha
 
     alpha = check_alpha(options.alpha)
-    output = _table_path(options.output) if options.output else None
+    output = table_path(options.output) if options.output else None
     if options.layers:
         return _scan_layers(options, alpha, output)
     study = Study(options.base, options.tuned, options.device)
@@ -113,7 +113,8 @@ def _scan_layers(options: argparse.Namespace, alpha: float, output: Path | None)
     return 0
 
 
-def _table_path(name: str) -> Path:
+def table_path(name: str) -> Path:
+    """A file that a table can be written to. Raises ``SettingsError`` for another."""
     path = Path(name)
     if path.suffix not in TABLE_FORMATS:
         raise SettingsError(f"{name} ends in {path.suffix or 'nothing'}. Expected one of: {', '.join(TABLE_FORMATS)}.")

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ks_core.commands.progress_line import Line
 from ks_core.errors import SettingsError
 from ks_core.tickets.selection import SELECTION_RULES, select
 
-RULE_HELP = f"how rows are chosen: {', '.join(SELECTION_RULES)} (default alpha)"
+_SIDES = {"pair": "of the pair", "training": "where the training is known", "control": "controls"}
+RULE_HELP = "how rows are chosen (default alpha); " + "; ".join(
+    f"{words}: {', '.join(rule.name for rule in SELECTION_RULES.values() if rule.side == side)}"
+    for side, words in _SIDES.items()
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +35,9 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SettingsError(f"{folder} exists already and is not an empty folder. Name a new one.")
-    study = Study(options.base, options.tuned, options.device)
+    study, line = Study(options.base, options.tuned, options.device), Line("")
     scan = study.scan()
-    positions = select(scan, rule=options.rule, alpha=options.alpha, k=options.k)
+    positions = select(scan, rule=options.rule, alpha=options.alpha, k=options.k, study=study, report=line)
     ticket = ticket_of(study, scan, positions, rule=options.rule, alpha=options.alpha)
     ticket.save(folder)
     print(f'wrote {folder}: {len(ticket)} rows. Load it with peft:\n  PeftModel.from_pretrained(model, "{folder}")')

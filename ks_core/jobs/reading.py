@@ -55,7 +55,16 @@ class Limits:
 
 
 class Exceeded(Exception):
-    """A bound was reached. The message goes on from the name of what was read."""
+    """A bound was reached. The message goes on from the name of what was read; ``bound`` is which, in words: empty where the
+    process failed or was ended otherwise."""
+
+    def __init__(self, message: str, bound: str = "") -> None:
+        super().__init__(message)
+        self.bound = bound
+
+
+class Failed(Exceeded):
+    """The program itself failed. What happened is in the log."""
 
 
 class Reader:
@@ -69,9 +78,21 @@ class Reader:
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, function: Callable[..., Any], files: Sequence[BinaryIO], arguments: dict[str, Any]) -> Any:
-        """``function(*files, **arguments)``. Raises ``Exceeded``, and the errors for people that ``function`` raises."""
-        if self._process.poll() is not None:  # somebody ended it
+    @property
+    def runs(self) -> bool:
+        """Whether the process is there: nobody ended it."""
+        return self._process.poll() is None
+
+    def ask(
+        self,
+        function: Callable[..., Any],
+        files: Sequence[BinaryIO],
+        arguments: dict[str, Any],
+        heard: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """``function(*files, **arguments)``. With ``heard`` it is given what ``function`` yields as it comes, and the answer is
+        empty. Raises ``Exceeded``, and the errors for people that ``function`` raises."""
+        if not self.runs:  # somebody ended it
             self._renew()
         request = marshal.dumps(
             (
@@ -83,25 +104,27 @@ class Reader:
                 self.limits.kept,
             )
         )
+        # The process ends itself before; this is for a machine that stands still.
+        self._line.settimeout(self.limits.patience + 15)
         try:
             socket.send_fds(self._line, [_LENGTH.pack(len(request))], [file.fileno() for file in files])
             self._line.sendall(request)
-            kind, said = self._answer()
+            kind, said = self._answer(heard)
             stays = _exactly(self._line, 1) == _STAYS
         except (EOFError, OSError):
-            raise Exceeded(self._why(self._renew())) from None
+            raise self._exceeded(self._renew()) from None
         except BaseException:
             self._renew()  # the rest of the answer must not be taken for the next one's
             raise
         if not stays:
             self._renew()
         if kind == _MEMORY:
-            raise Exceeded(self._why(None))
+            raise self._exceeded(None)
         if kind == _ERROR:
             name, message = said
             if not name:
                 log.error("a file could not be read:\n%s", message)
-                raise Exceeded("cannot be read: the program failed at it. What happened is in the server's log.")
+                raise Failed("cannot be read: the program failed at it. What happened is in the server's log.")
             raise getattr(errors, name)(message)
         return said
 
@@ -115,7 +138,7 @@ class Reader:
         self._line.close()
         return ended
 
-    def _answer(self) -> tuple[bytes, Any]:
+    def _answer(self, heard: Callable[[Any], None] | None) -> tuple[bytes, Any]:
         pieces: list[Any] = []
         whole = 0
         while True:
@@ -129,13 +152,14 @@ class Reader:
             said = marshal.loads(_exactly(self._line, length))
             if kind != _PIECE:
                 return kind, pieces if kind == _LIST else said
-            pieces.append(said)
+            if heard is None:
+                pieces.append(said)
+            else:
+                whole = 0  # nothing of it is kept here
+                heard(said)
 
     def _start(self) -> None:
         self._line, there = socket.socketpair()
-        self._line.settimeout(
-            self.limits.patience + 15
-        )  # it ends itself before; this is for a machine that stands still
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         with there:
             self._process = subprocess.Popen(
@@ -148,7 +172,7 @@ class Reader:
                 env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             )
 
-    def _why(self, ended: int | None) -> str:
+    def _exceeded(self, ended: int | None) -> Exceeded:
         """Why there was no answer, by the process's exit code; ``None``: it said itself that its memory was not enough."""
         if ended == -signal.SIGPROF:
             bound = f"{self.limits.seconds} seconds of computing"
@@ -157,10 +181,11 @@ class Reader:
         elif ended is None:
             bound = f"{self.limits.memory >> 20:,} MB of memory"
         else:  # the system had no more of it, or somebody ended it
-            bound = "the machine has"
-        return (
-            f"takes more than {bound} to read, which this server gives to no file. Expected less of it, or something sound; the "
-            "command line reads without this bound."
+            bound = ""
+        return Exceeded(
+            f"takes more than {bound or 'the machine has'} to read, which this server gives to no file. Expected less of it, or "
+            "something sound; the command line reads without this bound.",
+            bound,
         )
 
     def _renew(self) -> int | None:
@@ -191,6 +216,11 @@ def serve(memory: int) -> None:
     with contextlib.suppress(ValueError, OSError):  # where the system has no such bound, time alone is bounded
         # Of what it holds for itself: programs and files that are mapped do not count.
         resource.setrlimit(resource.RLIMIT_DATA, (_taken(_DATA) + memory,) * 2)
+    with contextlib.suppress(BrokenPipeError):  # who asked has gone, and so this ends too
+        _answer_all(line)
+
+
+def _answer_all(line: socket.socket) -> None:
     while True:
         head, descriptors, _, _ = socket.recv_fds(line, _LENGTH.size, MOST_FILES)
         if not head:

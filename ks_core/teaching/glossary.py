@@ -54,6 +54,24 @@ GLOSSARY = (
          "paired bootstrap.", ("bleu", "chrf", "bootstrap"), "fine_tune"),
     Term("Bonferroni, Benjamini-Hochberg", "Corrections for testing many rows at once. They are not in the paper, assume p-values that mean what "
          "they say, and depend on which rows are counted as tested: rows that no training step touched could not have moved.", ("bh",), "winning_tokens"),
+    Term("Selection rule", "What chooses a ticket's rows: a bound on p, the k first of an order (by D, by the length of the shift, by another statistic, by optimizer steps), "
+         "or a control such as rows at random. A rule that needs a known training is refused where nobody wrote it down.", ("paper", "program"), "winning_tokens"),
+    Term("L2, relative L2, cosine, mean shift", "How far a row went: the length of the shift, the same for the row's own length, how far it turned, and how far the mean of "
+         "its values went. No test is in any of them.", ("program",), "winning_tokens"),
+    Term("Wasserstein-1", "The mean distance between a row's values before and after when both are sorted: how far they moved, not how large one gap is.",
+         ("wasserstein",), "winning_tokens"),
+    Term("Cramér-von Mises, Anderson-Darling", "Two-sample statistics that sum the squared distance between the two distribution functions where D takes its largest; the "
+         "second gives their ends more weight.", ("cvm", "ad"), "winning_tokens"),
+    Term("Energy distance", "The root of twice the integral of the squared difference between two distribution functions: like Cramér-von Mises, and in the values' own unit.",
+         ("energy",), "winning_tokens"),
+    Term("Sign test, Wilcoxon's signed ranks", "Tests of pairs: they know which value became which, as a tuned row began as its base row. They see that values went in one "
+         "direction, and not how the row is distributed.", ("wilcoxon",), "winning_tokens"),
+    Term("Exposure", "How often, and when, training steps touched a row. Under Adam a step has about the same length whatever the gradient says, so D goes with exposure.",
+         ("program", "adam"), "audit"),
+    Term("Training on noise", "The same rows at the same steps with the same optimizer and rates, with random gradients: what D exposure alone gives. No model is run.",
+         ("program",), "audit"),
+    Term("Exposure-adjusted p-value", "The share of trainings on noise in which a row reaches its real D at the same exposure. This program's, not the paper's: it says that a "
+         "row moved more in one direction than noise does, not that it carries anything.", ("program",), "winning_tokens"),
     Term("Row-wise Adam, dense Adam", "Adam that steps only the rows that were in the batch (by each row's own count of steps, adam_per_row, or by the training's, "
          "rowwise_adam), or all rows at every step. Dense Adam goes on moving "
          "rows that were seen once, so D then says little about use.", ("adam", "program"), "audit"),
@@ -61,6 +79,8 @@ GLOSSARY = (
          "and says so.", ("program",), "fine_tune"),
     Term("Drift map", "Rows before and after, drawn in two dimensions by PCA or UMAP. In a UMAP the length of an arrow is not the size of the shift.",
          ("umap",), "drift_map"),
+    Term("Neighbours replaced", "Of the ten nearest tokens of a token before and after, the share of all that are in one list only (Jaccard distance): 0 where "
+         "the same ones stayed, 1 where none did. A row may go far and take its neighbours with it.", ("program",), "drift_map"),
     Term("LoRA", "Training a product of two narrow matrices that is added to a weight: the usual small fine-tuning, here for comparison.", ("lora",), "fine_tune"),
     Term("Signature", "The line under a result that says from which models, settings, seed and versions it came.", ("program",), "overview"),
 )  # fmt: skip

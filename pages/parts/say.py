@@ -61,6 +61,11 @@ def code(value: object) -> str:
     return code_span(text)
 
 
+def text_block(value: object) -> None:
+    """A text of several lines as it is, no markup in it read: what a model wrote."""
+    st.code("\n".join(_seen(line) for line in str(value).split("\n")), language=None, wrap_lines=True)
+
+
 def error(problem: object) -> None:
     """What went wrong, in a red box: an error, or a sentence."""
     st.error(plain(problem), icon=":material/error:")

@@ -3,6 +3,9 @@
 import json
 from dataclasses import asdict
 
+import numpy as np
+
+from ks_core.likelihood.nats import Likelihood
 from ks_core.translation.evaluation import held_out
 from ks_core.translation.generation import Generation
 from ks_core.translation.scores import evaluate
@@ -15,9 +18,10 @@ WRONG = ["xi", "zo", "qua", "wef", "yul", "jup", "hik", "fon"]
 
 class MadeRun:
     """What ``gains`` reads of a job. ``arms``: (arm, right words, whether it ends, facts); what is a tuple goes round over the
-    sentences, and of the right words there are one more or less in turn."""
+    sentences, and of the right words there are one more or less in turn. ``nats`` (content, end) of each arm: the run is
+    judged by the likelihood of references of eight tokens, and has no answers."""
 
-    def __init__(self, folder, arms, *, sentences=20, prompt="short"):
+    def __init__(self, folder, arms, *, sentences=20, prompt="short", nats=None):
         self.id, self.folder, self.state = "made", folder / "run", "done"
         lines = [
             f"source {n} of many\t" + " ".join(WORDS[(7 * n + step * (n % 11 + 1)) % len(WORDS)] for step in range(8))
@@ -26,7 +30,13 @@ class MadeRun:
         (folder / "made.tsv").write_text("\n".join(lines), encoding="utf-8")
         choice = CorpusChoice(f"file:{folder / 'made.tsv'}", source_language="English", target_language="French")
         plan = Plan(
-            base="b", tuned="t", corpus=choice, prompt=prompt, arms=tuple(a for a, *_ in arms), sentences=sentences
+            base="b",
+            tuned="t",
+            corpus=choice,
+            prompt=prompt,
+            arms=tuple(a for a, *_ in arms),
+            sentences=sentences,
+            generate=not nats,
         )
         asked = held_out(choice.load(), prompt, sentences)
         found = []
@@ -35,12 +45,21 @@ class MadeRun:
                 self.answer(asked, i, _turn(right, i) + ((n + 1) * i) % 3 - 1, _turn(ends, i))
                 for i in range(len(asked))
             ]
+            facts = dict(facts)
+            if nats:
+                content, end = (
+                    np.full(len(asked), mean) + 0.3 * ((n + np.arange(len(asked))) % 3 - 1) for mean in nats[n]
+                )
+                facts["likelihood"] = Likelihood(
+                    content, end, np.full(len(asked), 8), np.full(len(asked), 40)
+                ).as_dict()
             place = self.folder / "arms" / f"{n:02d}-{arm.kind}"
             place.mkdir(parents=True)
-            (place / "answers.json").write_text(json.dumps([asdict(a) for a in answers]))
+            if not nats:
+                (place / "answers.json").write_text(json.dumps([asdict(a) for a in answers]))
             found.append({
                 "arm": arm.as_dict(), "name": arm.name, "kind": arm.kind, "folder": place.name, "error": "", "trainable": 0, **facts,
-                "evaluation": evaluate(answers, asked.references, "French", resamples=0).as_dict(), "translating_seconds": 1.0,
+                "evaluation": None if nats else evaluate(answers, asked.references, "French", resamples=0).as_dict(), "translating_seconds": 1.0,
             })  # fmt: skip
         self.result = {
             "arms": found, "significance": {}, "sweep": [], "notes": [], "signature": f"base:b|part:test|sentences:{len(asked)}",

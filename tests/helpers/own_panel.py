@@ -1,24 +1,14 @@
 """A panel of one's own, as somebody who adds one writes it: how long the prompts are. It asks the model nothing."""
 
-from dataclasses import asdict, dataclass
-
 import plotly.graph_objects as go
 
 from ks_core.audit.panels import Panel
 from ks_core.drawing import labelled
 
 
-@dataclass(frozen=True)
-class Lengths:
-    words: list[int]
-
-    def as_dict(self):
-        return asdict(self)
-
-
 def panel(material, report):
     report(0, len(material.asked), "counting")
-    return Lengths([len(prompt.split()) for prompt in material.asked.prompts])
+    return {"words": [len(prompt.split()) for prompt in material.asked.prompts]}
 
 
 def figure(panel):

@@ -21,6 +21,7 @@ from ks_core.errors import AccessError, KSLotteryError
 from ks_core.store import access, door
 from ks_core.study.scan import Study
 from ks_core.tickets.ticket import Ticket
+from ks_core.trajectory import known, open_trajectory
 from ks_core.translation import corpora
 from ks_core.tuning import memory, trainings
 from ks_core.tuning.models import load_model, load_tokenizer
@@ -28,6 +29,7 @@ from pages.parts.tuning_form import OWN
 
 #: Where files are opened by another way than the door, by module or module::function, and why. None is a visitor's.
 EXEMPT = {
+    "ks_core/asking/answerer.py::_answer": "both ends of a pipe of its own",
     "ks_core/audit/inquiry.py": "answers of panels, which its jobs wrote into the workspace",
     "ks_core/checkpoints/demo.py": "the demo's files: the program's own, or an installed package's, checked by their sum",
     "ks_core/checkpoints/demo_files.py": "the demo's files and their sums",
@@ -201,6 +203,9 @@ NAMERS = {
     "load_tokenizer": lambda name, inside: load_tokenizer(name),
     "load_model": lambda name, inside: load_model(name),
     "trainings.of": lambda name, inside: trainings.of(f"{name}/arms/00-embed/adapter"),
+    "open_trajectory": lambda name, inside: open_trajectory("", [name]),
+    "open_trajectory of two": lambda name, inside: open_trajectory("demo:base", [name, name]),
+    "known": lambda name, inside: known(name),
     "Ticket.load": lambda name, inside: Ticket.load(Path(name).expanduser()) if name[:2] != "~n" else None,
     "file:": lambda name, inside: text("file", name),
     "flores:": lambda name, inside: text("flores", f"{name}#eng,fra"),
@@ -211,7 +216,7 @@ NAMERS = {
 COMMANDS = {
     "scan": ["scan", "{name}", "demo:base"], "ticket": ["ticket", "{name}", "{name}", "new"], "prepare": ["prepare", "Mine", "{name}", "{name}"],
     "tune": ["tune", "{name}", "--arms", "base", "--background"], "--rows": ["tune", "{name}", "--rows", "a", "--arms", "rows"],
-    "evaluate": ["evaluate", "{name}"], "rules": ["rules", "{name}", "{name}"], "--corpus": ["evaluate", "demo:base", "--corpus", "file:{name}"],
+    "evaluate": ["evaluate", "{name}"], "rules": ["rules", "{name}", "{name}"], "trajectory": ["trajectory", "{name}"], "trajectory of checkpoints": ["trajectory", "demo:base", "{name}"], "--corpus": ["evaluate", "demo:base", "--corpus", "file:{name}"],
     "audit": ["audit", "{name}", "{name}"], "report": ["report", "{name}", "{name}"],
 }  # fmt: skip
 

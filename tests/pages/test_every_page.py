@@ -82,18 +82,6 @@ def test_search_and_rules(scanned):
     assert "not in the paper" in words(at) and not at.exception
 
 
-def test_a_umap_is_made_by_a_job_and_then_shown(scanned):
-    at = app(map="UMAP").switch_page("pages/drift_map.py").run()
-    assert "has not been made yet" in words(at)
-    at.number_input(key="map_background").set_value(60).run()
-    at.number_input(key="map_changed").set_value(40).run()
-    next(b for b in at.button if b.label == "Make the UMAP").click().run()
-    job = queue.all_jobs("drift")[0]
-    assert job.wait(180) == "done", job.log_tail()
-    at.run()
-    assert not at.exception and "made in" in words(at)
-
-
 def test_an_identical_pair_is_said_plainly(demo_home):
     Study(demo.BASE, demo.BASE).scan()
     at = app(tuned="demo:base")

@@ -24,7 +24,12 @@ def page(tiny_pair):
 
 def test_it_is_asked_computed_and_shown(page):
     assert not page.exception and not page.error, [e.value for e in page.error]
+    assert page.multiselect(key="rules_others").disabled, "how it was trained is not known, so no other seed is"
     page.selectbox(key="rules_share").set_value(0.5)
+    page.multiselect(key="rules_train").set_value(["d", "l2"])
+    page.run()
+    for key, value in (("rules_k", 2), ("rules_seeds", 2), ("rules_steps", 3)):
+        page.number_input(key=key).set_value(value)
     page.run()
     (button,) = [b for b in page.button if b.label == "Compare the rules"]
     button.click().run()
@@ -40,3 +45,9 @@ def test_it_is_asked_computed_and_shown(page):
     assert set(shown.value) <= set(RULES) and "d" in shown.value
     assert "gain nothing" in result["sentence"], "rows that were moved at random"
     assert any("The smallest ticket is left out" in c.value for c in page.caption)
+    assert job.request["parameters"]["k"] == 2 and result["trained"]["seeds"] == 2
+    said = [m.value.replace("\\", "") for m in page.markdown]
+    assert result["trained"]["sentence"] in said
+    assert {"Trained at equal budget", "Does the ticket do as well?"} <= {h.value for h in page.header}
+    boxes = [i.value.replace("\\", "") for i in page.info]
+    assert next(one["sentence"] for one in result["as_good"] if one["own"].startswith("the ticket")) in boxes
