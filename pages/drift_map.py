@@ -48,8 +48,8 @@ with st.expander("Settings", icon=":material/tune:"), st.container(horizontal=Tr
     seed = st.number_input("Seed", min_value=0, max_value=2**31 - 1, value=0, key="map_seed")
     vocabulary = len(scan.token_ids)
     background = st.number_input(
-        "Unchanged tokens drawn", min_value=0, max_value=max(vocabulary, 20_000), step=1000, key=f"map_background_{method}",
-        value=6000 if method == "umap" else min(vocabulary, 20_000),
+        "Unchanged tokens drawn", min_value=0, max_value=max(vocabulary, 6000), value=6000, step=1000, key="map_background",
+        help=f"All {vocabulary:,} of the vocabulary can be drawn; a UMAP of so many takes minutes.",
     )  # fmt: skip
     changed = st.number_input(
         "Changed tokens drawn", min_value=3, max_value=20_000, value=4000, step=500, key="map_changed", help="Those with the largest D.",

@@ -23,7 +23,5 @@ from .inquiry import (
     second_seed as second_seed,
     structural_row as structural_row,
 )
-from .material import delta_model as delta_model
 from .panels import PANELS as PANELS, Panel as Panel, Question as Question, questions as questions
 from .whole import Step as Step, carry_out as carry_out, left as left
-from .writing.strength import translate_at as translate_at

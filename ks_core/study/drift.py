@@ -11,6 +11,7 @@ length of an arrow is not the drift. ``EXPLANATION`` says so for the page.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 import warnings
@@ -216,7 +217,8 @@ def _umap(rows: np.ndarray, settings: Settings, report: Report) -> np.ndarray:
             report(self.n, self.total or 1, "placing the points (epochs)")
             return shown
 
-    report(0, 1, "compiling UMAP (up to 20 s)")
+    report(0, 1, "compiling UMAP (up to 20 s, once)")
+    _keep_compiled(umap.umap_, umap.layouts, umap.utils, umap.spectral)
     plain, threads = umap.layouts.tqdm, numba.get_num_threads()
     umap.layouts.tqdm = Epochs
     try:
@@ -236,6 +238,25 @@ def _umap(rows: np.ndarray, settings: Settings, report: Report) -> np.ndarray:
     finally:
         umap.layouts.tqdm = plain
         numba.set_num_threads(threads)  # a fit that is cancelled leaves one
+
+
+def _keep_compiled(*modules: Any) -> None:
+    """Have numba keep what it compiles of these modules, as it does where a library asks for it: the next process need not.
+
+    Not what is compiled for several threads: numba keeps a function under its name, and UMAP has the same one both ways.
+    """
+    from numba.core.caching import NullCache
+    from numba.core.dispatcher import Dispatcher
+
+    for module in modules:
+        for found in vars(module).values():
+            if (
+                isinstance(found, Dispatcher)
+                and isinstance(found._cache, NullCache)
+                and not found.targetoptions.get("parallel")
+            ):
+                with contextlib.suppress(RuntimeError):  # no folder that can be written to
+                    found.enable_caching()
 
 
 def _libraries(settings: Settings) -> dict[str, str]:

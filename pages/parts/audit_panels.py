@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import streamlit as st
 
 from ks_core.audit import (
-    Audit,
     Evidence,
     Panel,
     Question,
-    delta_model,
     optimizer_sentence,
     questions,
     report,
     verdict,
 )
 from ks_core.jobs import submit
-from ks_core.store import access
-from ks_core.study import Scan, Study, critical_sentence, critical_values, readable
+from ks_core.study import Study, critical_sentence, critical_values, readable
 from ks_core.tickets import SELECTION_RULES, Settings, figures as audit_figures, ranking as rankings
-from ks_core.translation import extract, format_prompt
 from pages.parts import audit_runs, charts, downloads, job, noise, say
 from pages.parts.say import plain
 
@@ -110,44 +106,7 @@ def _panel(found: Evidence, panel: Panel) -> None:
     else:
         say.info("This panel has not been run. The verdict's card has the button.")
     if panel.name == "strength":
-        _slider(found.audit, found.scan, found.scan.token_ids[found.ticket].tolist())
-
-
-@st.cache_resource(max_entries=1, show_spinner="Loading the model …")
-def _delta_model(content: str, _asked: Audit, _scan: Scan) -> tuple[Any, Any]:
-    """The base with the changed rows over it, held for all sessions; ``content`` says whose."""
-    return delta_model(_asked, _scan)
-
-
-def _slider(asked: Audit, scan: Scan, ticket: Sequence[int]) -> None:
-    """base + a * change on sentences of one's choice, translated at once."""
-    from ks_core.audit import translate_at
-
-    if access.read_only():  # translating takes the machine as a job does
-        return
-    text = asked.corpus.load()
-    st.write(
-        "**Try it**: how do the translations change while the rows move from the base's to the tuned ones, and beyond?"
-    )
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        strength = st.slider("Strength a", 0.0, 2.0, 1.0, 0.05, key="audit_strength")
-        which = st.segmented_control(
-            "Rows", ["ticket", "all changed"], default="ticket", required=True, key="audit_which"
-        )
-    given = st.text_area("Sentences, one a line", "\n".join(p.source for p in text.held_out[:3]), key="audit_sentences")
-    sentences = [line.strip() for line in given.splitlines() if line.strip()][:8]
-    if not st.toggle("Translate as the slider moves", key="audit_live", help="Loads the model into the app: a few seconds "
-                     "the first time, then a second or two for each position of the slider."):  # fmt: skip
-        return
-    model, tokenizer = _delta_model(str(asked.study.signature), asked, scan)
-    prompts = [format_prompt(asked.prompt, s, text.source_language, text.target_language) for s in sentences]
-    with st.spinner("Translating …"):
-        answers = translate_at(model, tokenizer, prompts, strength, ids=list(ticket) if which == "ticket" else None)
-    for sentence, answer in zip(sentences, answers, strict=True):
-        kept = extract(answer.text, "first_line", answer.prompt)
-        rest = extract(answer.text, "raw", answer.prompt)[len(kept) :]
-        st.markdown(f"{plain(sentence)}  \n**{plain(kept) or '*nothing*'}** :gray[{plain(rest[:160])}] "
-                    f"*({'ended' if answer.stopped else 'ran on to the limit'})*")  # fmt: skip
+        st.page_link("pages/ask.py", label="Move the strength yourself: ask both models", icon=":material/forum:")
 
 
 def _calibration_of(study: Study, alpha: float, other: Study | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.deltas import asked, changed
 from ks_core.audit.delta import acting
-from ks_core.audit.writing.strength import claim, sweep, translate_at
+from ks_core.audit.writing.strength import claim, sweep
 from ks_core.errors import Cancelled, SettingsError, TicketError
 from ks_core.likelihood.rows import lift_off, rows_of
 from ks_core.translation.generation import generate
@@ -58,13 +58,6 @@ def test_the_best_strength_is_scored_on_other_sentences(model, tiny_tokenizer):
         scores[1] - scores[0]
     )
     json.dumps(found.as_dict())
-
-
-def test_a_few_sentences_at_one_strength(model, tiny_tokenizer):
-    some = translate_at(model, tiny_tokenizer, PROMPTS[:2], 1.5, max_new_tokens=8)
-    with acting(model, strength=1.5):
-        assert some == generate(model, tiny_tokenizer, PROMPTS[:2], max_new_tokens=8)
-    assert some != translate_at(model, tiny_tokenizer, PROMPTS[:2], 0, ids=[3], max_new_tokens=8)
 
 
 def test_a_sweep_can_be_cancelled(model, tiny_tokenizer):

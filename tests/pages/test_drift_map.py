@@ -49,7 +49,7 @@ def test_every_view_draws_the_changed_rows(study, view):
 def test_a_umap_is_made_by_a_job_and_then_shown(study):
     at = opened(map="UMAP")
     assert "has not been made yet" in words(at)
-    at.number_input(key="map_background_umap").set_value(60).run()
+    at.number_input(key="map_background").set_value(60).run()
     at.number_input(key="map_changed").set_value(40).run()
     next(b for b in at.button if b.label == "Make the UMAP").click().run()
     job = queue.all_jobs("drift")[0]

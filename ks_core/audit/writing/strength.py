@@ -22,7 +22,6 @@ from ks_core.likelihood.rows import rows_of
 from ks_core.likelihood.scorer import Report, silent
 from ks_core.translation.bootstrap import RESAMPLES
 from ks_core.translation.evaluation import HeldOut, check_length, held_out
-from ks_core.translation.generation import Generation, generate
 from ks_core.translation.scores import Evaluation
 from ks_core.translation.shares import Share, shares
 
@@ -156,21 +155,3 @@ def panel(material: Material, report: Report) -> dict[str, Any]:
         material.model, material.tokenizer, asked, swept, name="ticket", ids=material.ticket,
         report=lambda done, total, message: report(first + done, first + total, message),
     ).as_dict()  # fmt: skip
-
-
-def translate_at(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[str],
-    strength: float,
-    *,
-    ids: Sequence[int] | None = None,
-    max_new_tokens: int = 48,
-    report: Report = silent,
-) -> list[Generation]:
-    """What the model writes for a few prompts at one strength, greedily: for a slider that is being moved."""
-    with acting(model, ids, strength):
-        return generate(
-            model, tokenizer, prompts, max_new_tokens=max_new_tokens,
-            progress=lambda done, total: report(done, total, f"strength {strength:g}"),
-        )  # fmt: skip
