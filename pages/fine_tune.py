@@ -18,6 +18,8 @@ study = pair.study()
 runs = all_jobs("tune")
 active = next((r for r in runs if r.state in ("queued", "running")), None)
 
+#: In the session: the start was asked for, and not carried out yet.
+PRESSED = "tune_pressed"
 VIEWS = ["Results"] if access.read_only() else ["New run", "Results"]
 if st.session_state.pop("tune_go_to_results", False):
     st.session_state.view = "Results"
@@ -26,6 +28,11 @@ view = st.segmented_control(
     default=None if "view" in st.session_state else "Results" if active or "run" in st.query_params else VIEWS[0],
     label_visibility="collapsed", bind="query-params",
 )  # fmt: skip
+
+
+def press() -> None:
+    """Remember that the button was pressed, until it is carried out: a page that is run anew meanwhile would forget it."""
+    st.session_state[PRESSED] = True
 
 
 def estimate(chosen: Chosen) -> None:
@@ -71,13 +78,13 @@ try:
             if active:
                 st.caption("A run is going on; a new one waits until it is over.")
             # Here at once: what comes above it may wait for the text to be read and the machine to be looked at.
-            pressed = st.button("Start the run", type="primary", icon=":material/play_arrow:")
+            st.button("Start the run", type="primary", icon=":material/play_arrow:", on_click=press)
         with takes, st.spinner("Estimating how much memory and time this takes …"):
             with above:
                 chosen = tuning_form.form(study, pair.alpha())
             if chosen:
                 estimate(chosen)
-        if pressed and chosen:
+        if st.session_state.pop(PRESSED, False) and chosen:
             start(chosen)
         elif not chosen:
             takes.caption("It can be started when nothing is missing above.")

@@ -54,14 +54,6 @@ def aside() -> Iterator[None]:
         _take(0)
 
 
-def busy() -> bool:
-    """Whether somebody has a turn, or waits for one."""
-    free = _free.acquire(blocking=False)
-    if free:
-        _free.release()
-    return not free
-
-
 def _held() -> bool:
     return getattr(_own, "inside", False)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 METHODS = ("pca", "umap")
 #: Raised by one whenever a map of the same study and settings could come out differently than before.
-VERSION = 3
+VERSION = {"pca": 2, "umap": 3}
 #: UMAP works on this many principal components: it saves most of the time and hardly changes the map.
 COMPONENTS = 50
 
@@ -265,7 +265,7 @@ def _libraries(settings: Settings) -> dict[str, str]:
 
 
 def _key(study: Study, settings: Settings) -> dict[str, Any]:
-    return {**study.key, **settings.decisive(), "drift": VERSION, "versions": _libraries(settings)}
+    return {**study.key, **settings.decisive(), "drift": VERSION[settings.method], "versions": _libraries(settings)}
 
 
 def _signature(study: Study, settings: Settings) -> Signature:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ks_core.tuning.comparison import OVER_SENTENCES, judgement_of, lengths
+from ks_core.tuning.comparison import NARROW, OVER_SENTENCES, judgement_of, lengths
 
 #: Kinds of arms that are the ticket, and those of an exam, the first of which is the base.
 TICKETS = ("partial", "transfer", "checkpoint")
@@ -26,6 +26,8 @@ def notes(summary: Mapping[str, Any], tuned: str = "") -> list[str]:
     said = [OVER_SENTENCES + (f" Over the seeds here: {'; '.join(spread)}." if spread else "")]
     if finished and not any(arm.get("evaluation") for arm in finished):
         said.append("No answers were written: the arms are judged by the likelihood of the references alone.")
+    elif len(finished) > 1:
+        said.append(NARROW)
     said += _disagreements(finished, summary, judgement) + _stop_sequences(finished, summary, judgement)
     said += filter(None, [lengths(summary, tuned)])
     said += [f"{a['name']}: {a['balance']['sentence']}." for a in finished if a.get("balance")]

@@ -82,9 +82,9 @@ def explain() -> None:
         "from ks_core import KSLotteryCallback\n\n"
         "trainer = Trainer(model=model, args=args, train_dataset=data, callbacks=[KSLotteryCallback()])\n"
         f"trainer.train()  # writes {FILE} into the output folder",
-        language="python",
+        language=None,
     )
-    st.code("python -m ks_core trajectory BASE OUTPUT_FOLDER --output trajectory.csv", language="bash")
+    st.code("python -m ks_core trajectory BASE OUTPUT_FOLDER --output trajectory.csv", language=None)
     if known(demo.TUNED):
         st.button("Look at the demo's", icon=":material/play_circle:", on_click=_demo)
 

@@ -131,6 +131,6 @@ def test_a_tiny_run_goes_to_its_table(server, browser, demo_home, tmp_path, tiny
         page.get_by_role("button", name="CSV", exact=True).click()
     download.value.save_as(tmp_path / "run.csv")
     frame = pd.read_csv(tmp_path / "run.csv")
-    assert set(frame.kind) == {"base", "tuned", "transfer", "partial", "paired", "partners", "rows"}
+    assert set(frame.kind) == {"base", "stop", "examples", "tuned", "transfer", "partial", "paired", "partners", "rows"}
     assert frame.signature[0] == job.result["signature"]
     assert page.locator("[data-testid=stException]").count() == 0

@@ -64,7 +64,9 @@ def test_two_processes_give_what_one_gives_sharded_or_not(tiny_plan):
 
 def test_an_audit_of_two_processes_gives_the_panels_of_one(tiny_pair):
     base, tuned, corpus = tiny_pair
-    asked = Audit(base, tuned, alpha=0.2, budget="small", corpus=corpus, prompt=PROMPT, max_new_tokens=5, device="cpu")
+    asked = Audit(
+        base, tuned, alpha=0.2, budget="small", corpus=corpus, prompt=PROMPT, max_new_tokens=5, device="cpu", generate=True
+    )  # fmt: skip
     panels = []
     for resources in (Resources(), Resources(processes=2), Resources(processes=2, sharded=True)):
         audit = replace(asked, resources=resources)
@@ -74,16 +76,28 @@ def test_an_audit_of_two_processes_gives_the_panels_of_one(tiny_pair):
         assert job.wait(240) == "done", job.error + job.log_tail(40)
         assert [e["panel"] for e in job.events()] == list(PANELS)
         panels.append({name: audit.panel(name) for name in PANELS})
-    certificates = [p.pop("certificate") for p in panels]
     alone = panels[0]
-    assert alone["gating"]["runs"][0]["texts"] != alone["gating"]["runs"][-1]["texts"], "the ticket does something"
-    for together, certificate in zip(panels[1:], certificates[1:], strict=True):
-        assert alone == together
-        for name in certificate:
-            if name in ("p_first", "p_second"):
-                np.testing.assert_allclose(certificate[name], certificates[0][name], rtol=1e-5)
-            else:
-                assert certificate[name] == certificates[0][name], name
+    gates = alone["gating"]
+    assert gates["written"]["runs"][0]["texts"] != gates["written"]["runs"][-1]["texts"], "the ticket does something"
+    assert gates["runs"][0]["likelihood"] != gates["runs"][-1]["likelihood"]
+    for together in panels[1:]:
+        assert_alike(together, alone)
+
+
+def assert_alike(one, other, where=""):
+    """The same names, words and whole numbers; numbers with a fraction within what the order of a sum decides."""
+    if isinstance(other, dict):
+        assert one.keys() == other.keys(), where
+        for name in other:
+            assert_alike(one[name], other[name], f"{where}/{name}")
+    elif isinstance(other, list):
+        assert len(one) == len(other), where
+        for n, pair in enumerate(zip(one, other, strict=True)):
+            assert_alike(*pair, f"{where}/{n}")
+    else:
+        assert one == (pytest.approx(other, rel=1e-4, abs=1e-5, nan_ok=True) if isinstance(other, float) else other), (
+            where
+        )
 
 
 def test_one_process_reads_a_sharded_model_and_each_holds_its_share(tiny_folder, tiny_model, tmp_path):

@@ -69,3 +69,32 @@ def test_an_error_in_what_a_button_calls_is_a_sentence_and_a_log_entry(demo_home
         assert any("did not expect (IsADirectoryError)" in said for said in visitor.errors()), visitor.errors()
     assert "what a widget calls" in log.path().read_text() and "Traceback" in log.path().read_text()
     log.path().unlink()
+
+
+def test_a_press_is_not_lost_where_the_page_is_run_anew_before_it_is_carried_out(tiny_pair, monkeypatch):
+    """As when the browser tells a widget's value a moment later, or something else was done."""
+    from pages.parts import tuning_form
+
+    base, tuned, corpus = tiny_pair
+    Study(base, tuned).scan()
+    at = AppTest.from_file(APP, default_timeout=120)
+    given = {"base": base, "tuned": tuned, "alpha": "0.2", "tune_corpus": "A TSV or JSONL file", "tune_where": corpus.name.partition(":")[2],
+             "tune_from": corpus.source_language, "tune_to": corpus.target_language, "tune_rows": "w9"}  # fmt: skip
+    for name, value in given.items():
+        at.query_params[name] = value
+    at.switch_page("pages/fine_tune.py").run()
+    assert not queue.all_jobs("tune")
+    form, left = tuning_form.form, [1]
+
+    def interrupted(*arguments):
+        if left:
+            left.pop()
+            streamlit.rerun()
+        return form(*arguments)
+
+    monkeypatch.setattr(tuning_form, "form", interrupted)
+    next(b for b in at.button if b.label == "Start the run").click().run()
+    assert not left and not at.exception and not at.error, [e.value for e in at.error]
+    (job,) = queue.all_jobs("tune")
+    job.cancel()
+    job.wait(60)

@@ -77,7 +77,7 @@ def trained(name, kind, steps, seed=0, **more):
 
 
 def test_beside_a_table_stands_what_its_intervals_leave_out(summary):
-    assert notes.notes(summary) == [comparison.OVER_SENTENCES]
+    assert notes.notes(summary) == [comparison.OVER_SENTENCES, comparison.NARROW]
     balanced = {"balance": {"sentence": "2 pairs: equal"}, "in_ticket": 0}
     arms = [
         summary["arms"][0], trained("Embed Tuning", "embed", 300), trained("Random rows", "random", 80),
@@ -85,7 +85,8 @@ def test_beside_a_table_stands_what_its_intervals_leave_out(summary):
         trained("Their partners", "partners", 80, **balanced), trained("Copied", "both", None),
     ]  # fmt: skip
     made = {**summary, "arms": arms}
-    spread, lengths, balance = notes.notes(made)
+    spread, narrow, lengths, balance = notes.notes(made)
+    assert narrow == comparison.NARROW
     assert "Over the seeds here: Random rows 100.0 to 100.0 chrF (first line), ending 0% to 100% of answers." in spread
     assert lengths == (
         "Not trained for as long: 300 steps (Embed Tuning) against 80 steps (Random rows, Random rows, seed 1, Their partners)."
