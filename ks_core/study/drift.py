@@ -252,7 +252,7 @@ def _keep_compiled(*modules: Any) -> None:
         for found in vars(module).values():
             if (
                 isinstance(found, Dispatcher)
-                and isinstance(found._cache, NullCache)
+                and isinstance(getattr(found, "_cache", None), NullCache)
                 and not found.targetoptions.get("parallel")
             ):
                 with contextlib.suppress(RuntimeError):  # no folder that can be written to
