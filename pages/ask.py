@@ -2,11 +2,10 @@
 
 import streamlit as st
 
-from ks_core.asking import respondent
+from ks_core.asking import answers, respondent
 from ks_core.errors import KSLotteryError
 from ks_core.store import access
 from pages.parts import asking, pair, say
-from pages.parts.say import plain
 
 st.title("Ask")
 st.write(
@@ -40,5 +39,5 @@ if asked.read:
     asking.rows(asked, study)
 if asked.along:
     asking.parting(asked, study, scan)
-elif asked.state == "stopped":
-    st.caption(plain("This was stopped before it was finished. Ask again to see all of it."))
+elif asked.state == answers.STOPPED:
+    st.caption("This was stopped before it was finished. Ask again to see all of it.")

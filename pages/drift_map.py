@@ -80,7 +80,8 @@ if found is None:
     make("drift", parameters, "UMAP", button="Make the UMAP")
 
 signature = str(found.signature.with_fields(alpha=f"{alpha:g}"))
-left, right = st.columns([7, 4])
+# Two maps take all of the width, and what stands beside one map then stands below.
+left, right = (st.container(), st.container()) if shown == "Side by side" else st.columns([7, 4])
 with right:
     position = map_side.look_for(rows)
     map_side.metric()

@@ -10,4 +10,4 @@ from .answers import (
 )
 from .bounds import Bounds as Bounds, bounds_of as bounds_of
 from .protocol import Usual as Usual, usual as usual
-from .question import MOST_NEW as MOST_NEW, MOST_STRENGTH as MOST_STRENGTH, VOICES as VOICES, Question as Question
+from .question import MOST_NEW as MOST_NEW, VOICES as VOICES, Question as Question

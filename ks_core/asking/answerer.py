@@ -17,7 +17,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -53,7 +53,8 @@ class _Place:
 
 
 class Respondent:
-    """The queue, and the process. ``limits`` are the bounds of time of loading and of answering."""
+    """The queue, and the process. ``loading`` and ``answering`` are bounds of time, of computing and on the clock; ``kept`` is how
+    long the process stays without a question. All in seconds."""
 
     def __init__(
         self, loading: tuple[float, float] = LOADING, answering: tuple[float, float] = ANSWERING, kept: float = KEPT
@@ -176,13 +177,15 @@ class Respondent:
                 with self._changed:
                     if not place.stopped:
                         place.stop.append(lambda: _say_stop(saying.fileno()))
-                if not place.stopped:
-                    reader.limits = replace(reader.limits, seconds=self.answering[0], patience=self.answering[1])
-                    reader.ask(
-                        process.answer, [said], {"question": asked.question.as_dict()}, self._hears(asked, began)
-                    )
-                with self._changed:
-                    place.stop.clear()
+                try:
+                    if not place.stopped:
+                        reader.limits = replace(reader.limits, seconds=self.answering[0], patience=self.answering[1])
+                        reader.ask(
+                            process.answer, [said], {"question": asked.question.as_dict()}, self._hears(asked, began)
+                        )
+                finally:  # before the pipe is closed: its number may be another file's then
+                    with self._changed:
+                        place.stop.clear()
             asked.seconds = time.monotonic() - began
             asked.state = answers.STOPPED if place.stopped else answers.DONE
         except Failed:  # it is in the log by now
@@ -216,9 +219,7 @@ class Respondent:
             limits = Limits(*self.loading, memory=bounds.memory, kept=1 << 62)
             self._reader = Reader(limits)
             try:
-                self._reader.ask(
-                    process.prepare, [], {"base": pair[0], "tuned": pair[1], "bounds": process.told(bounds)}
-                )
+                self._reader.ask(process.prepare, [], {"base": pair[0], "tuned": pair[1], "bounds": asdict(bounds)})
             except BaseException:
                 self._end()
                 raise

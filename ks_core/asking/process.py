@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ks_core.asking.bounds import Bounds
@@ -23,7 +22,7 @@ _held: list[Models] = []
 
 
 def prepare(base: str, tuned: str, bounds: dict[str, Any]) -> None:
-    """Load a pair's models, to be kept. Raises what ``models.load`` raises."""
+    """Load a pair's models, to be kept; ``bounds`` are those of ``Bounds`` as plain values. Raises what ``models.load`` raises."""
     from ks_core.asking.models import load
 
     _held[:] = [load(base, tuned, Bounds(**bounds))]
@@ -46,8 +45,3 @@ def answer(stop: BinaryIO, question: dict[str, Any]) -> Iterator[dict[str, Any]]
         if of_machine(error):
             raise MemoryError from None
         raise
-
-
-def told(bounds: Bounds) -> dict[str, Any]:
-    """Bounds as plain values, as ``prepare`` takes them."""
-    return asdict(bounds)

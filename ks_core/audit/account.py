@@ -14,7 +14,7 @@ import numpy as np
 
 from ks_core.audit import controls
 from ks_core.audit.inquiry import Audit
-from ks_core.audit.sentences import NATS, in_words, is_clear, listed, nats, percent, share_of, unclear
+from ks_core.audit.sentences import NATS, in_words, is_clear, listed, nats, share_of, unclear
 from ks_core.errors import KSLotteryError
 from ks_core.jobs.resources import Resources
 from ks_core.ledger.bakeoff import ASKED, CLEAR, SIMPLE
@@ -176,8 +176,8 @@ class Account:
             apart = next((d for d in self.result["differences"] if (d["second"], d["k"]) == (best, self.rows)), None)
             clear = "" if apart is None else f", {'a' if apart['holm'] < CLEAR else 'no'} clear difference"
             said += (
-                f" With {self.rows:,} rows, as many as the ticket has, {RULES[best].title} keeps most of the rules without a test: "
-                f"{in_words(simple[best], 2)}, D {in_words(own, 2)}{clear}."
+                f" With {self.rows:,} rows, as many as the ticket has, {RULES[best].title} keeps most of the rules without a test, the "
+                f"best of them on these very sentences: {in_words(simple[best], 2)}, D {in_words(own, 2)}{clear}."
             )
         short = ""
         if against:
@@ -186,8 +186,8 @@ class Account:
             ahead, behind = self.share(worst, k), self.share(ASKED, k)
             if ahead and behind:
                 short = (
-                    f"KS is not the reason: {k:,} rows by {RULES[worst].title} keep {percent(ahead.value)} of the gain, by D "
-                    f"{percent(behind.value)}"
+                    f"KS is not the reason: {k:,} rows by {RULES[worst].title} keep {in_words(ahead, 2)} of the gain, by D "
+                    f"{in_words(behind, 2)}"
                 )
         return Said(said, short, bool(against))
 
@@ -261,8 +261,7 @@ def _answer(job: Job, audit: Audit) -> tuple[Inquiry, Mapping[str, Any]] | None:
 
 def _order(audit: Audit, scan: Scan, ticket: np.ndarray) -> str:
     """The rule of the ledger whose first rows a ticket's are: D's, whatever stopped its list, or the ticket's own rule."""
-    order = np.lexsort((scan.token_ids, -scan.l2, -scan.statistic))
-    first = [i for i in order.tolist() if scan.changed[i]][: len(ticket)]
+    first = [i for i in scan.order().tolist() if scan.changed[i]][: len(ticket)]
     if set(first) == set(ticket.tolist()):
         return ASKED
     return audit.rule if audit.rule in RULES else ""

@@ -87,7 +87,9 @@ class Evidence:
         """From base to tuned, of the run of the controls or else of the ledger; ``None`` where neither has what it takes."""
         from ks_core.audit import waterfall
 
-        found = waterfall.of_arms(self.run.result["arms"], f"run {self.run.id}") if self.run else None
+        found = None
+        if self.run:
+            found = waterfall.of_arms(self.run.result["arms"], f"run {self.run.id}", self.run.result["signature"])
         return found or (waterfall.of_account(self.account) if self.account else None)
 
 

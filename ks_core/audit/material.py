@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ks_core.jobs.running import Running
     from ks_core.likelihood.nats import Likelihood
     from ks_core.likelihood.references import References
+    from ks_core.likelihood.scorer import Report
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Material:
 
     ``asked`` is the budget's held-out sentences of ``corpus`` under the audit's prompt, ``test`` and ``development`` the same
     many of either part as references; ``ticket`` the ids of its rows, the largest D first; ``model`` and ``tokenizer`` are
-    ``delta_model``'s. Where nothing is held out for development, that part is the test's.
+    ``delta_model``'s. Where nothing is held out for development, that part is the test's. ``report(done, total, message)`` is
+    told how far ``ends`` are, and ends the work by what it raises.
     """
 
     audit: Audit
@@ -36,6 +38,7 @@ class Material:
     ticket: list[int]
     model: Any
     tokenizer: Any
+    report: Report
 
     @cached_property
     def test(self) -> References:
@@ -53,8 +56,9 @@ class Material:
 
         both = {"the base": 0.0, "the ticket": 1.0}
         found = read_each(
-            self.model, dict.fromkeys(both, self.test), lambda run, batch: acting(self.model, self.ticket, both[run])
-        )
+            self.model, dict.fromkeys(both, self.test), lambda run, batch: acting(self.model, self.ticket, both[run]),
+            report=lambda done, total, run: self.report(done, total, f"reading with {run}"),
+        )  # fmt: skip
         return found["the base"], found["the ticket"]
 
     def _references(self, part: str) -> References:
@@ -75,7 +79,10 @@ def prepare(audit: Audit, scan: Scan, running: Running) -> Material:
     model, tokenizer = delta_model(audit, scan)
     if audit.generate:
         check_length(model, tokenizer, asked)
-    return Material(audit, scan, corpus, asked, scan.token_ids[audit.positions(scan)].tolist(), model, tokenizer)
+    return Material(
+        audit, scan, corpus, asked, scan.token_ids[audit.positions(scan)].tolist(), model, tokenizer,
+        lambda done, total, message: running.progress(done, total, message, unit="sentences", stage="ends"),
+    )  # fmt: skip
 
 
 def delta_model(audit: Audit, scan: Scan) -> tuple[Any, Any]:

@@ -42,16 +42,7 @@ def read_strengths(
     share of the gain at 1. ``known`` are the first set's ``claimed`` at 0 and 1, where they were read before. As plain values. Raises ``TicketError`` for rows that the change has not or a set that is empty,
     ``SettingsError`` for strengths that cannot be.
     """
-    if not rows or not strengths or len(set(strengths)) != len(strengths):
-        raise SettingsError(
-            f"{len(rows)} sets of rows at the strengths {list(strengths)}. Expected at least one of each, none twice."
-        )
-    for name, ids in rows.items():  # found out before the first sentence
-        if ids is not None and not len(ids):
-            raise TicketError(f"The set of rows {name!r} is empty: nothing would act. Choose at least one token.")
-        for strength in strengths:
-            with acting(model, ids, strength):
-                pass
+    check(model, rows, strengths)
     first, wanted = next(iter(rows)), sorted({0.0, *map(float, strengths)})
     looks = [(name, a) for name in rows for a in wanted]
     before = (1 + sum(a != 0 for _, a in looks)) * len(looked)
@@ -62,7 +53,7 @@ def read_strengths(
         base, whole = found[name, 0.0], found[name, 1.0 if 1.0 in wanted else max(wanted)]
         for a in map(float, strengths):
             points.append({
-                "rows": name, "count": len(rows_of(model).ids) if ids is None else len({int(i) for i in ids}), "strength": a,
+                "rows": name, "count": count(model, ids), "strength": a,
                 **kept(found[name, a], gains.of(base, found[name, a], (base, whole))),
             })  # fmt: skip
     chosen = min(map(float, strengths), key=lambda a: found[first, a].nats)
@@ -81,6 +72,26 @@ def read_strengths(
         "over_one": kept(own[first, chosen], gains.of(whole, own[first, chosen], (base, whole)))["nats"],
         "settings": settings(looked, resamples), "claim_settings": settings(claimed, resamples),
     }  # fmt: skip
+
+
+def check(model: Any, rows: Mapping[str, Sequence[int] | None], strengths: Sequence[float]) -> None:
+    """Find out before the first sentence what cannot be. Raises ``TicketError`` for rows that the change has not or a set that is
+    empty, ``SettingsError`` for strengths that cannot be."""
+    if not rows or not strengths or len(set(strengths)) != len(strengths):
+        raise SettingsError(
+            f"{len(rows)} sets of rows at the strengths {list(strengths)}. Expected at least one of each, none twice."
+        )
+    for name, ids in rows.items():
+        if ids is not None and not len(ids):
+            raise TicketError(f"The set of rows {name!r} is empty: nothing would act. Choose at least one token.")
+        for strength in strengths:
+            with acting(model, ids, strength):
+                pass
+
+
+def count(model: Any, ids: Sequence[int] | None) -> int:
+    """How many rows a set has (``None``: all changed ones)."""
+    return len(rows_of(model).ids) if ids is None else len({int(i) for i in ids})
 
 
 def _read(

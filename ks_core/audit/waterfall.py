@@ -42,7 +42,7 @@ class Step:
 @dataclass(frozen=True)
 class Waterfall:
     """From ``base`` to ``tuned``, in nats a target token, by ``steps`` whose gains add up to the difference. ``rows`` are the
-    ticket's, ``sentences`` the references; ``source`` says from what run."""
+    ticket's, ``sentences`` the references; ``source`` says from what run, and ``signature`` is that run's."""
 
     base: float
     tuned: float
@@ -50,6 +50,7 @@ class Waterfall:
     rows: int
     sentences: int
     source: str
+    signature: str
 
     @property
     def sentence(self) -> str:
@@ -61,7 +62,7 @@ class Waterfall:
         )
 
 
-def of_arms(arms: Sequence[Mapping[str, Any]], source: str) -> Waterfall | None:
+def of_arms(arms: Sequence[Mapping[str, Any]], source: str, signature: str) -> Waterfall | None:
     """Of a run's finished arms: the base, the copied ticket and the given tuned model; ``None`` where one has no likelihood."""
     found = {a["kind"]: a for a in reversed(arms) if not a["error"] and a.get("likelihood")}
     if not {"base", "transfer", "tuned"} <= set(found):
@@ -75,7 +76,9 @@ def of_arms(arms: Sequence[Mapping[str, Any]], source: str) -> Waterfall | None:
             gain = draws.gain(before, after, part)
             steps.append(Step(whose, part, float(gain[0]), *draws.interval(gain)))
     rows = len(found["transfer"].get("rows", []))
-    return Waterfall(base.nats, base.nats - sum(s.gain for s in steps), tuple(steps), rows, len(base), source)
+    return Waterfall(
+        base.nats, base.nats - sum(s.gain for s in steps), tuple(steps), rows, len(base), source, signature
+    )
 
 
 def of_account(account: Account) -> Waterfall | None:
@@ -93,7 +96,7 @@ def of_account(account: Account) -> Waterfall | None:
     steps += [Step("rest", part, whole[part].gain - own[part].gain) for part in parts]
     return Waterfall(
         base["nats_all"], base["nats_all"] - sum(s.gain for s in steps), tuple(steps), account.rows, account.result["sentences"],
-        f"the ledger, job {account.job}",
+        f"the ledger, job {account.job}", account.result["signature"],
     )  # fmt: skip
 
 
@@ -107,7 +110,7 @@ def figure(found: Waterfall) -> go.Figure:
     for name, step in zip(names[1:], found.steps, strict=False):
         drawn.add_bar(
             x=[name], base=[level], y=[-step.gain], name=PART_NAMES[step.part], legendgroup=step.part, showlegend=step.part not in told,
-            marker={"color": STEP_COLOURS[step.part], "pattern": {"shape": "" if step.whose == "ticket" else "/"}},
+            marker={"color": PART_COLOURS[step.part], "pattern": {"shape": "" if step.whose == "ticket" else "/"}},
             text=[step.words], textposition="outside", cliponaxis=False,
             hovertemplate=f"{_who(step, found.rows)}: {step.words} nats<extra></extra>",
         )  # fmt: skip
@@ -119,10 +122,6 @@ def figure(found: Waterfall) -> go.Figure:
     drawn.update_layout(barmode="overlay", bargap=0.25)
     drawn.update_yaxes(range=[0, 1.12 * max(found.base, found.tuned)])
     return labelled(drawn, "From base to tuned: whose gain it is, and in what", found.sentence)
-
-
-#: The end token and the content are drawn as in the other figures of gains.
-STEP_COLOURS = PART_COLOURS
 
 
 def _parts(parts: Sequence[str]) -> list[str]:

@@ -18,7 +18,6 @@ from ks_core.commands.ticket import RULE_HELP
 from ks_core.errors import JobError, SettingsError, TicketError, visible
 from ks_core.jobs import queue
 from ks_core.jobs.handle import duration
-from ks_core.likelihood.nats import Likelihood
 from ks_core.store import workspace
 from ks_core.tuning.arms import ARMS, parse_arm
 from ks_core.values import table_cell
@@ -204,12 +203,12 @@ def table_lines(summary: dict[str, Any], tuned: str = "") -> list[str]:
     for point in summary["sweep"]:
         said = f"alpha {point['alpha']:g}: {point['rows']:,} rows transferred"
         if point.get("likelihood"):
-            said += f", {Likelihood.from_dict(point['likelihood']).nats:.3f} nats a target token"
+            said += f", {_bounded(comparison.nats_of([point])[0], '.3f')} nats a target token"
         if point["evaluation"]:
             e = point["evaluation"]["scores"]
             said += (
-                f", BLEU {e['raw']['bleu']['value']:.2f} raw, {e['first_line']['bleu']['value']:.2f} first line, "
-                f"chrF {e['first_line']['chrf']['value']:.1f}"
+                f", BLEU {_bounded(e['raw']['bleu'], '.2f', '.1f')} raw, {_bounded(e['first_line']['bleu'], '.2f', '.1f')} first line, "
+                f"chrF {_bounded(e['first_line']['chrf'], '.1f')}"
             )
         lines.append(said)
     lines += [f"note: {note}" for note in [*notes.notes(summary, tuned), *summary["notes"]]]

@@ -16,7 +16,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-#: How many compute at once, where the interpreter's lock lets one go on: the others of them are at files and in compiled code.
+#: How many compute at once. The interpreter's lock lets one go on anyway, and each more is one more that the browsers' answers wait for.
 AT_ONCE = 1
 #: Seconds after which one goes on without a turn: those who have one take long.
 PATIENCE = 10.0

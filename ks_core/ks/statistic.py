@@ -78,7 +78,7 @@ def ks_test(
     Raises ``PairError`` for shapes that cannot be compared, ``CheckpointError`` for NaN or infinity,
     ``SettingsError`` for a device that is not there.
     """
-    first, second = _matrix(before, "before"), _matrix(after, "after")
+    first, second = as_matrix(before, "before"), as_matrix(after, "after")
     if first.shape != second.shape:
         raise PairError(
             f"The matrices are of different shape: {_by(first)} before, {_by(second)} after. "
@@ -189,7 +189,7 @@ def _check_alpha(alpha: float) -> None:
         raise SettingsError(f"alpha is {alpha}. Expected a number above 0 and below 1, such as 0.05.")
 
 
-def _matrix(given: Any, side: str) -> Matrix:
+def as_matrix(given: Any, side: str) -> Matrix:
     """An array, a tensor or a matrix as a matrix. Tensors are recognised without importing torch."""
     if isinstance(given, Matrix) and not isinstance(given, np.ndarray) and isinstance(given.dtype, str):
         return given

@@ -1,7 +1,13 @@
 from . import exposure as exposure, figures as figures, tables as tables
 from .annotations import annotate as annotate, occurrences as occurrences
 from .attribution import Attribution as Attribution, alone as alone, attribute as attribute, left_out as left_out
-from .bakeoff import BakeOff as BakeOff, bake_off as bake_off, sizes_of as sizes_of, together as together
+from .bakeoff import (
+    CLEAR as CLEAR,
+    BakeOff as BakeOff,
+    bake_off as bake_off,
+    sizes_of as sizes_of,
+    together as together,
+)
 from .changed_rows import laid as laid
 from .evidence import Evidence as Evidence
 from .inquiry import BUDGETS as BUDGETS, Inquiry as Inquiry, ticket_of_smallest as ticket_of_smallest

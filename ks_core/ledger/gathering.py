@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_core.errors import KSLotteryError, TicketError
-from ks_core.ledger import attribution, kept
+from ks_core.ledger import attribution, exposure, kept
 from ks_core.ledger.evidence import Evidence
 from ks_core.ledger.inquiry import Inquiry
 from ks_core.ledger.smallest import fewest
@@ -65,11 +65,8 @@ class Bench:
 def gathered(bench: Bench, evidence: Evidence) -> tuple[Evidence, dict[str, Any]]:
     """The evidence with all that the rules that are asked for need, and what is shown of it by itself."""
     inquiry, found = bench.inquiry, dict[str, Any]()
-    training = trainings.of(bench.study.tuned_source)
-    met = trainings.seen(training) if training else None
-    if met:
-        evidence = evidence.with_training(met.steps, met.counts, met.prompt_ids)
-    for need in ("steps", "gradients"):  # a recording beside the checkpoint may tell them
+    training = exposure.training_of(bench.study)
+    for need in ("training", "steps", "gradients"):  # a recording beside the checkpoint may tell the last two
         told = evidence.known(need) if inquiry.needs(need) else evidence
         evidence = evidence if isinstance(told, str) else told
     if training and inquiry.draws and inquiry.needs("null"):

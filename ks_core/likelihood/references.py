@@ -67,8 +67,9 @@ def references_of(
     """The first ``sentences`` pairs (0: all) of a part of a corpus under a prompt: of ``development``, on which is chosen, of
     ``test``, on which is claimed, or of ``train``; of all that is held out where the part is empty.
 
-    ``joint`` and ``end`` are ``examples.encode``'s; ``ends`` further ids that end an answer as well. Raises ``CorpusError`` for a part without pairs, an empty target, and a pair that is longer than the model reads;
-    ``SettingsError`` for a part or number that cannot be.
+    ``joint`` and ``end`` are ``examples.encode``'s; ``ends`` further ids that end an answer as well. Raises ``CorpusError`` for a
+    part without pairs, an empty target, and a pair that is longer than the model reads; ``SettingsError`` for a part or number
+    that cannot be.
     """
     if sentences < 0:
         raise SettingsError(f"The number of sentences is {sentences}. Expected at least 0, which is all.")

@@ -9,7 +9,7 @@ along, and its users report that it fails inside Streamlit from about 260,000 po
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 
 from ks_core.drawing import BASE, MUTED, SCALE, WINNING, labelled, sheet, texts
 from ks_core.study.drift import DriftMap
-from ks_core.study.map_labels import COLOURS, TALL, Rows, Spot, names, places, regions, ringed, spotted
+from ks_core.study.map_labels import COLOURS, TALL, WIDE, Rows, Spot, names, places, regions, ringed, spotted
 
 #: Points that a map sends to the browser at most, those of them that say which they are, and arrows that can be told apart.
 POINTS, NAMED_POINTS, ARROWS = 150_000, 60_000, 600
@@ -29,13 +29,13 @@ STEPS = 11
 class View:
     """What is drawn on a map beside its points: ``arrows`` of the winning tokens, ``names`` of the winning ones (those of the
     largest D that find room), ``regions`` named after what stands there, rings around ``picked`` positions, and a ``spot``,
-    around which the map is cut out, in units of the map ``near`` wide (0: as wide as it needs)."""
+    around which the map is cut out."""
 
     colour: str = "KS statistic D"
     arrows: bool = True
     names: bool = True
     regions: bool = False
-    picked: Sequence[int] = field(default=())
+    picked: Sequence[int] = ()
     spot: Spot | None = None
 
 
@@ -143,6 +143,10 @@ def side_by_side(found: DriftMap, rows: Rows, view: View | None = None, *, limit
     figure.update_yaxes(title=empty.layout.yaxis.title.text, scaleanchor="x", col=1)
     _colour_bar(figure, c, rows, view.colour)
     figure.update_annotations(yshift=4)
+    # As tall as two maps beside each other need: one unit is as long in either direction.
+    every = np.concatenate([found.before_xy, found.after_xy, found.background_xy])
+    wide, tall = (every.max(axis=0) - every.min(axis=0) + 1e-6) if len(every) else (1.0, 1.0)
+    figure.update_layout(height=float(np.clip(WIDE / 2 * tall / wide + 160, TALL / 2, TALL)))
     labelled(figure, f"{len(c):,} changed tokens before and after, {len(b):,} others in grey",
          f"Two maps of embedding rows by {found.settings.method.upper()}, base and tuned: {len(c):,} changed tokens, "
          f"{wins.sum():,} of them winning, among {len(b):,} others, colour by {view.colour}.")  # fmt: skip

@@ -1,8 +1,9 @@
-"""How far each row of a matrix went from the same row of another, by a dozen statistics beside that of Kolmogorov and Smirnov.
+"""How far each row of a matrix went from the same row of another, by other statistics than that of Kolmogorov and Smirnov.
 
 All take two arrays (n, d) and give float64 (n,), the larger the further. ``in_blocks`` goes through a matrix a block of rows at a
-time, and ``kept`` finds the answer again in the cache of a study. Those of two samples (Cramér and von Mises, Anderson and Darling, energy, Wasserstein) look at the values of a row as the KS test does, in no
-order; those of pairs (sign, Wilcoxon) know which value became which, as they may: a tuned row began as the base row.
+time, and ``kept`` finds the answer again in the cache of a study. Those of two samples (Cramér and von Mises, Anderson and
+Darling, energy, Wasserstein) look at the values of a row as the KS test does, in no order; those of pairs (sign, Wilcoxon) know
+which value became which, as they may: a tuned row began as the base row.
 
     >>> before = np.array([[0.0, 1.0, 2.0, 3.0]])
     >>> wasserstein(before, before + 0.5), mean_shift(before, before + 0.5)
@@ -109,15 +110,6 @@ def relative_l2(before: np.ndarray, after: np.ndarray) -> np.ndarray:
         return np.where(shift == 0, 0.0, shift / length)
 
 
-def cosine_distance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """1 less the cosine between the two; 1 where one of them is all zeros, and 0 for equal rows."""
-    a, b = before.astype(np.float64), after.astype(np.float64)
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = 1 - np.einsum("nd,nd->n", a, b) / lengths
-    return np.where((a == b).all(axis=1), 0.0, np.where(lengths == 0, 1.0, found))
-
-
 def mean_shift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """How far the mean of the values went, on either side."""
     return np.abs(_change(before, after).mean(axis=1))
@@ -192,12 +184,6 @@ def wilcoxon(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     if moved.any():
         found[moved] = np.abs(stats.wilcoxon(change[moved], axis=1, method="asymptotic", correction=False).zstatistic)
     return found
-
-
-def kolmogorov_smirnov(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """D, as ``ks_core.ks.statistic`` gives it."""
-    pooled = _pooled(before, after)
-    return np.abs(2 * pooled.before_upto - pooled.upto).max(axis=1) / before.shape[1]
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ BLOCK = 4096
 #: What a token says that stands for nothing yet: as Llama, Gemma, Qwen, T5 and BERT call them.
 RESERVED = re.compile(r"unused|reserved|extra_id_|placeholder|madeupword", re.IGNORECASE)
 #: Raised when the same matrix could be judged otherwise than before.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,17 @@ class Untrained:
     @property
     def judged_by(self) -> str:
         """By what a row is a suspect, in words."""
-        if self.reference >= FEWEST:
+        if _by_distance(self.distance):
             return f"nearest, by cosine, to the mean of {self.reference:,} rows whose tokens are reserved or missing"
         return "shortest in the base"
 
     def sentence(self, scan: Scan, ticket: np.ndarray) -> str:
-        """How many suspects there are, changed, and are in a ticket (positions in the scan)."""
-        chance = len(ticket) * self.suspect.mean() if len(self.suspect) else 0.0
+        """How many suspects there are, changed, and are in a ticket (positions in the scan), beside as many changed rows by chance."""
+        among = self.suspect[scan.changed]
+        chance = len(ticket) * among.mean() if len(among) else 0.0
         return (
             f"{int(self.suspect.sum()):,} rows look under-trained: those {self.judged_by}. {int((self.suspect & scan.changed).sum()):,} of "
-            f"them changed here, and {int(self.suspect[ticket].sum()):,} are in the ticket of {len(ticket):,}, where {chance:.1f} would be by chance."
+            f"them changed here, and {int(self.suspect[ticket].sum()):,} are in the ticket of {len(ticket):,}, where as many changed rows by chance would have {chance:.1f}."
         )
 
 
@@ -79,11 +80,10 @@ def find(study: Study) -> Untrained:
     found = cached(study)
     if found is not None:
         return found
-    ids = study.pair.base_ids
-    length, distance, reference = judged(study.pair.before, _reserved(study))
-    arrays, note = {"length": length, "distance": distance}, {"reference": reference}
+    reserved = _reserved(study)
+    length, distance, reference = judged(study.pair.before, reserved)
+    arrays, note = {"length": length, "distance": distance, "reserved": reserved}, {"reference": reference}
     study.cache.store("untrained", _key(study), arrays, note)
-    assert len(length) == len(ids)
     return _made(study, arrays, note)
 
 
@@ -133,14 +133,19 @@ def _reserved(study: Study) -> np.ndarray:
     return np.array([i >= len(tokens) or not tokens[i] or bool(RESERVED.search(tokens[i])) for i in ids.tolist()], bool)
 
 
+def _by_distance(distance: np.ndarray) -> bool:
+    """Whether rows are judged by their distance: there were rows to take it from."""
+    return not np.isnan(distance).any()
+
+
 def _made(study: Study, arrays: Any, note: Any) -> Untrained:
     length, distance, reference = arrays["length"], arrays["distance"], int(note["reference"])
-    judged_by = distance if reference >= FEWEST and not np.isnan(distance).any() else length
+    judged_by = distance if _by_distance(distance) else length
     first = max(1, round(SHARE * len(length)))
     suspect = np.zeros(len(length), bool)
     suspect[np.argsort(judged_by, kind="stable")[:first]] = True
     if reference < len(length):
-        suspect |= _reserved(study)
+        suspect |= arrays["reserved"]
     signature = study.signature.with_fields(untrained=VERSION, share=SHARE, **versions("numpy"))
     return Untrained(length, distance, suspect, reference, signature)
 

@@ -129,7 +129,7 @@ class Calibration:
                 "fewer than half as many"
                 if share < pair / 2
                 else "about as many"
-                if share < 2 * pair
+                if share <= 2 * pair
                 else "more than twice as many"
             )
             return said + f"{than} as in the pair ({pair:.1%}), and there was nothing to learn."

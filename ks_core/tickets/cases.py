@@ -30,11 +30,13 @@ class Case:
         return float((self.pvalues < alpha).mean()) if len(self.pvalues) else math.nan
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """The 95% interval of that share (Wilson, 1927), the rows being a sample."""
-        n, p, z2 = max(len(self.pvalues), 1), self.share_below(alpha), 1.959964**2
-        half = math.sqrt(z2 * p * (1 - p) / n + z2 * z2 / (4 * n * n))
-        low, high = (p + z2 / (2 * n) - half) / (1 + z2 / n), (p + z2 / (2 * n) + half) / (1 + z2 / n)
-        return (0.0 if p == 0 else low), (1.0 if p == 1 else high)  # these ends are exact, and rounding would pass them
+        """The 95% interval of that share (Wilson, 1927), the rows being a sample; NaN when there is no row."""
+        from scipy.stats import binomtest
+
+        if not len(self.pvalues):
+            return math.nan, math.nan
+        found = binomtest(int((self.pvalues < alpha).sum()), len(self.pvalues)).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
 
     def density(self, edges: np.ndarray) -> np.ndarray:
         """The histogram as a density, float64 (len(edges) - 1,): 1 in every bin would be uniform."""

@@ -86,6 +86,10 @@ class Null:
         # A draw has one other draw fewer to be reached by than the real training has.
         return found, float(np.mean(hits)) * self.draws / (1 + self.draws)
 
+    def reaching(self, least: float) -> np.ndarray:
+        """In what share of the draws each row has at least this D, float64 (m,)."""
+        return (self.counts >= self._whole(np.array(least))).mean(axis=0)
+
     def summary(self, statistic: np.ndarray, alpha: float = 0.05, ticket: np.ndarray | None = None) -> dict[str, Any]:
         """What follows for the real rows, whose D is given, as plain values for JSON; with a ``sentence``.
 

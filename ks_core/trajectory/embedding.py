@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from ks_core.checkpoints.adapted.sums import LowRankMatrix
-from ks_core.checkpoints.matrices import ArrayMatrix, Matrix, blocks
+from ks_core.checkpoints.matrices import Matrix, blocks, to_floats
 from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.errors import SettingsError
-from ks_core.ks.statistic import KSResult, ks_test
+from ks_core.ks.statistic import KSResult, as_matrix, ks_test
 from ks_core.likelihood.rows import RowEmbedding, reading
 
 #: What a training of the whole matrix is called: the one whose start nothing in the model holds.
@@ -184,10 +184,8 @@ def _low_rank(module: Any, adapter: str, stored: str | None) -> LowRank:
             f"A LoRA on the embedding is followed as it is: {why}. Leave that out, or record by checkpoints."
         )
     left, right = module.lora_embedding_A[adapter], module.lora_embedding_B[adapter]
-    base = _own(module.get_base_layer().weight).detach().cpu()
-    bits = base.contiguous().view(torch.int16).numpy().view(np.uint16) if base.dtype == torch.bfloat16 else base.numpy()
-    matrix = ArrayMatrix(bits, "bfloat16" if base.dtype == torch.bfloat16 else "")
-    return LowRank("LoRA", _own(left), _own(right), float(module.scaling[adapter]), matrix)
+    base = as_matrix(_own(module.get_base_layer().weight), "before")
+    return LowRank("LoRA", _own(left), _own(right), float(module.scaling[adapter]), base)
 
 
 def _unwrapped(model: Any) -> Any:
@@ -226,8 +224,6 @@ def _began(weight: torch.Tensor, start: Any) -> torch.Tensor:
     if start is None:
         return weight.detach().clone()
     if isinstance(start, str):
-        from ks_core.checkpoints.matrices import to_floats
-
         matrix = open_checkpoint(start).matrix
         start = torch.from_numpy(np.array(to_floats(matrix.block(0, matrix.shape[0]), matrix.dtype)))
     if tuple(start.shape) != tuple(weight.shape):

@@ -201,7 +201,6 @@ class Recorder:
             at_rows = place[record.columns["row"]]
             for name, column in record.columns.items():
                 self._said[name][at_rows[at_rows >= 0]] = column[at_rows >= 0]
-        self._said["row"] = self.rows.token_ids().astype(np.int32)
         self._touched.copy_(torch.from_numpy(self._said["touched"]))
         squares = self._said["gradient"].astype(np.float64) ** 2 * self._said["touched"]
         self._squares.copy_(torch.from_numpy(squares))

@@ -14,9 +14,6 @@ from ks_core.trajectory.history import Trajectory
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Lines of the long table at most, in a browser; a file has all of them.
-SHOWN = 2_000
-
 
 def points(
     trajectory: Trajectory, strings: list[str] | None, alpha: float, only: Sequence[int] | None = None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ks_core.likelihood.judgement import judge
-from ks_core.likelihood.nats import PARTS, Likelihood
+from ks_core.likelihood.nats import PARTS, Draws, Likelihood
 from ks_core.translation.extraction import EXTRACTION_RULES
 from ks_core.tuning import trainings
 
@@ -25,8 +24,6 @@ NARROW = (
 )
 #: The kinds of arms that all others are compared with: the base, Embed Tuning (of the run, or given), the base with a forced stop.
 AGAINST = ("base", "embed", "tuned", "stop")
-#: Half the width of a 95% interval in standard errors.
-_NORMAL = 1.959963984540054
 
 
 def likelihoods(arms: Sequence[Mapping[str, Any]]) -> dict[str, Likelihood]:
@@ -53,6 +50,22 @@ def judgement_of(summary: Mapping[str, Any]) -> dict[str, Any]:
     return summary["likelihood"] if "likelihood" in summary else judged(summary["arms"])
 
 
+def base_of(summary: Mapping[str, Any]) -> str:
+    """The name of the arm that is the base, of an exam its first checkpoint; empty where that is no arm, or was not finished."""
+    arms = summary["arms"]
+    first = next((a for a in arms if a["kind"] == "base"), next((a for a in arms if a["kind"] == "checkpoint"), None))
+    return first["name"] if first and not first["error"] else ""
+
+
+def nats_of(points: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """Nats a target token of each of some points of a sweep, ``value, low, high``, over the same draws; all have a likelihood."""
+    found = [Likelihood.from_dict(p["likelihood"]) for p in points]
+    draws = Draws(len(found[0]))
+    return [
+        dict(zip(("value", "low", "high"), (one.nats, *draws.interval(draws.nats(one))), strict=True)) for one in found
+    ]
+
+
 def table(summary: Mapping[str, Any]) -> pd.DataFrame:
     """A row per finished arm of ``tuning.run``'s summary.
 
@@ -61,7 +74,7 @@ def table(summary: Mapping[str, Any]) -> pd.DataFrame:
 
     Of the references' likelihood, where some arm has one: ``nats`` a target token with ``nats_low``, ``nats_high`` (95%, as all
     intervals); the same with ``end_`` and ``content_`` before it, in nats a token of that part; ``nats_from_end`` and
-    ``nats_from_content``, which add up to ``nats``; ``perplexity`` and ``bits_per_character``; what is gained over the base in nats
+    ``nats_from_content``, which add up to ``nats``; ``perplexity`` and ``bits_per_character``; what is gained over the base (``base_of``) in nats
     a target token, ``gain`` with ``gain_low``, ``gain_high``, and its parts ``gain_end`` and ``gain_content`` likewise;
     ``end_share`` of that gain, and ``of_whole``, its share of Embed Tuning's, both with ``_low`` and ``_high`` and empty where there is
     no clear gain to be a share of.
@@ -76,14 +89,14 @@ def table(summary: Mapping[str, Any]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    judgement = judgement_of(summary)
+    judgement, base = judgement_of(summary), base_of(summary)
     records = []
     for arm in summary["arms"]:
         if arm["error"]:
             continue
         record = {
             "arm": arm["name"], "kind": arm["kind"], "rows": len(arm.get("rows", [])), "in_ticket": arm.get("in_ticket"), "steps": steps_of(arm),
-            "trainable": arm["trainable"], **_of_likelihood(judgement, arm["name"]), **_of_answers(arm.get("evaluation")),
+            "trainable": arm["trainable"], **_of_likelihood(judgement, arm["name"], base), **_of_answers(arm.get("evaluation")),
             "training_seconds": arm.get("training_seconds", 0.0), "translating_seconds": arm["translating_seconds"],
             "tokens_per_second": arm.get("tokens_per_second"),
         }  # fmt: skip
@@ -122,8 +135,8 @@ def _of_answers(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _of_likelihood(judgement: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The columns of an arm's likelihood; none where it has none, and no gain beside the base itself."""
+def _of_likelihood(judgement: Mapping[str, Any], name: str, base: str) -> dict[str, Any]:
+    """The columns of an arm's likelihood; none where it has none, and no gain of the base itself, or where there is no base."""
     own = judgement.get("arms", {}).get(name)
     if not own:
         return {}
@@ -132,8 +145,7 @@ def _of_likelihood(judgement: Mapping[str, Any], name: str) -> dict[str, Any]:
         found |= _bounded("nats" if part == "all" else f"{part}_nats", own.get(part, {}))
     found |= {f"nats_from_{part}": own["of_all"].get(part) for part in PARTS[1:]}
     found |= {n: own[n] for n in ("perplexity", "bits_per_character")}
-    first: Mapping[str, Any] = next(iter(judgement["gains"].values()), {})
-    gain = first.get(name, {})
+    gain = judgement["gains"].get(base, {}).get(name, {})
     for part in PARTS:
         found |= _bounded("gain" if part == "all" else f"gain_{part}", gain.get(part, {}))
     return (
@@ -158,9 +170,10 @@ def wilson(rate: float, count: int) -> tuple[float, float]:
     >>> [round(bound, 3) for bound in wilson(0.0, 64)]
     [0.0, 0.057]
     """
-    z2 = _NORMAL**2 / count
-    middle, half = rate + z2 / 2, _NORMAL * math.sqrt(rate * (1 - rate) / count + z2 / (4 * count))
-    return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
+    from scipy.stats import binomtest
+
+    found = binomtest(round(rate * count), count).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 def lengths(summary: Mapping[str, Any], tuned: str = "") -> str:

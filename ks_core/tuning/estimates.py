@@ -1,8 +1,9 @@
 """How long a run will take, from what this machine, or a node of a cluster, was measured to do.
 
 Measured are seconds per training token and per generated token of a batch, on the very model; everything
-else is arithmetic; that a reference is read takes at most as long as if it were trained on. Estimates are upper bounds where a model does not end its answers, and a machine that
-does other work is slower: the figure is shown as "about", and every run puts its own measure in its place.
+else is arithmetic; that a reference is read takes at most as long as if it were trained on. Estimates are upper bounds where a
+model does not end its answers, and a machine that does other work is slower: the figure is shown as "about", and every run puts
+its own measure in its place.
 What a node was measured to do counts for what is asked of Slurm alike: partition, GPUs and cores.
 """
 

@@ -103,8 +103,9 @@ def run_evaluate(parameters: dict[str, Any], running: Running) -> dict[str, Any]
             name = f"{source}, {ARMS[kind].title}" if kind else source
             results.append(_examined(exam, model, tokenizer, corpus, questions, running, name, kind, answers))
         del model
+    kinds = {a["name"]: a["kind"] for a in results}
     several = len(answers) > 1 and len(questions) > 1 and world.is_main()
-    against = [a["name"] for n, a in enumerate(results) if (not n or a["kind"] == "stop") and several]
+    against = [name for name in answers if several and (name == exam.sources[0] or kinds[name] == "stop")]
     significance = {
         name: compare(answers, questions.references, questions.target_language, name) for name in against
     }  # fmt: skip

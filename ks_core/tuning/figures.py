@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 
 from ks_core.drawing import BASE, CONTROL, MUTED, SCALE, TUNED, WINNING, labelled, sheet, text
-from ks_core.likelihood.nats import Draws, Likelihood
+from ks_core.tuning.comparison import nats_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +110,7 @@ def sweep_chart(points: Sequence[Mapping[str, Any]], metric: str, rule: str) -> 
         "Nats a target token" if nats else f"{_NAMES[metric]} ({rule.replace('_', ' ')})", "alpha (log scale)"
     )
     alphas = [p["alpha"] for p in points]
-    scores = _of_nats(points) if nats else [p["evaluation"]["scores"][rule][metric] for p in points]
+    scores = nats_of(points) if nats else [p["evaluation"]["scores"][rule][metric] for p in points]
     figure.add_scatter(x=alphas, y=[s["value"] for s in scores], mode="lines+markers", name=_NAMES[metric],
                        line={"color": WINNING, "width": 2}, marker={"size": 9},
                        error_y={"type": "data", "symmetric": False, "array": [s["high"] - s["value"] for s in scores],
@@ -124,15 +124,6 @@ def sweep_chart(points: Sequence[Mapping[str, Any]], metric: str, rule: str) -> 
                                  "showgrid": False})  # fmt: skip
     return labelled(figure, "Partial Transfer against alpha",
                     f"{_NAMES[metric]} and ticket size at {len(points)} alphas, from {points[0]['rows']:,} to {points[-1]['rows']:,} rows.")  # fmt: skip
-
-
-def _of_nats(points: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-    """Nats a target token of each point with their interval, over the same draws."""
-    found = [Likelihood.from_dict(p["likelihood"]) for p in points]
-    draws = Draws(len(found[0]))
-    return [
-        dict(zip(("value", "low", "high"), (one.nats, *draws.interval(draws.nats(one))), strict=True)) for one in found
-    ]
 
 
 _NAMES = {"bleu": "BLEU", "chrf": "chrF", "nats": "nats a target token"}

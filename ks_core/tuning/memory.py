@@ -150,9 +150,8 @@ def need(shape: Shape, resources: Resources, work: Work) -> Need:
     cached = shape.layers * 2 * shape.kv_heads * shape.head * size
     read = max(work.tokens, work.read)
     translating = SENTENCES * work.beams * ((read + work.written) * cached + shape.vocabulary * 8)
-    reading = REFERENCES * (
-        read * kept + work.targets * shape.vocabulary * 12
-    )  # one layer at a time, and logits as in training
+    # One layer at a time, and logits as in training.
+    reading = REFERENCES * (read * kept + work.targets * shape.vocabulary * 12)
     return Need(weights, 16.0 * work.rows * shape.hidden, training, max(translating, reading))
 
 

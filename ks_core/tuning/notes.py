@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ks_core.tuning.comparison import NARROW, OVER_SENTENCES, judgement_of, lengths
+from ks_core.tuning.comparison import NARROW, OVER_SENTENCES, base_of, judgement_of, lengths
 
 #: Kinds of arms that are the ticket, and those of an exam, the first of which is the base.
 TICKETS = ("partial", "transfer", "checkpoint")
+#: What stands beside a sweep over alpha.
+CHOSEN = (
+    "The sweep is scored on the sentences of the table: an alpha that is chosen by it has to be tried on others before its score is "
+    "claimed."
+)
 #: Below this a p-value, corrected by Holm, is clear.
 CLEAR = 0.05
 
@@ -18,7 +23,7 @@ def notes(summary: Mapping[str, Any], tuned: str = "") -> list[str]:
 
     What the intervals leave out, with the spread over seeds where there are several; where likelihood and BLEU disagree; whether
     a ticket does more than a stop sequence; where arms were not trained for as long; how well matched controls match; how the
-    base was asked otherwise; and of which arm there is no likelihood, or none in parts.
+    base was asked otherwise; what the sweep over alpha is no ground for; and of which arm there is no likelihood, or none in parts.
     """
     finished = [arm for arm in summary["arms"] if not arm["error"]]
     judgement = judgement_of(summary)
@@ -32,6 +37,7 @@ def notes(summary: Mapping[str, Any], tuned: str = "") -> list[str]:
     said += filter(None, [lengths(summary, tuned)])
     said += [f"{a['name']}: {a['balance']['sentence']}." for a in finished if a.get("balance")]
     said += [f"{a['name']}: {a['asked']['about']}." for a in finished if a.get("asked")]
+    said += [CHOSEN] if summary.get("sweep") else []
     return said + _missing(finished, judgement)
 
 
@@ -66,7 +72,8 @@ def _disagreements(
     """Where likelihood and BLEU disagree: about a gain over the base being there, and about an order."""
     significance, said = summary.get("significance", {}), []
     likely_alone, bleu_alone, turned = [], [], []
-    for number, (baseline, gains) in enumerate(judgement.get("gains", {}).items()):
+    base = base_of(summary)
+    for baseline, gains in judgement.get("gains", {}).items():
         for name, gain in gains.items():
             leaf = significance.get(baseline, {}).get("first_line", {}).get(name, {}).get("bleu")
             if leaf is None:
@@ -76,9 +83,9 @@ def _disagreements(
             if likely * bleu < 0:
                 better, worse = ("likelihood", "BLEU") if likely > 0 else ("BLEU", "likelihood")
                 turned.append(f"against {baseline}, {name} is clearly better by {better} and clearly worse by {worse}")
-            elif number == 0 and likely > 0 and not bleu:
+            elif baseline == base and likely > 0 and not bleu:
                 likely_alone.append(name)
-            elif number == 0 and bleu > 0 and not likely:
+            elif baseline == base and bleu > 0 and not likely:
                 bleu_alone.append(name)
     parts = []
     if likely_alone:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 
 import streamlit as st
 
@@ -255,12 +256,7 @@ def parting(asked: Asked, study: Study, scan: Scan) -> None:
                                          format_func=lambda voice: plain(VOICES[voice]), key="ask_along"))  # fmt: skip
         places = asked.along.get(along) or []
         heard = [v for v in VOICES if all(v in p.nats for p in places)]
-        pairs = {
-            f"{second}-{first}": (first, second)
-            for first in heard
-            for second in heard
-            if list(VOICES).index(first) < list(VOICES).index(second)
-        }
+        pairs = {f"{second}-{first}": (first, second) for first, second in combinations(heard, 2)}
         if not pairs:
             st.caption("No other model reads this answer as the same tokens, so there is nothing to compare.")
             return

@@ -30,8 +30,7 @@ NO_LEDGER = "The ledger has not been kept for this pair, text and prompt. The ve
 def ledger(found: Evidence) -> None:
     """Whose gain it is and in what, then which rows carry it."""
     if steps := found.waterfall:
-        source = found.run.result["signature"] if found.run else str(found.audit.signature)
-        charts.chart(waterfall.figure(steps), "audit-waterfall", source)
+        charts.chart(waterfall.figure(steps), "audit-waterfall", steps.signature)
         st.write(plain(steps.sentence))
     if not (known := found.account):
         return say.info(NO_LEDGER)

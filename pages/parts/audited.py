@@ -7,13 +7,12 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from ks_core.audit import BUDGETS, PANELS, Audit
+from ks_core.audit import BUDGETS, PANELS, Audit, Step
 from ks_core.errors import KSLotteryError, TicketError
 from ks_core.jobs import Allocation
 from ks_core.study import Study
 from ks_core.tuning import runnable
-from pages.parts import job, pair, place, say, ticket_rule, tuning_form
-from pages.parts.say import plain
+from pages.parts import audit_runs, pair, place, say, ticket_rule, tuning_form
 
 
 def choose(study: Study) -> tuple[Audit, Allocation | None]:
@@ -76,14 +75,7 @@ def panels_button(asked: Audit, allocation: Allocation | None) -> None:
     """Start the panels that need the model, or follow them."""
     if not is_whole(asked):
         return
-    found = job.latest("audit", asked.as_dict())
-    if found and found.state in ("queued", "running"):
-        job.follow(found)
-        return
-    if found and found.state == "failed":
-        say.error(found.error)
     *titles, last = [panel.title.lower() for panel in PANELS.values()]
-    if job.button(f"Run {plain(', '.join(titles))} and {plain(last)}", icon=":material/play_arrow:"):
-        place.start("audit", asked.as_dict(), "Audit", asked.device, allocation)
-        st.rerun()
-    st.caption("One job for these panels; each appears when it is finished, and stays.")
+    about = "One job for these panels; each appears when it is finished, and stays."
+    step = Step("audit", asked.as_dict(), "Audit")
+    audit_runs.step_button(step, f"Run {', '.join(titles)} and {last}", about, asked.device, allocation)

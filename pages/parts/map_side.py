@@ -121,8 +121,8 @@ def movers(study: Study, scan: Scan, rows: Rows, metric: str, signature: str) ->
     found = neighbourhoods.cached(study, metric)
     if found is None:
         st.write(
-            "A long way is not a new meaning: a row may take its neighbours with it. For every changed token its "
-            f"{neighbourhoods.K} nearest ones before and after, and how many were replaced."
+            "A long way is not a new meaning: a row may take its neighbours with it. For every changed token (of more than "
+            f"{neighbourhoods.MOST:,}, those of the largest D) its {neighbourhoods.K} nearest ones before and after, and how many were replaced."
         )
         parameters = {"base": study.base_source, "tuned": study.tuned_source, "content": study.key, "metric": metric}
         make("neighbourhoods", parameters, "Neighbours before and after", button="Find the neighbours")
@@ -135,7 +135,7 @@ def movers(study: Study, scan: Scan, rows: Rows, metric: str, signature: str) ->
         "statistic": rows.statistic[at], "l2": rows.l2[at], "winner": rows.winning[at],
     })  # fmt: skip
     st.write(
-        f"Of {len(at):,} changed tokens {int((change == 0).sum()):,} kept their {neighbourhoods.K} nearest tokens and "
+        f"Of {len(at):,} changed tokens{' (those of the largest D)' * (len(at) < int(scan.changed.sum()))} {int((change == 0).sum()):,} kept their {neighbourhoods.K} nearest tokens and "
         f"{int((change == 1).sum()):,} kept none."
     )
     _table(frame, "movers", f"movers-{scan.signature.short}", signature, token="Token", token_id="Id", change="Replaced", statistic="D",

@@ -40,11 +40,12 @@ def table(study: Study, scan: Scan, ticket: np.ndarray, signature: str) -> None:
     if isinstance(found, str) or found.null is None:
         return
     chosen = np.isin(found.token_ids, scan.token_ids[ticket])
-    wins = (found.null.statistic >= found.statistic[chosen].min()).mean(axis=0)
+    if not chosen.any():
+        return
     frame = pd.DataFrame({
         "token_id": found.token_ids[chosen], "token": np.array(found.tokens, object)[chosen], "statistic": found.statistic[chosen],
         "exposure_adjusted_p": found.null.pvalues(found.statistic)[chosen], "noise_statistic": found.null.statistic.mean(axis=0)[chosen],
-        "noise_wins": wins[chosen],
+        "noise_wins": found.null.reaching(found.statistic[chosen].min())[chosen],
     }).sort_values(["exposure_adjusted_p", "statistic"], ascending=[True, False])  # fmt: skip
     st.dataframe(
         frame, hide_index=True, height=320, alt="The ticket's rows beside a training on noise at their own exposure",

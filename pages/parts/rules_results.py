@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from ks_core.ledger import RULES, figures, tables
+from ks_core.ledger import CLEAR, RULES, figures, tables
 from pages.parts import charts, say
 from pages.parts.say import plain
 
@@ -51,11 +51,11 @@ def numbers(result: Mapping[str, Any]) -> None:
 
 def differences(result: Mapping[str, Any]) -> None:
     """D against every other rule, as a table."""
-    found = [d for d in result["differences"] if d["holm"] < 0.05]
+    found = [d for d in result["differences"] if d["holm"] < CLEAR]
     st.write(
         f"Of {len(result['differences'])} differences between D and another rule, {len(found)} are clear (paired bootstrap over "
         + ("the sentences" if len(result["trainings"]) == 1 else "trainings and sentences")
-        + ", p corrected by Holm below 0.05). Below 0 the other rule keeps more."
+        + f", p corrected by Holm below {CLEAR:g}). Below 0 the other rule keeps more."
     )
     if not result["differences"]:
         return

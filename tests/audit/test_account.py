@@ -74,8 +74,8 @@ def test_a_ticket_that_holds_is_told_of_in_the_order_of_the_questions():
         "much as the ticket's 100 (kept: 5 rows 40% [40%, 40%] and 100 rows 70% [70%, 70%]).",
         "The same rows trained on noise at the same steps: 5 have p < 0.05 (2 to 9 in 19 draws), where the training has 100, and 2 are the "
         "same. At their own exposure 90 of these 100 go beyond 95% of noise; of as many rows of largest D of a training on noise 7 would.",
-        "KS does better. With 100 rows, as many as the ticket has, Steps keeps most of the rules without a test: 60% [60%, 60%], D 80% "
-        "[80%, 80%], a clear difference.",
+        "KS does better. With 100 rows, as many as the ticket has, Steps keeps most of the rules without a test, the best of them on these "
+        "very sentences: 60% [60%, 60%], D 80% [80%, 80%], a clear difference.",
     ]  # fmt: skip
     assert not any(one.against for one in told().said)
     assert told().headline == [
@@ -104,7 +104,7 @@ UNFLATTERING = {
     ),
     "a simple rule does better": (
         {"differences": [difference("steps", 5, -0.1, 0.01)], "sentence": "KS is not the reason."}, "KS is not the reason.",
-        "KS is not the reason: 5 rows by Steps keep 20% of the gain, by D 30%",
+        "KS is not the reason: 5 rows by Steps keep 20% [20%, 20%] of the gain, by D 30% [30%, 30%]",
     ),
     "it is worse than all rows": (
         {"as_good": [{"own": "5 rows", "answer": "no", "sentence": "Do five?"}, {"own": "the ticket (100 rows)", "answer": "no", "sentence": "Does it? No."}, {"own": "the ticket (100 rows)", "answer": "not decided", "sentence": "Open."}]}, "Does it? No.", "",
@@ -205,7 +205,7 @@ def test_the_waterfall_goes_from_base_to_tuned():
         {"kind": "transfer", "error": "", "likelihood": likelihood(4.0, 2.0), "rows": [1, 2]},
         {"kind": "tuned", "error": "", "likelihood": likelihood(2.0, 1.6)},
     ]
-    found = waterfall.of_arms(arms, "run r")
+    found = waterfall.of_arms(arms, "run r", "s")
     assert [(s.whose, s.part) for s in found.steps] == [
         ("ticket", "end"), ("ticket", "content"), ("rest", "end"), ("rest", "content"),
     ]  # fmt: skip
@@ -222,8 +222,8 @@ def test_the_waterfall_goes_from_base_to_tuned():
     hanging = [(bar.base[0], bar.base[0] + bar.y[0]) for bar in figure.data if bar.base is not None]
     assert hanging == [pytest.approx(pair) for pair in ((3, 2.5), (2.5, 1.5), (1.5, 1.4), (1.4, 0.9))]
     assert alt(figure) == found.sentence and figure.data[-1].y[0] == pytest.approx(0.9)
-    assert waterfall.of_arms(arms[:2], "") is None
-    assert waterfall.of_arms([{**a, "likelihood": None} for a in arms], "") is None, "an older run has none"
+    assert waterfall.of_arms(arms[:2], "", "") is None
+    assert waterfall.of_arms([{**a, "likelihood": None} for a in arms], "", "") is None, "an older run has none"
 
 
 def test_the_waterfall_of_the_ledgers_answer_is_the_same_but_for_intervals_of_the_rest():
@@ -231,5 +231,5 @@ def test_the_waterfall_of_the_ledgers_answer_is_the_same_but_for_intervals_of_th
     assert [s.gain for s in found.steps] == pytest.approx([0.64, 0.96, 0.16, 0.24]) and found.tuned == pytest.approx(
         1.5
     )
-    assert [s.low is None for s in found.steps] == [False, False, True, True]
+    assert [s.low is None for s in found.steps] == [False, False, True, True] and found.signature == "s"
     assert waterfall.of_account(replace(told(), order="")) is None

@@ -27,8 +27,8 @@ def test_the_shortest_are_suspects_where_no_row_is_reserved(tmp_path):
     np.testing.assert_allclose(found.length, np.linalg.norm(before, axis=1), rtol=1e-6)
     said = found.sentence(study.scan(), np.array([7, 8, 9]))
     assert (
-        "2 rows look under-trained: those shortest in the base. 1 of them changed here, and 1 are in the ticket of 3, where 0.1"
-        in said
+        "2 rows look under-trained: those shortest in the base. 1 of them changed here, and 1 are in the ticket of 3, where as many "
+        "changed rows by chance would have 3.0" in said
     )
     assert untrained.cached(study) is not None
 

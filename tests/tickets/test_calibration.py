@@ -277,6 +277,7 @@ def test_a_training_on_noise_stands_beside_the_pair(made):
     assert said.startswith("80 of 160 rows (50.0%)") and said.endswith(
         "as in the pair (100.0%), and there was nothing to learn."
     )
+    np.testing.assert_array_equal(null.reaching(42 / DIM), [0, 0.5, 0, 0])
     told = found.null_sentence
     assert (
         "Of 4 trained rows 3 have p < 0.05; trained on noise 2 (2 to 2 in 40 draws), of which 2 are the same." in told

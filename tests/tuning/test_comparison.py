@@ -223,6 +223,18 @@ def test_of_what_there_is_no_likelihood_is_said_and_why():
     assert frame.nats["Base"] > 0 and frame.nats.isna()["A"] and frame.end_nats.isna().all() and frame.gain.isna().all()
 
 
+def test_a_sweep_is_told_to_be_no_ground_for_a_claim():
+    made = judged(("Base", "base", likely(12.0), None, None))
+    assert notes.CHOSEN not in notes.notes(made) and notes.CHOSEN in notes.notes({**made, "sweep": [{"alpha": 0.1}]})
+
+
+def test_without_the_base_there_is_no_gain_over_it():
+    made = judged(("Given", "tuned", likely(8.0), None, None), ("T", "partial", likely(4.0), None, None))
+    assert list(made["likelihood"]["gains"]) == ["Given"] and comparison.base_of(made) == ""
+    assert comparison.table(made).gain.isna().all(), "a gain over Embed Tuning would stand under the base's name"
+    assert not [n for n in notes.notes(made) if "gain over the base" in n]
+
+
 def test_the_table_has_likelihoods_with_their_intervals():
     made = judged(
         ("Base", "base", likely(12.0, 8.0), None, None),
@@ -254,4 +266,6 @@ def test_the_table_has_likelihoods_with_their_intervals():
     assert list(figure.data[0].y) == pytest.approx([11.195 / 5, 8.195 / 5])
     lines = table_lines(made)
     assert lines[0].startswith("| arm | nats a target token |") and "of Given's gain" in lines[0]
+    assert any(line.startswith("alpha 0.1: 9 rows transferred, 1.639 [1.6") for line in table_lines({**made, "sweep": [
+        {**point, "evaluation": None} for point in points]}))  # fmt: skip
     assert any(line.startswith("| T | 2.039 [") and "60% [60, 60]" in line for line in lines)

@@ -15,10 +15,8 @@ from typing import Any
 
 from ks_core.audit.delta import acting
 from ks_core.audit.material import Material
-from ks_core.audit.strength import STRENGTHS
+from ks_core.audit.strength import STRENGTHS, check, count
 from ks_core.audit.writing.trials import run_trials, settings
-from ks_core.errors import SettingsError, TicketError
-from ks_core.likelihood.rows import rows_of
 from ks_core.likelihood.scorer import Report, silent
 from ks_core.translation.bootstrap import RESAMPLES
 from ks_core.translation.evaluation import HeldOut, check_length, held_out
@@ -78,16 +76,7 @@ def sweep(
     the delta has not or a set that is empty, ``SettingsError`` for strengths that cannot be.
     """
     sets = {"all": None} if rows is None else dict(rows)
-    if not sets or not strengths or len(set(strengths)) != len(strengths):
-        raise SettingsError(
-            f"{len(sets)} sets of rows at the strengths {list(strengths)}. Expected at least one of each, none twice."
-        )
-    for name, ids in sets.items():  # found out before the first sentence, not after an hour
-        if ids is not None and not len(ids):
-            raise TicketError(f"The set of rows {name!r} is empty: nothing would act. Choose at least one token.")
-        for strength in strengths:
-            with acting(model, ids, strength):
-                pass
+    check(model, sets, strengths)
     # Strength 0 is the base whatever the rows, so all sets share it.
     keys = {(name, a): "the base" if a == 0 else f"strength {a:.10g}, rows: {name}" for name in sets for a in strengths}
     how = {key: (sets[name], a) for (name, a), key in keys.items()}
@@ -97,9 +86,8 @@ def sweep(
     )  # fmt: skip
     points = []
     for (name, strength), key in keys.items():
-        ids, found = sets[name], trials[key]
-        count = len(rows_of(model).ids) if ids is None else len({int(i) for i in ids})
-        points.append(StrengthPoint(name, count, float(strength), found.evaluation, found.texts))
+        found = trials[key]
+        points.append(StrengthPoint(name, count(model, sets[name]), float(strength), found.evaluation, found.texts))
     return StrengthSweep(tuple(points), settings(asked, resamples))
 
 
