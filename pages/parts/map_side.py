@@ -135,7 +135,7 @@ def movers(study: Study, scan: Scan, rows: Rows, metric: str, signature: str) ->
         "statistic": rows.statistic[at], "l2": rows.l2[at], "winner": rows.winning[at],
     })  # fmt: skip
     st.write(
-        f"Of {len(at):,} changed tokens{' (those of the largest D)' * (len(at) < int(scan.changed.sum()))} {int((change == 0).sum()):,} kept their {neighbourhoods.K} nearest tokens and "
+        f"Of {len(at):,} changed tokens{' (those of the largest D)' if len(at) < int(scan.changed.sum()) else ''} {int((change == 0).sum()):,} kept their {neighbourhoods.K} nearest tokens and "
         f"{int((change == 1).sum()):,} kept none."
     )
     _table(frame, "movers", f"movers-{scan.signature.short}", signature, token="Token", token_id="Id", change="Replaced", statistic="D",
