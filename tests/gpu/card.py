@@ -5,6 +5,8 @@
     Training         tokens a second and memory, beside what ``ks_core.tuning.memory`` says before a run, by models of
                      random weights in the shapes of published ones
     Translating      the same for batches of answers
+    References       the likelihood of sentences on the card and on the CPU, with many sets of rows, and how fast
+    Recording        the last point of a recorded training against the test of the rows that it left, and what it costs
     Two cards        the same run in one process and in two (nccl), where there are two cards
 
 Where there is no GPU it says so and ends with 0. ``--device torch:cpu --small`` runs every part that needs no card on the CPU, on
@@ -24,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 import torch
 
+from gpu.judging import likelihood, recording
 from gpu.models import TINY, model_of, training, translating
 from ks_core.checkpoints.matrices import FLOATS, ArrayMatrix
 from ks_core.commands import bench
@@ -51,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     right.append(rows(options.device))
     training(options.device, options.small)
     translating(options.device, options.small)
+    right += [likelihood(options.device, options.small), recording(options.device, options.small)]
     right.append(two_cards(options.device))
     print(f"\nAll of it took {time.perf_counter() - began:.0f} s.")
     return 0 if all(right) else 1

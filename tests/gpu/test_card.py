@@ -16,7 +16,16 @@ def test_without_a_gpu_it_says_so_and_ends_well(capsys):
 def test_every_part_runs_on_the_cpu(capsys):
     assert card.main(["--device", "torch:cpu", "--small"]) == 0
     said = capsys.readouterr().out
-    for part in ("integers", "300 x 64", "Rows", "Training", "Writing", "Two cards"):
+    for part in (
+        "integers",
+        "300 x 64",
+        "Rows",
+        "Training",
+        "Writing",
+        "Reading references",
+        "Recording a training",
+        "Two cards",
+    ):
         assert f"\n## {part}" in said or part in said
     integers = [line.split("|") for line in said.splitlines() if line.startswith(("| bfloat16 | 16", "| float"))]
     assert {cells[1].strip() for cells in integers} >= {"bfloat16", "float16", "float32", "float64"}

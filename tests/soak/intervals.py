@@ -13,208 +13,34 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 from ks_core.checkpoints import demo
-from ks_core.ledger.seeds import SeedDraws
-from ks_core.likelihood.nats import Draws, Likelihood
+from ks_core.likelihood.nats import Likelihood
 from ks_core.signature import versions
 from ks_core.store import workspace
 from ks_core.study.scan import Study
-from ks_core.translation.bootstrap import interval, weights
+from ks_core.translation.bootstrap import weights
 from ks_core.translation.generation import Generation
-from ks_core.translation.metrics import Metric, metrics
-from ks_core.translation.shares import Share, share
 from ks_core.tuning.plans import CorpusChoice
+from soak.covering import TRAININGS, Coverage, Interval, coverage, hierarchical, of_answers, of_nats
 
-#: An interval, given the places of the sentences that were drawn; ``None`` where the program prints none.
-Interval = Callable[[np.ndarray], tuple[float, float] | None]
 PROMPT, LIMIT, ALPHA = "short", 48, 0.05
-#: What is simulated with several trainings: how many, and how much more variance they give a mean than the sentences do.
-TRAININGS = ((2, 1.0), (3, 0.0), (3, 1.0), (3, 10.0), (5, 1.0), (5, 10.0))
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """How often an interval covered: of ``simulations`` it was printed in ``shown``, and covered in ``covered`` of these."""
-
-    simulations: int
-    shown: int
-    covered: int
-    above: int = 0
-
-    @property
-    def rate(self) -> float:
-        return self.covered / self.shown if self.shown else float("nan")
-
-    @property
-    def words(self) -> str:
-        """In percent, with how often it was printed where that is not always."""
-        if self.shown < 0.05 * self.simulations:
-            return "-"
-        seldom = "" if self.shown == self.simulations else f" (shown in {self.shown / self.simulations:.0%})"
-        return f"{self.rate:.1%}{seldom}"
-
-
-def coverage(
-    made: Interval, truth: float, population: int, sentences: int, simulations: int, seed: int = 1
-) -> Coverage:
-    """Draw sentences from a population, make the interval of each draw, and count those that hold the true value."""
-    drawn = np.random.default_rng(seed)
-    shown = covered = above = 0
-    for _ in range(simulations):
-        found = made(drawn.integers(0, population, sentences))
-        if found is not None:
-            shown += 1
-            covered += found[0] <= truth <= found[1]
-            above += truth > found[1]
-    return Coverage(simulations, shown, covered, above)
-
-
-class Scored:
-    """A metric's scores of a model's answers under a rule, for any sentences of the population."""
-
-    def __init__(self, metric: Metric, answers: Sequence[Generation], rule: str) -> None:
-        self.metric, self.counts = metric, metric.counts([a.answer(rule) for a in answers])
-
-    def all(self) -> float:
-        """The score of the population."""
-        return float(self.metric.scores(self.counts.sum(axis=0)[None])[0])
-
-    def draws(self, places: np.ndarray, taken: np.ndarray) -> np.ndarray:
-        """The scores of draws of some sentences, as ``bootstrap.Bootstrap`` has them, float64 (1 + resamples,)."""
-        return self.metric.scores(taken @ self.counts[places])
-
-
-def of_answers(
-    kept: Mapping[str, Sequence[Generation]], references: Sequence[str], language: str, taken: np.ndarray
-) -> dict[str, tuple[Interval, float]]:
-    """The intervals of scores, gains and shares: name -> (interval, true value)."""
-    found: dict[str, tuple[Interval, float]] = {}
-    for name, title in (("bleu", "BLEU"), ("chrf", "chrF")):
-        metric = metrics(language, references)[name]
-        own = {
-            (model, rule): Scored(metric, answers, rule)
-            for model, answers in kept.items()
-            for rule in ("raw", "first_line")
-        }
-        base, tuned, ticket = (own[model, "first_line"] for model in ("base", "tuned", "ticket"))
-        raw = (own["tuned", "raw"], own["base", "raw"])
-        found[f"{title} of the base"] = (_score(base, taken), base.all())
-        found[f"{title} of the tuned model"] = (_score(tuned, taken), tuned.all())
-        found[f"gain in {title}"] = (_gain(ticket, base, taken), ticket.all() - base.all())
-        found[f"share of the gain, {title}"] = (
-            _share((ticket, base), (tuned, base), taken), (ticket.all() - base.all()) / (tuned.all() - base.all())
-        )  # fmt: skip
-        found[f"share of the raw gain that stays, {title}"] = (
-            _share((tuned, base), raw, taken), (tuned.all() - base.all()) / (raw[0].all() - raw[1].all())
-        )  # fmt: skip
-    return found
-
-
-def _score(own: Scored, taken: np.ndarray) -> Interval:
-    return lambda places: interval(own.draws(places, taken)[1:])
-
-
-def _gain(own: Scored, base: Scored, taken: np.ndarray) -> Interval:
-    return lambda places: interval((own.draws(places, taken) - base.draws(places, taken))[1:])
-
-
-def _share(part: tuple[Scored, Scored], whole: tuple[Scored, Scored], taken: np.ndarray) -> Interval:
-    def made(places: np.ndarray) -> tuple[float, float] | None:
-        gains = [after.draws(places, taken) - before.draws(places, taken) for after, before in (part, whole)]
-        return bounds(share(*gains))
-
-    return made
-
-
-def bounds(found: Share) -> tuple[float, float] | None:
-    """A share's interval, where it is shown."""
-    return None if found.low is None or found.high is None else (found.low, found.high)
-
-
-def some(found: Likelihood, places: np.ndarray) -> Likelihood:
-    """The likelihood of some of the references."""
-    return Likelihood(
-        found.content[places], None if found.end is None else found.end[places], found.tokens[places], found.characters[places]
-    )  # fmt: skip
-
-
-def of_nats(kept: Mapping[str, Likelihood], sentences: int, resamples: int) -> dict[str, tuple[Interval, float]]:
-    """The same of likelihoods."""
-    draws, every = Draws(sentences, resamples), Draws(len(kept["base"]), 0)
-    base, tuned, ticket = (kept[model] for model in ("base", "tuned", "ticket"))
-
-    def at(places: np.ndarray) -> list[Likelihood]:
-        return [some(found, places) for found in (base, tuned, ticket)]
-
-    def nats(part: str) -> Interval:
-        return lambda places: draws.interval(draws.nats(some(tuned, places), part))
-
-    def gain(places: np.ndarray) -> tuple[float, float]:
-        own = at(places)
-        return draws.interval(draws.gain(own[0], own[2]))
-
-    def difference(places: np.ndarray) -> tuple[float, float]:
-        own = at(places)
-        return draws.interval(draws.gain(own[0], own[1]) - draws.gain(own[0], own[2]))
-
-    def kept_share(places: np.ndarray) -> tuple[float, float] | None:
-        own = at(places)
-        return bounds(draws.share(own[0], own[2], own[1]))
-
-    def end_share(places: np.ndarray) -> tuple[float, float] | None:
-        own = at(places)
-        return bounds(draws.part_of_gain(own[0], own[1], "end"))
-
-    whole = float(every.gain(base, tuned)[0])
-    return {
-        "nats of the base": (lambda places: draws.interval(draws.nats(some(base, places))), base.nats),
-        "nats of the tuned model": (nats("all"), tuned.nats),
-        "nats of its end token": (nats("end"), tuned.nats_of("end")),
-        "nats of its content": (nats("content"), tuned.nats_of("content")),
-        "gain in nats": (gain, float(every.gain(base, ticket)[0])),
-        "difference of two gains in nats": (difference, whole - float(every.gain(base, ticket)[0])),
-        "share of the gain, nats": (kept_share, float(every.gain(base, ticket)[0]) / whole),
-        "share of the gain that is the end token's": (end_share, float(every.gain(base, tuned, "end")[0]) / whole),
-    }  # fmt: skip
-
-
-def hierarchical(
-    base: Likelihood, own: Likelihood, sentences: int, seeds: int, ratio: float, resamples: int, seed: int = 2
-) -> tuple[Interval, float]:
-    """The gain over several trainings: each adds to every sentence's gain an effect of its own, ``ratio`` times as variable as the
-    sentences make their mean; what a training does to a sentence by itself adds as much again as one sentence in four has."""
-    draws, noise = SeedDraws(sentences, seeds, resamples), np.random.default_rng(seed)
-    tokens = base.counted()
-    won = base.summed() - own.summed()
-    truth = float(won.sum() / tokens.sum())
-    spread = float(((won - truth * tokens) / tokens.mean()).std())  # of a sentence's part in the mean
-    effect = ratio**0.5 * spread / sentences**0.5
-
-    def made(places: np.ndarray) -> tuple[float, float]:
-        before = some(base, places)
-        each = noise.normal(0, 1, (seeds, 1)) * effect + noise.normal(0, spread / 4, (seeds, sentences))
-        after = [
-            Likelihood(before.summed() - won[places] - extra * tokens[places], None, tokens[places], before.characters)
-            for extra in each
-        ]
-        start = Likelihood(before.summed(), None, tokens[places], before.characters)
-        return draws.mean(draws.gains([start] * seeds, after)).interval
-
-    return made, truth
-
-
-def results(report: Callable[..., None] = print) -> dict[str, Any]:
-    """The demo's answers and likelihoods, kept in the workspace or made now."""
+def results(device: str = "cpu", report: Callable[..., None] = print) -> dict[str, Any]:
+    """The demo's answers and likelihoods, kept in the workspace or made now on a device."""
     from ks_core.ledger.changed_rows import lay
     from ks_core.likelihood.references import references_of
     from ks_core.likelihood.rows import lift_off, rows_of
@@ -227,13 +53,13 @@ def results(report: Callable[..., None] = print) -> dict[str, Any]:
     corpus = CorpusChoice().load()
     facts = {
         "base": study.base.content_hash, "tuned": study.tuned.content_hash, "corpus": corpus.content_hash, "alpha": ALPHA, "prompt": PROMPT,
-        "limit": LIMIT, **versions("torch", "transformers"),
+        "limit": LIMIT, "device": device, **versions("torch", "transformers"),
     }  # fmt: skip
     path = workspace.folder("coverage") / "demo.json"
     known = workspace.read_json(path)
     if isinstance(known, dict) and known.get("facts") == facts:
         return known
-    model, tokenizer = load_model(demo.BASE)
+    model, tokenizer = load_model(demo.BASE, device)
     asked = held_out(corpus, PROMPT, part="", max_new_tokens=LIMIT)
     references = references_of(model, tokenizer, corpus, PROMPT, part="")
     found: dict[str, Any] = {"facts": facts, "references": list(asked.references), "language": asked.target_language}
@@ -245,8 +71,8 @@ def results(report: Callable[..., None] = print) -> dict[str, Any]:
             rows = rows_of(model)
             if name == "ticket":
                 ticket = set(scan.token_ids[scan.winners(ALPHA)].tolist())
-                start = rows.base.weight.detach()[rows.ids].float().numpy()
-                own = rows.rows.detach().numpy()
+                start = rows.base.weight.detach()[rows.ids].float().cpu().numpy()
+                own = rows.rows.detach().cpu().numpy()
                 mask = np.array([int(i) in ticket for i in rows.ids])
                 put_rows(rows, np.where(mask[:, None], own, start))
         outcome = evaluate_model(model, tokenizer, asked)
@@ -256,29 +82,49 @@ def results(report: Callable[..., None] = print) -> dict[str, Any]:
     return found
 
 
+def intervals_of(found: Mapping[str, Any], size: int, resamples: int) -> tuple[dict[str, tuple[Interval, float]], int]:
+    """Every interval of so many sentences with its true value, and how many sentences there are to draw from."""
+    kept = {name: [Generation(**record) for record in found[name]["answers"]] for name in ("base", "tuned", "ticket")}
+    nats = {name: Likelihood.from_dict(found[name]["likelihood"]) for name in kept}
+    taken = weights(size, resamples).astype(float)
+    asked = {**of_answers(kept, found["references"], found["language"], taken), **of_nats(nats, size, resamples)}
+    for seeds, ratio in TRAININGS:
+        asked[f"gain in nats of {seeds} trainings, seeds' variance {ratio:g} times the sentences'"] = hierarchical(
+            nats["base"], nats["ticket"], size, seeds, ratio, resamples
+        )
+    return asked, len(nats["base"])
+
+
+def one(found: Mapping[str, Any], size: int, name: str, simulations: int, resamples: int) -> tuple[Coverage, float]:
+    """The coverage of one of them, and the seconds that it took: the work of one process."""
+    began = time.monotonic()
+    asked, population = intervals_of(found, size, resamples)
+    return coverage(*asked[name], population, size, simulations), time.monotonic() - began
+
+
 def table(
     found: Mapping[str, Any],
     sizes: Sequence[int],
     simulations: int,
     resamples: int,
+    processes: int = 1,
     report: Callable[..., None] = print,
 ) -> list[str]:
-    """The table in Markdown: a row for each interval, a column for each number of sentences."""
-    kept = {name: [Generation(**record) for record in found[name]["answers"]] for name in ("base", "tuned", "ticket")}
-    nats = {name: Likelihood.from_dict(found[name]["likelihood"]) for name in kept}
+    """The table in Markdown: a row for each interval, a column for each number of sentences.
+
+    Each interval is drawn for by itself, from its own seeds, so the table is the same however many processes make it.
+    """
     rows: dict[str, list[str]] = {}
-    for size in sizes:
-        taken = weights(size, resamples).astype(float)
-        asked = {**of_answers(kept, found["references"], found["language"], taken), **of_nats(nats, size, resamples)}
-        for seeds, ratio in TRAININGS:
-            asked[f"gain in nats of {seeds} trainings, seeds' variance {ratio:g} times the sentences'"] = hierarchical(
-                nats["base"], nats["ticket"], size, seeds, ratio, resamples
-            )
-        for name, (made, truth) in asked.items():
-            started = time.monotonic()
-            own = coverage(made, truth, len(nats["base"]), size, simulations)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        work = [
+            (size, name, pool.submit(one, found, size, name, simulations, resamples))
+            for size in sizes
+            for name in intervals_of(found, size, 1)[0]
+        ]
+        for size, name, future in work:
+            own, seconds = future.result()
             report(
-                f"{size} sentences, {name}: {own.words} (too low {own.above / max(own.shown, 1):.1%}), {time.monotonic() - started:.0f} s"
+                f"{size} sentences, {name}: {own.words} (too low {own.above / max(own.shown, 1):.1%}), {seconds:.0f} s"
             )
             rows.setdefault(name, []).append(own.words)
     return [
@@ -292,13 +138,17 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=1000)
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--sentences", default="24,48,77")
+    parser.add_argument("--device", default="cpu", help="where the answers are made: cpu (default) or cuda")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     sizes = [int(n) for n in options.sentences.split(",")]
 
     def report(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    lines = table(results(report), sizes, options.simulations, options.resamples, report)
+    lines = table(
+        results(options.device, report), sizes, options.simulations, options.resamples, options.processes, report
+    )
     print("\n".join(lines))
     print(
         f"\n{options.simulations:,} simulations, {options.resamples:,} draws each; {json.dumps(versions('numpy', 'sacrebleu'))}"
