@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_core.errors import KSLotteryError, TicketError
-from ks_core.ledger import attribution, exposure, kept
+from ks_core.ledger import attribution, exposure, kept, newest
 from ks_core.ledger.evidence import Evidence
 from ks_core.ledger.inquiry import Inquiry
 from ks_core.ledger.smallest import fewest
 from ks_core.likelihood.references import references_of
 from ks_core.study.scan import Study
 from ks_core.translation.corpora import Corpus
-from ks_core.tuning import trainings
 
 if TYPE_CHECKING:
     from ks_core.jobs.running import Running
@@ -65,13 +64,14 @@ class Bench:
 def gathered(bench: Bench, evidence: Evidence) -> tuple[Evidence, dict[str, Any]]:
     """The evidence with all that the rules that are asked for need, and what is shown of it by itself."""
     inquiry, found = bench.inquiry, dict[str, Any]()
-    training = exposure.training_of(bench.study)
     for need in ("training", "steps", "gradients"):  # a recording beside the checkpoint may tell the last two
         told = evidence.known(need) if inquiry.needs(need) else evidence
         evidence = evidence if isinstance(told, str) else told
-    if training and inquiry.draws and inquiry.needs("null"):
-        evidence, shown = _with_null(bench, evidence, training)
-        found |= shown
+    if inquiry.draws and inquiry.needs("null"):
+        exposed = exposure.exposure_of(bench.study, bench.study.scan())
+        if not isinstance(exposed, str):
+            evidence, shown = _with_null(bench, evidence, exposed)
+            found |= shown
     if inquiry.training and inquiry.needs("slopes"):
         scorer = bench.scorer("train", inquiry.training)
         key = bench.key("train", sentences=len(scorer.references))
@@ -83,16 +83,17 @@ def gathered(bench: Bench, evidence: Evidence) -> tuple[Evidence, dict[str, Any]
     return evidence, found
 
 
-def _with_null(bench: Bench, evidence: Evidence, training: trainings.Training) -> tuple[Evidence, dict[str, Any]]:
+def _with_null(bench: Bench, evidence: Evidence, exposed: exposure.Exposure) -> tuple[Evidence, dict[str, Any]]:
     from ks_core.ledger.noise import null
 
-    touched, inquiry = trainings.by_step(training), bench.inquiry
-    if touched is None:
+    touched, inquiry = exposed.steps(), bench.inquiry
+    if isinstance(touched, str):
+        bench.notes.append(f"The training on noise is left out, as {touched}.")
         return evidence, {}
     report = bench.report("noise")
     try:
         made = null(
-            evidence.before, evidence.token_ids, touched, training.recipe, draws=inquiry.draws, persistence=inquiry.persistence,
+            evidence.before, evidence.token_ids, touched, exposed.recipe, draws=inquiry.draws, persistence=inquiry.persistence,
             seed=inquiry.seed, report=report,
         )  # fmt: skip
     except (
@@ -110,6 +111,7 @@ def _with_attribution(bench: Bench, evidence: Evidence) -> tuple[Evidence, dict[
         bench.key("development", sentences=len(scorer.references), points=inquiry.points),
         lambda: attribution.attribute(scorer, points=inquiry.points, report=bench.report("attribution")),
     )
+    newest.note(bench.study, made, inquiry.corpus.name)
     if abs(made.complete() - 1) > INCOMPLETE:
         bench.notes.append(f"{made.sentence} That is more than {INCOMPLETE:.0%} off: take more points.")
     top = made.token_ids[np.argsort(-made.total, kind="stable")[: inquiry.singles]]
