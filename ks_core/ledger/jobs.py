@@ -164,7 +164,7 @@ def _of_references(references: References) -> list[str]:
     found = []
     if len(references) < FEW:
         found.append(
-            f"{len(references)} references are few: intervals by a bootstrap of so few are too narrow (with 24 of the demo's, 90 to 92% of the "
+            f"{len(references)} references are few: intervals by a bootstrap of so few are too narrow (with 24 of the demo's, 91 to 93% of the "
             "95% intervals of gains and shares in nats held: make coverage), and what is clear here need not be on all."
         )
     if not references.ended:
