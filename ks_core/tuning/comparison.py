@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 OVER_SENTENCES = "Every interval is over sentences alone; training seeds can vary by more than it says."
 #: And of answers, as ``make coverage`` found.
 NARROW = (
-    "Intervals of gains in BLEU are too narrow: simulated from 64 answers of the demo, 67 of 100 held the true value, of gains in chrF "
-    "and in nats 94."
+    "Intervals of gains in BLEU are too narrow: simulated from the demo's answers to 77 sentences, 85 of 100 held the true value (to 24, "
+    "74), of gains in chrF 94 and in nats 93."
 )
 #: The kinds of arms that all others are compared with: the base, Embed Tuning (of the run, or given), the base with a forced stop.
 AGAINST = ("base", "embed", "tuned", "stop")
