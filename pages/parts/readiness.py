@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 import sys
 import threading
+import time
 
 import ks_core
 from ks_core.jobs import bounded
@@ -17,6 +18,13 @@ from ks_core.jobs import bounded
 TURN = 0.001
 #: What most pages draw with, the first of which would wait for it.
 LIBRARIES = ("pandas", "pyarrow", "plotly.graph_objects", "scipy.stats")
+
+#: Looks through the young objects, 7,000 new ones each, after which all are looked through. Python by itself waits until a quarter more
+#: have come: for twenty visitors that is 40,000, and a pause of a fifth of a second on a busy machine.
+SOON = 2
+#: How often what was loaded is set aside after the start, and after how many seconds at the earliest: some is loaded by the pages. What visitors
+#: hold at that moment is set aside with it, so this may not go on (frozen again and again, closed sessions stayed, 3.3 GB of twenty in ten minutes).
+FREEZES, APART = 2, 30.0
 
 
 def begin() -> None:
@@ -33,7 +41,22 @@ def begin() -> None:
 def _load() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
-    # What is loaded stays: looking through it for what may be let go would hold up everybody, a sixth of a second each time. Not so
-    # what visitors bring: frozen again and again, closed sessions stayed, 3.3 GB of twenty in ten minutes.
+    # What is loaded stays: looking through it for what may be let go would hold up everybody.
     gc.collect()
     gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, sys.maxsize >> 32)  # by itself Python looks through all of them no more
+    threading.Thread(target=_look_through, args=(len(sys.modules),), name="looking through", daemon=True).start()
+
+
+def _look_through(loaded: int) -> None:
+    """Look through all objects a little at a time: often, while few have come."""
+    left, last = FREEZES, time.monotonic()
+    while True:
+        time.sleep(0.25)
+        if gc.get_count()[2] < SOON:
+            continue
+        gc.collect()
+        if left and len(sys.modules) > loaded and time.monotonic() - last > APART:
+            gc.freeze()
+            left, last, loaded = left - 1, time.monotonic(), len(sys.modules)
