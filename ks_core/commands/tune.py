@@ -15,7 +15,7 @@ from ks_core.checkpoints import demo
 from ks_core.commands import corpus_options, resource_options
 from ks_core.commands.progress_line import finish, follow
 from ks_core.commands.ticket import RULE_HELP
-from ks_core.errors import JobError, SettingsError, TicketError, visible
+from ks_core.errors import JobError, KSLotteryError, SettingsError, TicketError, visible
 from ks_core.jobs import queue
 from ks_core.jobs.handle import duration
 from ks_core.store import workspace
@@ -24,6 +24,7 @@ from ks_core.values import table_cell
 
 if TYPE_CHECKING:
     from ks_core.jobs.cluster import Allocation
+    from ks_core.jobs.handle import Job
     from ks_core.tuning.plans import Plan
 
 ARM_HELP = f"arms by comma: {', '.join(ARMS)}; settings after colons, as in partners:seed=1:steps=40"
@@ -142,6 +143,7 @@ def run(options: argparse.Namespace) -> int:
     if state != "done":
         raise JobError(job.error or f"The run was {state}. Go on with: python -m ks_core tune --resume {job.id}")
     print("\n".join(table_lines(job.result, job.request["parameters"].get("tuned", ""))))
+    print("\n".join(as_well_lines(job)))
     if options.output:
         shutil.copytree(job.folder, options.output, dirs_exist_ok=True)
         print(f"copied to {options.output}")
@@ -174,6 +176,16 @@ def have(*sources: str) -> None:
     for source in filter(None, sources):
         if not demo.is_name(source):  # prepared by the run itself
             runnable.check(source)
+
+
+def as_well_lines(job: Job) -> list[str]:
+    """Whether a run's ticket does as well as full tuning and the most frequent rows, in sentences."""
+    from ks_core.ledger import as_well  # loads scipy
+
+    try:
+        return [visible(f.sentence) for f in as_well.of_run(job.folder, job.request["parameters"], job.result)]
+    except KSLotteryError as error:  # the tables stand without it
+        return [visible(f"note: {error}")]
 
 
 def table_lines(summary: dict[str, Any], tuned: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-from . import exposure as exposure, figures as figures, tables as tables
+from . import as_well as as_well, exposure as exposure, figures as figures, tables as tables
 from .annotations import annotate as annotate, occurrences as occurrences
 from .attribution import Attribution as Attribution, alone as alone, attribute as attribute, left_out as left_out
 from .bakeoff import (
@@ -11,6 +11,7 @@ from .bakeoff import (
 from .changed_rows import laid as laid
 from .evidence import Evidence as Evidence
 from .inquiry import BUDGETS as BUDGETS, Inquiry as Inquiry, ticket_of_smallest as ticket_of_smallest
+from .newest import Attributed as Attributed, attributed as attributed
 from .noise import null as null
 from .noninferiority import (
     MARGINS as MARGINS,

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -16,6 +17,7 @@ from ks_core.jobs.running import Running
 from ks_core.ledger import figures, tables
 from ks_core.ledger.inquiry import Inquiry
 from ks_core.ledger.jobs import FEW, run_rules
+from ks_core.ledger.newest import attributed
 from ks_core.ledger.rules import RULES
 from ks_core.store import workspace
 from ks_core.store.cache import Cache
@@ -99,6 +101,12 @@ def test_everything_of_a_pair_whose_training_is_known(asked, tmp_path):
     assert all(part in found["signature"] for part in ("base:", "corpus:file:", "ledger:1", "points:32"))
     assert {entry.kind for entry in Cache().entries()} >= {"nats", "attribution", "slopes"}
     assert answered(inquiry, tmp_path / "again") == found, "what was kept says the same"
+    newest = attributed(inquiry.study)
+    top = found["attribution"]["rows"]
+    assert newest.of(np.array([row["token_id"] for row in top])) == pytest.approx(
+        [sum(row["content"]) + sum(row["end"]) for row in top]
+    )
+    assert newest.sentence.count(inquiry.corpus.name) == 1 and "32 points" in newest.sentence
     for draw in (figures.gain_curves, figures.overlap_map, figures.attribution_map, figures.smallest_curve):
         assert draw(found).data and draw(found).layout.meta["alt"]
 
