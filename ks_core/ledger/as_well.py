@@ -25,8 +25,8 @@ def of_run(
     """The answers for each arm of a ticket in a run, against Embed Tuning (of the run, or given) and the most frequent rows: in nats, where
     both have a likelihood, and in chrF of the first line, where both wrote answers. Intervals are over sentences, of one seed.
 
-    ``folder`` is the run's, ``parameters`` its plan as plain values, ``summary`` what it gave. Empty where there is nothing to compare. Raises ``CorpusError`` where the run's
-    text is not here any more, and ``SettingsError`` for a margin that is not above 0.
+    ``folder`` is the run's, ``parameters`` its plan as plain values, ``summary`` what it gave. Empty where there is nothing to compare.
+    Raises ``CorpusError`` where the run's text is not here any more, and ``SettingsError`` for a margin that is not above 0.
     """
     arms = [arm for arm in summary["arms"] if not arm["error"]]
     first = {kind: next((arm for arm in arms if arm["kind"] == kind), None) for kind in (*TICKETS, *AGAINST)}
@@ -39,10 +39,10 @@ def of_run(
             better = draws.mean(draws.gains([known[names[1]]], [known[names[0]]]))
             found.append(judged(better, margins["nats"], sentences=draws.sentences, own=names[0], other=names[1]))
         if own.get("evaluation") and other.get("evaluation"):
-            given = [read_answers(folder, arm) for arm in (own, other)]
+            ours, theirs = (read_answers(folder, arm) for arm in (own, other))
             if not references:
                 corpus = Plan.from_dict(dict(parameters)).corpus.load()
                 references = [pair.target for pair in corpus.part(part_of(summary["signature"]))]
-            asked = references[: len(given[0])]
-            found.append(of_answers(*given, asked, corpus.target_language, margins["chrF"], names=names))
+            asked = references[: len(ours)]
+            found.append(of_answers(ours, theirs, asked, corpus.target_language, margins["chrF"], names=names))
     return found
