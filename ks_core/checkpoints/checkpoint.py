@@ -86,6 +86,13 @@ class Checkpoint:
             return hashes.combine(under, *self.matrix.parts)
         return hashes.of_matrix(self.matrix, self.file, self.tensor, opened=self.stamp)
 
+    @property
+    def is_hashed(self) -> bool:
+        """Whether ``content_hash`` is known without reading the matrix: of an adapter, whether its base's is."""
+        if "content_hash" in self.__dict__:
+            return True
+        return self.base.is_hashed if self.base is not None else hashes.remembered(self.stamp, self.tensor)
+
     def weight_files(self) -> list[Path]:
         """Every safetensors file of it: the one it was opened from, or all shards of the index that led to it. Raises
         ``CheckpointError`` for a shard that is missing."""

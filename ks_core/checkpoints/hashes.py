@@ -19,7 +19,7 @@ import numpy as np
 
 from ks_core.checkpoints.matrices import Matrix, blocks
 from ks_core.errors import CheckpointError
-from ks_core.store import access, workspace
+from ks_core.store import access, stopwatch, workspace
 
 STRETCH = 8 << 20
 
@@ -42,13 +42,21 @@ def of_matrix(matrix: Matrix, file: Path | None = None, name: str = "", opened: 
         return hashlib.sha256(block.view(np.uint8).data).digest()
 
     whole = hashlib.sha256(f"{matrix.dtype} {rows} {width}".encode())
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashlib lets go of the GIL
+    with (
+        stopwatch.part("hashing"),
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+    ):  # hashlib lets go of the GIL
         for digest in pool.map(stretch, _stretches(rows, width * size)):
             whole.update(digest)
     _unchanged(file, before)
     if before:
         _remember(before, name, whole.hexdigest())
     return whole.hexdigest()
+
+
+def remembered(stamp: str | None, name: str) -> bool:
+    """Whether the hash of this tensor of a file is known, so that ``of_matrix`` need not read it."""
+    return stamp is not None and _remembered(stamp, name) is not None
 
 
 def combine(base: str, *arrays: np.ndarray) -> str:

@@ -2,7 +2,8 @@
 
     python -m ks_core bench --rows 32000 --dim 4096 --dtype bfloat16
 
-    python -m ks_core bench --training      # training a ticket instead: ks_core.commands.bench_training
+    python -m ks_core bench --process       # what a person waits for a scan instead: ks_core.commands.benches.process
+    python -m ks_core bench --training      # training a ticket instead: ks_core.commands.benches.training
 
 Ways that would take minutes run on a sample of the rows and are extrapolated; the table says so.
 Seconds are the best of ``--repeat`` runs for every way alike, first calls and compilation not counted.
@@ -46,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=FLOATS, default="float32", help="how they are stored (default float32)")
     parser.add_argument("--sample", type=int, default=400, help="rows for the slow ways, extrapolated (default 400)")
     parser.add_argument("--repeat", type=int, default=3, help="runs, of which the best counts (default 3)")
+    parser.add_argument("--process", action="store_true",
+                        help="time the whole command scan, in new processes, beside scipy's loop")  # fmt: skip
     parser.add_argument("--training", action="store_true", help="time the training of the demo's ticket instead")
     parser.add_argument("--steps", type=int, default=30, help="with --training: steps of each training (default 30)")
     parser.add_argument("--rounds", type=int, default=3, help="with --training: trainings by each way (default 3)")
@@ -54,17 +57,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and print a Markdown table. Returns 0, or 1 when any way's integers differ from scipy's.
 
-    With ``--training`` it is the training that is measured, and 1 means that the losses differ.
+    With ``--process`` the whole command ``scan`` is measured, with ``--training`` the training; then 1 means that the losses differ.
     """
     if args.training:
-        from ks_core.commands import bench_training
+        from ks_core.commands.benches import training
 
-        return bench_training.run(args.steps, args.rounds, machine())
+        return training.run(args.steps, args.rounds, machine())
     for name in ("rows", "dim", "sample", "repeat"):
         if getattr(args, name) < 1:
             raise SettingsError(f"--{name} is {getattr(args, name)}. Expected at least 1.")
     print("\n".join(f"- {line}" for line in machine()))
     sample = min(args.sample, args.rows)
+    if args.process:
+        from ks_core.commands.benches import process
+
+        return process.run(*matrices(args.rows, args.dim, args.dtype), sample, args.repeat)
     print(
         f"- {args.rows:,} x {args.dim:,} {args.dtype}, best of {args.repeat}; scipy's ways and the sort run on "
         f"{sample:,} rows and are extrapolated\n",
@@ -133,9 +140,7 @@ def measure(
     for device in ours if _has_torch() else ["cpu"]:
         print(f"measuring: {device}", flush=True)
         seconds, result = _time_ours(before, after, device, repeat)
-        name = (
-            "this program, numba on the CPU" if device == "cpu" else f"this program, torch on {device.split(':')[-1]}"
-        )
+        name = "this program, on the CPU" if device == "cpu" else f"this program, torch on {device.split(':')[-1]}"
         agree = np.array_equal(result.counts[:sample], expected)
         timings.append(Timing(name, seconds, agree))
     scan, _ = _best(lambda: (_read(before.storage), _read(after.storage)), repeat)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from ks_core.errors import JobError, visible
-from ks_core.jobs.handle import FINAL, Job, queue_words
+
+if TYPE_CHECKING:  # work in this process waits for nothing that jobs stand on
+    from ks_core.jobs.handle import Job
 
 
 class Line:
@@ -34,6 +37,8 @@ class Line:
 
 def follow(job: Job) -> str:
     """Show a job's progress until it is over; a line per stage where nobody watches a terminal."""
+    from ks_core.jobs.handle import FINAL, queue_words
+
     shown = ""
     while (state := job.state) not in FINAL:
         progress = job.progress

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ks_core.commands.progress_line import Line
 from ks_core.errors import SettingsError, visible
+from ks_core.store import stopwatch
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TABLE_FORMATS = (".csv", ".parquet", ".json")
+#: The parts of ``--timings``, in the order in which they come first; what is in none of them is the rest.
+PARTS = ("start and imports", "opening", "hashing", "kernel", "testing", "writing")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,17 +33,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", action="store_true", help="test every tensor, not only the embedding")
     parser.add_argument("--processes", type=int, default=1, help="with --layers: processes that share the tensors, "
                         "a GPU each where there are (default 1)")  # fmt: skip
+    parser.add_argument("--timings", action="store_true", help="print where the time of this process went")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a summary, and with ``--output`` write a table of all rows."""
-    from ks_core.study.scan import Study, check_alpha
+    from ks_core.study.scan import check_alpha
 
+    imported = stopwatch.since_start() if options.timings else 0.0
     alpha = check_alpha(options.alpha)
     output = table_path(options.output) if options.output else None
-    if options.layers:
-        return _scan_layers(options, alpha, output)
+    (_scan_layers if options.layers else _scan_rows)(options, alpha, output)
+    if options.timings:
+        print("\n".join(["", "seconds, by part", *timings(imported, stopwatch.parts(), stopwatch.since_start())]))
+    return 0
+
+
+def timings(imported: float, parts: Mapping[str, float], whole: float) -> list[str]:
+    """A line for each part of a process, and one for the whole; they add up, as far as they are printed.
+
+    >>> timings(0.25, {"hashing": 0.5}, 1.0)[-1]
+    '  whole                1.00'
+    """
+    seconds = {name: parts.get(name, 0.0) for name in PARTS}
+    seconds[PARTS[0]] += imported
+    seconds["the rest"] = max(0.0, whole - sum(seconds.values()))
+    return [f"  {name:<20} {spent:.2f}" for name, spent in {**seconds, "whole": whole}.items()]
+
+
+def _scan_rows(options: argparse.Namespace, alpha: float, output: Path | None) -> None:
+    from ks_core.study.scan import Study
+
     study = Study(options.base, options.tuned, options.device)
+    with stopwatch.part("opening"):
+        _ = study.pair
     line = Line("rows")
     scan = study.scan(lambda done, total: line(done, total, "testing rows"))
     winners = scan.winners(alpha)
@@ -72,12 +99,12 @@ def run(options: argparse.Namespace) -> int:
     if output:
         from ks_core.study.scan import table
 
-        write_table(table(study, scan, alpha), output, str(signature))
+        with stopwatch.part("writing"):
+            write_table(table(study, scan, alpha), output, str(signature))
         print(f"wrote {output} ({len(winners):,} rows)")
-    return 0
 
 
-def _scan_layers(options: argparse.Namespace, alpha: float, output: Path | None) -> int:
+def _scan_layers(options: argparse.Namespace, alpha: float, output: Path | None) -> None:
     from ks_core.study.layers import scan_layers, table
 
     line = Line("MB")
@@ -108,9 +135,9 @@ def _scan_layers(options: argparse.Namespace, alpha: float, output: Path | None)
     signature = scan.signature.with_fields(alpha=f"{alpha:g}")
     print(f"\nsignature  {signature}")
     if output:
-        write_table(frame, output, str(signature))
+        with stopwatch.part("writing"):
+            write_table(frame, output, str(signature))
         print(f"wrote {output} ({len(frame):,} tensors)")
-    return 0
 
 
 def table_path(name: str) -> Path:

@@ -27,6 +27,7 @@ import numpy as np
 from ks_core.checkpoints.matrices import FLOATS, ArrayMatrix, Matrix, blocks, to_floats, widest
 from ks_core.errors import CheckpointError, PairError, SettingsError
 from ks_core.ks.kernels.kernel import fastest, kernel_of
+from ks_core.store import stopwatch
 
 #: Bytes of one matrix that are looked at in one go.
 CHUNK_BYTES = 32 << 20
@@ -89,13 +90,15 @@ def ks_test(
         raise PairError(
             f"The matrices are {_by(first)}: there is nothing to test. Expected at least one row of at least one value."
         )
-    kernel = kernel_of(fastest(device))
     dtype = widest(first.dtype, second.dtype)
+    with stopwatch.part("kernel"):
+        kernel = kernel_of(fastest(device), dtype, dim)
     counts = np.empty(rows, np.int32)
     l2, cosine = np.empty(rows), np.empty(rows)
     for start, stop in blocks(rows, dim * (8 if dtype == "float64" else 4), chunk_bytes):
-        a, b = (_block(m, start, stop, dtype) for m in (first, second))
-        counts[start:stop], l2[start:stop], cosine[start:stop], bad = kernel.count(a, b, dtype, with_shift)
+        with stopwatch.part("testing"):
+            a, b = (_block(m, start, stop, dtype) for m in (first, second))
+            counts[start:stop], l2[start:stop], cosine[start:stop], bad = kernel.count(a, b, dtype, with_shift)
         if bad.any():
             row = int(np.argmax(bad != 0))
             side = "before" if bad[row] == 1 else "after"

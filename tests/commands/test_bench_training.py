@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
-from ks_core.commands import bench_training
-from ks_core.commands.bench_training import MIXED, OURS, PADDING_FREE, PARTS, PEER, Round, breakdown, compare, table
+from ks_core.commands.benches import training
+from ks_core.commands.benches.training import MIXED, OURS, PADDING_FREE, PARTS, PEER, Round, breakdown, compare, table
 from ks_core.errors import SettingsError
 from ks_core.likelihood.examples import encode
 from ks_core.translation.corpora import Corpus, SentencePair
@@ -37,7 +37,7 @@ def test_every_way_trains_the_same(tiny_model, tiny_tokenizer, examples):
     peer = found[0].losses
     assert len(peer) == RECIPE.steps
     for other in found[1:]:
-        assert bench_training.largest_difference(other.losses, peer) < 1e-4, other.way
+        assert training.largest_difference(other.losses, peer) < 1e-4, other.way
     for done in found:
         assert set(done.parts) == set(PARTS) and all(seconds > 0 for seconds in done.parts.values())
         assert sum(done.parts.values()) <= done.seconds + 1e-3
@@ -48,10 +48,10 @@ def test_every_way_trains_the_same(tiny_model, tiny_tokenizer, examples):
 
 
 def test_a_training_that_differs_shows(tiny_model, tiny_tokenizer, examples, monkeypatch):
-    honest = bench_training.lay_over
-    monkeypatch.setattr(bench_training, "lay_over", lambda model, ids: honest(model, [i for i in ids if i != 3]))
+    honest = training.lay_over
+    monkeypatch.setattr(training, "lay_over", lambda model, ids: honest(model, [i for i in ids if i != 3]))
     peer, *_, ours = compare(tiny_model, tiny_tokenizer, examples, IDS, RECIPE)
-    assert bench_training.largest_difference(ours.losses, peer.losses) > bench_training.TOLERANCE
+    assert training.largest_difference(ours.losses, peer.losses) > training.TOLERANCE
 
 
 def test_tables_take_medians_and_measure_against_the_peer():
@@ -73,4 +73,4 @@ def test_what_cannot_be_compared(tiny_model, tiny_tokenizer, examples):
     with pytest.raises(SettingsError, match="Expected adam"):
         compare(tiny_model, tiny_tokenizer, examples, IDS, Recipe(steps=1))
     with pytest.raises(ValueError):
-        bench_training.largest_difference([1.0, 2.0], [1.0])
+        training.largest_difference([1.0, 2.0], [1.0])

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import torch
 from safetensors.numpy import save_file
 
 from ks_core.commands.program import main
+from ks_core.commands.scan import PARTS
 
 COLUMNS = ["token_id", "token", "statistic", "pvalue", "winner", "l2", "cosine"]
 
@@ -55,6 +57,21 @@ def test_scan_writes_a_row_per_token(pair, tmp_path, suffix):
         assert pq.read_schema(output).metadata[b"signature"].decode() == signature
     else:
         assert frame.signature[0] == signature
+
+
+@pytest.mark.parametrize("more", [(), ("--layers",)])
+def test_timings_add_up_to_the_whole_process(pair, more):
+    began = time.monotonic()
+    done = run("scan", *pair, "--timings", *more)
+    waited = time.monotonic() - began
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.partition("seconds, by part\n")[2].splitlines()
+    parts = {line[2:22].strip(): float(line[22:]) for line in lines}
+    whole = parts.pop("whole")
+    assert list(parts) == [*PARTS, "the rest"] and 0 < whole <= waited + 0.05
+    assert sum(parts.values()) == pytest.approx(whole, abs=0.05)  # as printed, in hundredths
+    assert parts["start and imports"] > 0
+    assert "by part" not in run("scan", *pair, *more).stdout
 
 
 def test_a_second_scan_comes_from_the_cache_even_of_a_copy(pair, tmp_path):

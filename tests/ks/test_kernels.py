@@ -15,6 +15,7 @@ from scipy.stats import ks_2samp
 from ks_core.checkpoints.matrices import ArrayMatrix, to_floats
 from ks_core.jobs import devices
 from ks_core.ks.kernels.kernel import fastest
+from ks_core.ks.kernels.space import SHORT
 from ks_core.ks.statistic import ks_test
 
 #: Rows of the seeded sweep; set it to 100000 for the long run.
@@ -243,19 +244,18 @@ def test_threads_of_an_app_at_once():
             assert np.array_equal(found, wanted)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_another_process_compiles_nothing(dtype):
-    bits = "uint16" if dtype == "bfloat16" else dtype
-    code = f"""if True:
-        import numpy as np
-        from ks_core.ks.kernels import compiled, cpu
-        cpu.CPUKernel().count(np.zeros((1, 3), "{bits}"), np.ones((1, 3), "{bits}"), "{dtype}", True)
-        rows = compiled.brain_rows if "{dtype}" == "bfloat16" else compiled.float_rows
-        print(sum(rows.stats.cache_hits.values()), sum(rows.stats.cache_misses.values()))
-    """
-    outputs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-               for _ in range(2)]  # fmt: skip
-    assert outputs[1].split() == ["1", "0"]
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("dim", [SHORT, SHORT + 1])
+def test_the_longest_rows_that_are_counted_in_16_bits_and_the_shortest_that_are_not(dtype, dim):
+    """With all values in one bucket, and the gap as large as it gets, a count is as large as the row is long."""
+    rng = np.random.default_rng(dim)
+    rows = [kind(rng, dim) for kind in (normal, ties, one_outlier)] + [
+        (np.zeros(dim), np.ones(dim)),
+        (np.ones(dim), np.zeros(dim)),
+    ]
+    before, plain_before = stored([a for a, _ in rows], dtype)
+    after, plain_after = stored([b for _, b in rows], dtype)
+    assert ks_test(before, after, "cpu").counts.tolist() == expected_counts(plain_before, plain_after).tolist()
 
 
 def test_every_float16_is_widened_exactly():

@@ -30,11 +30,12 @@ def fastest(device: str = "auto") -> str:
     return "cpu" if device == "auto" else devices.select(device)
 
 
-def kernel_of(device: str) -> Kernel:
-    """The kernel for a selected device."""
+def kernel_of(device: str, dtype: str, d: int) -> Kernel:
+    """The kernel for a selected device, ready to count rows of ``d`` values of a dtype."""
     if device == "cpu":
-        from ks_core.ks.kernels.cpu import CPUKernel
+        from ks_core.ks.kernels.cpu import CPUKernel, ready
 
+        ready(dtype, d)
         return CPUKernel()
     from ks_core.ks.kernels.torch_kernel import TorchKernel
 
