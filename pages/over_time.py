@@ -41,4 +41,4 @@ chosen = st.multiselect(
 if found.going_on:
     over_time.live(found, study, alpha, chosen)
 else:
-    over_time.show(trajectory, strings, alpha, chosen)
+    over_time.show(found, trajectory, study, alpha, chosen)

@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alpha", type=float, default=0.05, help="a row wins when its p-value is below (default 0.05)")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="print the N largest shifts (default 10)")
     parser.add_argument(
+        "--losses",
+        metavar="FILE",
+        help="write the recorded losses, a line per step and part, to FILE: .csv, .parquet or .json",
+    )
+    parser.add_argument(
         "--output", metavar="FILE", help="write a line per row and point to FILE: .csv, .parquet or .json"
     )
 
@@ -34,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     from ks_core.trajectory.opening import open_trajectory
 
     alpha = check_alpha(options.alpha)
-    output = table_path(options.output) if options.output else None
+    output, losses = (table_path(path) if path else None for path in (options.output, options.losses))
     base, sources = (options.base, options.checkpoints) if options.checkpoints else ("", [options.base])
     trajectory = open_trajectory(base, sources, Line("checkpoints"))
     strings = Study(base, base).token_strings() if base else None
@@ -43,8 +48,11 @@ def run(options: argparse.Namespace) -> int:
     print("\n".join(visible(line) for line in tables.lines(trajectory, strings, alpha, options.top)))
     signature = trajectory.signature.with_fields(alpha=f"{alpha:g}")
     print(f"signature  {signature}")
-    if output:
-        frame = tables.points(trajectory, strings, alpha)
-        write_table(frame, output, str(signature))
-        print(f"wrote {output} ({len(frame):,} lines)")
+    for path, frame in (
+        (output, tables.points(trajectory, strings, alpha) if output else None),
+        (losses, tables.losses(trajectory) if losses else None),
+    ):
+        if path and frame is not None:
+            write_table(frame, path, str(signature))
+            print(f"wrote {path} ({len(frame):,} lines)")
     return 0

@@ -6,7 +6,7 @@ So the output layer is not run over the prompt.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,13 +93,46 @@ def _to_width(values: Sequence[int], width: int, fill: int) -> list[int]:
     return [fill] * (width - len(values)) + list(values)
 
 
-def target_loss(model: Any, inputs: dict[str, Any], count: torch.Tensor | int | None = None) -> torch.Tensor:
-    """Cross entropy of a batch's labels per token (or summed and divided by ``count``)."""
+class LossParts:
+    """A loss by part, over the batches since it was last taken: of the end token, whose id is ``end``, and of content, all other targets.
+
+    The logits of the end tokens, about one for each example, are looked at again; no forward is done for it, and nothing of the loss is changed.
+    """
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+        self._sums: torch.Tensor | None = None
+
+    @torch.no_grad()
+    def add(self, logits: torch.Tensor, labels: torch.Tensor, summed: torch.Tensor) -> None:
+        """A batch: logits float32 (n, V), labels int64 (n,), and their cross entropy, summed."""
+        ends = labels == self.end
+        of_ends = F.cross_entropy(logits[ends], labels[ends], reduction="sum")
+        counts = torch.stack([(labels != IGNORED).sum() - ends.sum(), ends.sum()])
+        sums = torch.cat([torch.stack([summed.detach() - of_ends, of_ends]), counts.to(of_ends.dtype)])
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def take(self, together: Callable[[torch.Tensor], torch.Tensor] = lambda sums: sums) -> dict[str, float]:
+        """Nats a token of ``content`` and ``end``; a part of which there was no token is absent. ``together`` adds up the sums of several
+        processes, all of which take at once."""
+        if self._sums is None:
+            return {}
+        sums, self._sums = together(self._sums).tolist(), None
+        parts = {name: (sums[n], sums[n + 2]) for n, name in enumerate(("content", "end"))}
+        # Content is a difference of sums, which rounding must not make negative. What is no number stays none.
+        return {name: (0.0 if nats < 0 else nats) / tokens for name, (nats, tokens) in parts.items() if tokens}
+
+
+def target_loss(
+    model: Any, inputs: dict[str, Any], count: torch.Tensor | int | None = None, parts: LossParts | None = None
+) -> torch.Tensor:
+    """Cross entropy of a batch's labels per token (or summed and divided by ``count``); ``parts`` is told of it too."""
     labels = inputs["labels"][:, 1:]
     logits = target_logits(model, inputs)
-    loss = F.cross_entropy(
-        logits.float().reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORED, reduction="sum"
-    )
+    scores, wanted = logits.float().reshape(-1, logits.shape[-1]), labels.reshape(-1)
+    loss = F.cross_entropy(scores, wanted, ignore_index=IGNORED, reduction="sum")
+    if parts is not None:
+        parts.add(scores, wanted, loss)
     return loss / ((labels != IGNORED).sum() if count is None else count)
 
 

@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 
 from ks_core.errors import SettingsError
 from ks_core.trajectory import recording
+from ks_core.trajectory.layout import PARTS
 from ks_core.trajectory.recorder import EVERY, Recorder
 
 
@@ -27,6 +28,9 @@ class KSLotteryCallback(TrainerCallback):
     ``path`` is the file, by default ``trajectory.arrow`` in the output folder; ``every`` is in optimizer steps. ``start`` is needed where a
     training of the whole matrix goes on from a checkpoint: the source or the tensor that it began with. ``stored``: the
     dtype of the saved checkpoints where it is not the one that is trained. ``alpha`` is for ``log_to`` alone.
+
+    The loss is the one that the Trainer logs. One that logs ``loss_content`` and ``loss_end`` beside it, in nats a token of either part, has
+    these recorded too; Fine-tune's does.
 
     Raises, when training begins, what ``Recorder`` raises, and ``SettingsError`` under FSDP, where no process has a whole row.
     """
@@ -66,7 +70,8 @@ class KSLotteryCallback(TrainerCallback):
             about={
                 "steps": int(state.max_steps), "learning_rate": float(args.learning_rate), "schedule": str(getattr(args.lr_scheduler_type, "value", "")),
                 "optimizer": type(getattr(optimizer, "optimizer", optimizer)).__name__, "seed": int(args.seed),
-                "weight_decay": float(args.weight_decay),
+                "weight_decay": float(args.weight_decay), "warmup": int(args.get_warmup_steps(int(state.max_steps))),
+                "betas": [float(beta) for beta in _first_group(optimizer).get("betas", ())],
             },
         )  # fmt: skip
 
@@ -90,7 +95,9 @@ class KSLotteryCallback(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if self.recorder and logs and isinstance(logs.get("loss"), int | float):
-            self.recorder.note(float(logs["loss"]), int(state.global_step))
+            parts = {name: logs.get(f"loss_{name}") for name in PARTS}
+            known = {name: float(value) for name, value in parts.items() if isinstance(value, int | float)}
+            self.recorder.note(float(logs["loss"]), int(state.global_step), **known)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.recorder:
@@ -103,3 +110,9 @@ class KSLotteryCallback(TrainerCallback):
         found, self._unlogged = self._unlogged, {}
         if found:
             self._trainer.log({f"ks_lottery/{name}": value for name, value in found.items()})
+
+
+def _first_group(optimizer: Any) -> dict[str, Any]:
+    """The settings of an optimizer's first parameters, as plain as they are."""
+    groups = getattr(optimizer, "param_groups", None)
+    return dict(groups[0]) if groups else {}

@@ -22,6 +22,11 @@ from ks_core.likelihood.rows import RowEmbedding, reading
 
 #: What a training of the whole matrix is called: the one whose start nothing in the model holds.
 WHOLE = "the embedding"
+#: What is said of an embedding that no process holds.
+SPLIT = (
+    "The embedding is split over several processes (FSDP, ZeRO-3 or tensor parallelism), and no process has all of a row. Expected one "
+    "that each process holds whole, as with DDP. Save checkpoints, and follow them with: python -m ks_core trajectory BASE FOLDER"
+)
 #: Dtypes in which a checkpoint may be saved, by name.
 STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -66,6 +71,11 @@ class Rows:
         """The test of these rows against where they began, shift and cosine included."""
         chosen = torch.from_numpy(places).to(self.values.device)
         return ks_test(self._before(chosen).cpu(), self._after(chosen).cpu(), with_shift=True)
+
+    def shifts(self, places: np.ndarray) -> np.ndarray:
+        """These rows less their starts, float16 (k, d)."""
+        chosen = torch.from_numpy(places).to(self.values.device)
+        return _halves(self._after(chosen).float() - self._before(chosen).float())
 
     def gradient(self) -> torch.Tensor | None:
         """The length of each trained row's gradient, (m,) on the device of the rows; ``None`` where there is none now."""
@@ -130,6 +140,11 @@ class LowRank:
             found.counts[places], found.dim, found.device, found.note, found.l2[places], found.cosine[places]
         )
 
+    def shifts(self, places: np.ndarray) -> np.ndarray:
+        """These rows less their starts, float16 (k, d)."""
+        left, right = self.left.detach().float(), self.right.detach().float()
+        return _halves(self.scaling * (left[:, torch.from_numpy(places).to(left.device)].T @ right.T))
+
     def gradient(self) -> torch.Tensor | None:
         return None if self.left.grad is None else _lengths(self.left.grad, 0)
 
@@ -147,6 +162,8 @@ def find(model: Any, start: Any = None, stored: str | None = None) -> Rows | Low
     if stored is not None and stored not in STORED:
         raise SettingsError(f"stored is {stored!r}. Expected one of: {', '.join(STORED)}.")
     whole = _unwrapped(model)
+    if _is_spread(whole):
+        raise SettingsError(SPLIT)
     module = reading(whole) if hasattr(whole, "get_input_embeddings") else whole
     as_saved = STORED[stored] if stored else None
     if isinstance(module, RowEmbedding):
@@ -199,11 +216,15 @@ def _unwrapped(model: Any) -> Any:
 def _own(weight: torch.Tensor) -> torch.Tensor:
     """A weight that this process holds all of. Raises ``SettingsError`` for a part of one."""
     if hasattr(weight, "full_tensor") or hasattr(weight, "ds_id") or weight.ndim != 2 or not weight.numel():
-        raise SettingsError(
-            "The embedding is split over several processes (FSDP, ZeRO-3 or tensor parallelism), and no process has all of a row. Expected one "
-            "that each process holds whole, as with DDP. Save checkpoints, and follow them with: python -m ks_core trajectory BASE FOLDER"
-        )
+        raise SettingsError(SPLIT)
     return weight
+
+
+def _is_spread(model: Any) -> bool:
+    """Whether FSDP holds the parameters of a model, or of a part of it. Its first version shows them whole while it works with
+    other tensors. By its name, as importing it takes long."""
+    modules = model.modules() if hasattr(model, "modules") else ()
+    return any(type(module).__name__ == "FullyShardedDataParallel" for module in modules)
 
 
 def _trainable(weight: torch.Tensor) -> None:
@@ -232,6 +253,12 @@ def _began(weight: torch.Tensor, start: Any) -> torch.Tensor:
             "Name the checkpoint that this training began with."
         )
     return start.detach().to(weight.device, weight.dtype)
+
+
+def _halves(values: torch.Tensor) -> np.ndarray:
+    """Values (k, d) in float16; those that it cannot hold are its largest."""
+    largest = torch.finfo(torch.float16).max
+    return values.clamp(-largest, largest).half().cpu().numpy()
 
 
 def _lengths(values: torch.Tensor, dim: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_core.checkpoints import demo
+from ks_core.checkpoints.matrices import take, to_floats
 from ks_core.errors import CheckpointError, KSLotteryError, TrajectoryError
 from ks_core.jobs import bounded
 from ks_core.signature import Signature, versions
@@ -18,6 +20,7 @@ from ks_core.store import door
 from ks_core.study.scan import Scan, Study
 from ks_core.trajectory import recording
 from ks_core.trajectory.history import MOST_CELLS, Trajectory, carried_on
+from ks_core.trajectory.layout import FOLLOWED
 
 if TYPE_CHECKING:
     from ks_core.jobs.running import Running
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 _STEP = re.compile(r"(?:checkpoint|step|global_step)[-_]?(\d{1,9})/*$")
 #: Checkpoints that are compared at most.
 MOST = 500
+#: Recordings that are kept in memory as they were read, and the most values of a column of one that is.
+KEPT, KEPT_CELLS = 4, 2_000_000
+_kept: dict[tuple[Any, ...], Trajectory] = {}
 #: ``report(done, total, message)``; what it raises ends the work.
 Report = Callable[[int, int, str], None]
 
@@ -129,14 +135,40 @@ def _checkpoints_in(folder: Path) -> list[str]:
 
 
 def _recorded(path: Path, base: str) -> Trajectory:
-    facts, records, ends = recording.read(path)
+    found = _told(path)
     if base:
         shape = Study(base, base).base.shape
-        if shape != (facts["rows"], facts["width"]):
+        if shape != (found.size, found.dim):
             raise TrajectoryError(
-                f"{path} was recorded of an embedding of {facts['rows']:,} x {facts['width']:,}; {base} has {shape[0]:,} x {shape[1]:,}. "
+                f"{path} was recorded of an embedding of {found.size:,} x {found.dim:,}; {base} has {shape[0]:,} x {shape[1]:,}. "
                 "Name the base that the training began with."
             )
+    return found
+
+
+def _told(path: Path) -> Trajectory:
+    """What a recording says. It is kept while its file stays as it is: a page asks for it again at every click."""
+    try:
+        with door.open_file(path) as file:  # whoever asks has to be allowed to open it, each time
+            seen = os.fstat(file.fileno())
+    except OSError as error:
+        raise TrajectoryError(
+            f"{path} cannot be read: {error.strerror or error}. Check the path and its permissions."
+        ) from None
+    key = (str(path), seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns)
+    found = _kept.get(key)
+    if found is None:
+        found = _made(path)
+        gone = [known for known in list(_kept) if known[0] == key[0]] + list(_kept)[: 1 - KEPT]
+        for known in gone:  # what the file was before, and the oldest
+            _kept.pop(known, None)
+        if found.counts.size <= KEPT_CELLS:
+            _kept[key] = found
+    return found
+
+
+def _made(path: Path) -> Trajectory:
+    facts, records, ends = recording.read(path)
     if not records:
         raise TrajectoryError(f"{path} has no whole record: the training ended before its first. Record it again.")
     notes = []
@@ -152,9 +184,13 @@ def _recorded(path: Path, base: str) -> Trajectory:
         notes.append(
             f"The recording begins at step {facts['began']:,}: steps and gradients from before are not counted."
         )
-    content = hashlib.sha256(b"".join(c.tobytes() for record in records for c in record.columns.values())).hexdigest()
+    content = hashlib.sha256()
+    for record in records:
+        for column in (*record.columns.values(), *record.shifts):
+            content.update(column.tobytes())
+        content.update(repr((record.losses, record.parts)).encode())
     signature = Signature({
-        "trajectory": content[:12], "rows": facts["rows"], "d": facts["width"], "training": facts["kind"], "points": len(records),
+        "trajectory": content.hexdigest()[:12], "rows": facts["rows"], "d": facts["width"], "training": facts["kind"], "points": len(records),
         "test": "ks_2samp two-sided exact", **versions("numpy"),
     })  # fmt: skip
     return carried_on(facts, records, signature, notes)
@@ -164,10 +200,11 @@ def _compared(base: str, sources: Sequence[str], report: Report) -> Trajectory:
     """Each checkpoint against the base, from the cache where it was tested before."""
     steps, notes = _steps(sources)
     order = np.argsort(steps, kind="stable")
+    ordered = [sources[place] for place in order]
     scans: list[Scan] = []
-    for n, place in enumerate(order):
-        report(n, len(order), f"testing {Path(sources[place]).name}")
-        scans.append(Study(base, sources[place]).scan())
+    for n, source in enumerate(ordered):
+        report(n, len(order), f"testing {Path(source).name}")
+        scans.append(Study(base, source).scan())
     report(len(order), len(order), "testing")
     ids = scans[0].token_ids
     for scan in scans[1:]:
@@ -193,8 +230,23 @@ def _compared(base: str, sources: Sequence[str], report: Report) -> Trajectory:
     return Trajectory(
         steps=np.array([*at_start, *(steps[n] for n in order)], np.int64), token_ids=ids[moved], counts=column("counts", 0),
         l2=column("l2", 0), cosine=column("cosine", 1), dim=scans[0].dim, size=Study(base, base).base.shape[0], signature=signature,
-        notes=tuple(notes),
+        shifts=_shifts(base, ordered, scans, [steps[n] for n in order], ids[moved]), notes=tuple(notes),
     )  # fmt: skip
+
+
+def _shifts(
+    base: str, sources: Sequence[str], scans: Sequence[Scan], steps: Sequence[int], moved: np.ndarray
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """What ``Trajectory.shifts`` has of checkpoints: the rows of the largest D at the end, at each of them."""
+    last = scans[-1]
+    first = last.token_ids[last.order()]
+    chosen = first[np.isin(first, moved)][:FOLLOWED]
+    whole = []
+    for source, scan in zip(sources, scans, strict=True):
+        study, at = Study(base, source), np.searchsorted(scan.token_ids, chosen)
+        after, before = (to_floats(take(side, at), side.dtype) for side in (study.pair.after, study.pair.before))
+        whole.append((after - before).astype(np.float16))
+    return {int(row): (np.array(steps, np.int64), np.stack([w[n] for w in whole])) for n, row in enumerate(chosen)}
 
 
 def _steps(sources: Sequence[str]) -> tuple[list[int], list[str]]:

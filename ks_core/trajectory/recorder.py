@@ -28,6 +28,7 @@ from ks_core.ks.statistic import pvalue_table
 from ks_core.signature import versions
 from ks_core.trajectory import recording
 from ks_core.trajectory.embedding import WHOLE, find
+from ks_core.trajectory.layout import COLUMNS, FOLLOWED, FOLLOWED_BYTES, NO_SHIFTS, PARTS, Record
 
 #: Steps between two records, unless somebody says otherwise.
 EVERY = 10
@@ -71,7 +72,8 @@ class Recorder:
             )
         #: Whether this process records: the first, where there are several.
         self.active = not _together() or torch.distributed.get_rank() == 0
-        self._losses: list[tuple[int, Any]] = []
+        #: Steps and losses since the last record, of the whole and of the parts that are known.
+        self._losses: dict[str, list[tuple[int, Any]]] = {name: [] for name in ("loss", *PARTS)}
         self._recorded, self._diverged, self._writer = -1, False, None
         if not self.active:
             return
@@ -83,7 +85,7 @@ class Recorder:
         self._touched = torch.zeros(count, dtype=torch.int32, device=device)
         self._squares = torch.zeros(count, dtype=wide, device=device)
         #: What the file says of each trained row by now, by name of its columns.
-        self._said = {name: np.zeros(count, dtype) for name, dtype in recording.COLUMNS.items()}
+        self._said = {name: np.zeros(count, dtype) for name, dtype in COLUMNS.items()}
         self._said["row"] = self.rows.token_ids().astype(np.int32)
         self._said["cosine"][:] = 1
         recording.check_new(self.path)
@@ -92,7 +94,8 @@ class Recorder:
             "rows": rows, "width": width, "kind": self.rows.kind, "tied": self.rows.tied, "base": base, "stored": stored or "",
             "every": every, "began": at, "about": dict(about or {}), "versions": versions("torch", "transformers"),
         }  # fmt: skip
-        keep = self._go_on(at, (rows, width)) if at and self.path.exists() else 0
+        keep, kept = self._go_on(at, (rows, width)) if at and self.path.exists() else (0, {})
+        facts |= kept
         self._writer = recording.Writer(self.path, facts, keep)
         if not keep:
             self.record()
@@ -104,19 +107,21 @@ class Recorder:
         self._touched += lengths > 0
         self._squares += lengths.to(self._squares.dtype).square() / self.rows.shape[1]
 
-    def after_step(self, loss: Any = None) -> bool:
-        """Count a step of the optimizer, with its loss where there is one. Returns whether a record was made of it."""
+    def after_step(self, loss: Any = None, *, content: Any = None, end: Any = None) -> bool:
+        """Count a step of the optimizer, with its loss where there is one (``note``). Returns whether a record was made of it."""
         self.step += 1
-        if loss is not None:
-            self.note(loss)
+        self.note(loss, content=content, end=end)
         return self.step % self.every == 0 and self.record()
 
-    def note(self, loss: Any, step: int | None = None) -> None:
-        """Keep a loss for the next record: a number, or a tensor of one."""
-        if self.active:
-            self._losses.append(
-                (self.step if step is None else step, loss.detach() if hasattr(loss, "detach") else loss)
-            )
+    def note(self, loss: Any = None, step: int | None = None, *, content: Any = None, end: Any = None) -> None:
+        """Keep a loss for the next record, of this step or of another: a number, or a tensor of one. ``content`` and ``end`` are its
+        parts in nats a token of the part, the end token's and all other targets', each where it is known."""
+        if not self.active:
+            return
+        for name, value in {"loss": loss, "content": content, "end": end}.items():
+            if value is not None:
+                value = value.detach() if hasattr(value, "detach") else value
+                self._losses[name].append((self.step if step is None else step, value))
 
     def record(self) -> bool:
         """Add a record of this step, unless it has one. Returns whether it was made.
@@ -127,9 +132,10 @@ class Recorder:
             return False
         try:
             columns = self._columns()
+            shifts = self._shifts(columns)
         except CheckpointError:
-            columns, self._diverged = {name: self._said[name][:0] for name in recording.COLUMNS}, True
-        self._append(columns, self.step)
+            columns, shifts, self._diverged = self._nothing(), NO_SHIFTS, True
+        self._append(columns, self.step, shifts)
         self._recorded = self.step
         return not self._diverged
 
@@ -150,8 +156,8 @@ class Recorder:
             return
         if last:
             self.record()
-        if self._losses:  # those that came after their step's record
-            self._append({name: column[:0] for name, column in self._said.items()}, self._recorded)
+        if any(self._losses.values()):  # those that came after their step's record
+            self._append(self._nothing(), self._recorded)
         self._writer.close()
         self._writer = None
 
@@ -179,16 +185,39 @@ class Recorder:
         self._said = now
         return {name: column[other] for name, column in now.items()}
 
-    def _append(self, columns: Mapping[str, np.ndarray], step: int) -> None:
-        assert self._writer is not None
-        losses = [(at, float(loss)) for at, loss in self._losses]
-        self._losses.clear()
-        wrong = any(not math.isfinite(loss) for _, loss in losses)
-        kept = [(at, loss) for at, loss in losses if math.isfinite(loss)]
-        self._writer.append(recording.Record(step, columns, kept, self._diverged or wrong))
+    def _nothing(self) -> dict[str, np.ndarray]:
+        """The columns of a record of no row."""
+        return {name: column[:0] for name, column in self._said.items()}
 
-    def _go_on(self, at: int, shape: tuple[int, int]) -> int:
-        """Take up a recording at a step. Returns the bytes of it that stay; 0 where it has no record of then."""
+    def _shifts(self, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Of a record's rows those of the largest D now, as ``Record.shifts`` has them."""
+        counts, l2, ids = (self._said[name] for name in ("counts", "l2", "row"))
+        most = max(1, min(FOLLOWED, FOLLOWED_BYTES // (2 * self.rows.shape[1])))
+        least = np.partition(counts, -most)[-most] if len(counts) > most else 0
+        near = np.flatnonzero((counts >= least) & (l2 > 0))
+        first = near[np.lexsort((ids[near], -l2[near], -counts[near]))[:most]]
+        at = {int(ids[n]): int(n) for n in first}
+        places = np.flatnonzero(np.isin(columns["row"], ids[first]))
+        return places.astype(np.int32), self.rows.shifts(
+            np.array([at[int(i)] for i in columns["row"][places]], np.int64)
+        )
+
+    def _append(
+        self, columns: Mapping[str, np.ndarray], step: int, shifts: tuple[np.ndarray, np.ndarray] = NO_SHIFTS
+    ) -> None:
+        assert self._writer is not None
+        found = {name: [(at, float(loss)) for at, loss in pairs] for name, pairs in self._losses.items()}
+        kept = {name: [pair for pair in pairs if math.isfinite(pair[1])] for name, pairs in found.items()}
+        wrong = any(len(kept[name]) < len(pairs) for name, pairs in found.items())
+        for pairs in self._losses.values():
+            pairs.clear()
+        losses = kept.pop("loss")
+        parts = {name: pairs for name, pairs in kept.items() if pairs}
+        self._writer.append(Record(step, columns, losses, self._diverged or wrong, parts, shifts))
+
+    def _go_on(self, at: int, shape: tuple[int, int]) -> tuple[int, dict[str, Any]]:
+        """Take up a recording at a step. Returns the bytes of it that stay, 0 where it has no record of then, and what is said of the
+        file that has to stay as it is."""
         facts, records, end, losses = recording.before(self.path, at)
         if (facts["rows"], facts["width"]) != shape:
             raise SettingsError(
@@ -205,8 +234,9 @@ class Recorder:
         squares = self._said["gradient"].astype(np.float64) ** 2 * self._said["touched"]
         self._squares.copy_(torch.from_numpy(squares))
         self._recorded = records[-1].step if records else -1
-        self._losses += losses
-        return end
+        for name, pairs in losses.items():
+            self._losses[name] += pairs
+        return end, {"format": facts["format"]} if end else {}
 
 
 def _together() -> bool:

@@ -14,6 +14,9 @@ from ks_core.trajectory.history import Trajectory
 if TYPE_CHECKING:
     import pandas as pd
 
+#: What a terminal calls a loss and its parts.
+_LOSSES = {"all": "loss", "content": "content", "end": "end"}
+
 
 def points(
     trajectory: Trajectory, strings: list[str] | None, alpha: float, only: Sequence[int] | None = None
@@ -61,19 +64,28 @@ def wins(trajectory: Trajectory, strings: list[str] | None, alpha: float) -> pd.
     return pd.DataFrame(columns)
 
 
+def losses(trajectory: Trajectory) -> pd.DataFrame:
+    """A line for each step and part of the loss: ``step, part, nats`` (a token); parts are ``all``, ``content`` and ``end``."""
+    import pandas as pd
+
+    found = [(step, part, nats) for part, pairs in trajectory.every_loss.items() for step, nats in pairs]
+    return pd.DataFrame(sorted(found, key=lambda line: line[0]), columns=["step", "part", "nats"])
+
+
 def lines(trajectory: Trajectory, strings: list[str] | None, alpha: float, top: int = 10) -> list[str]:
     """What a terminal says: a line for each point, and the rows of largest D with the step of their first win."""
     changed, won = (trajectory.l2 > 0).sum(axis=1), trajectory.winners(alpha).sum(axis=1)
     largest = trajectory.statistic.max(axis=1, initial=0)
-    losses = dict(trajectory.losses)
+    nats = {_LOSSES[part]: dict(pairs) for part, pairs in trajectory.every_loss.items()}
     critical = critical_value(trajectory.dim, alpha)
     reached = f"D >= {critical:.4f}" if critical <= 1 else "no D can reach that"
     found = [
-        f"{'step':>8}  {'moved':>8}  {'p < ' + format(alpha, 'g'):>9}  {'largest D':>9}" + ("  loss" if losses else "")
+        f"{'step':>8}  {'moved':>8}  {'p < ' + format(alpha, 'g'):>9}  {'largest D':>9}"
+        + "".join(f"  {name:>7}" for name in nats)
     ]
     for n, step in enumerate(trajectory.steps.tolist()):
-        loss = f"  {losses[step]:.3f}" if step in losses else ""
-        found.append(f"{step:>8,}  {changed[n]:>8,}  {won[n]:>9,}  {largest[n]:>9.4f}{loss}")
+        loss = "".join(f"  {format(at[step], '.3f') if step in at else '':>7}" for at in nats.values())
+        found.append(f"{step:>8,}  {changed[n]:>8,}  {won[n]:>9,}  {largest[n]:>9.4f}{loss}".rstrip())
     first, stays = trajectory.first_win(alpha), trajectory.stays(alpha)
     shown = trajectory.order()[: max(top, 0)]
     if len(shown):

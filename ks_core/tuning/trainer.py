@@ -21,7 +21,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from ks_core.errors import ModelError, SettingsError
 from ks_core.jobs import sharding, world
-from ks_core.likelihood.batches import Collator, PairCollator, batch_order, target_loss
+from ks_core.likelihood.batches import Collator, LossParts, PairCollator, batch_order, target_loss
 from ks_core.likelihood.examples import IGNORED, fed
 from ks_core.likelihood.packing import Packer, can_pack
 from ks_core.likelihood.rows import RowEmbedding, reading
@@ -117,7 +117,12 @@ ROW_OPTIMIZERS = {"rowwise_adam": RowwiseAdam, "adam_per_row": AdamPerRow}
 
 
 class TargetTrainer(Trainer):
-    """transformers' Trainer with the loss on the target alone, and checkpoints of what is trained alone."""
+    """transformers' Trainer with the loss on the target alone, and checkpoints of what is trained alone.
+
+    With ``parts`` it logs the loss of content and of the end token beside the whole, both over all processes.
+    """
+
+    parts: LossParts | None = None
 
     def compute_loss(
         self,
@@ -129,8 +134,15 @@ class TargetTrainer(Trainer):
         # The mean over the step's targets in all processes. They average their gradients, so each loss counts for all.
         count = (inputs["labels"][:, 1:] != IGNORED).sum()
         together = self.accelerator.num_processes
-        loss = target_loss(model, inputs, self.accelerator.reduce(count) if together > 1 else count) * together
+        shared = self.accelerator.reduce(count) if together > 1 else count
+        loss = target_loss(model, inputs, shared, self.parts) * together
         return (loss, {"loss": loss}) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.parts is not None and "loss" in logs:  # of a training's steps, and so in every process
+            found = self.parts.take(self.accelerator.reduce)
+            logs |= {f"loss_{name}": value for name, value in found.items()}
+        super().log(logs, start_time)
 
     def _unwrapped(self) -> nn.Module:
         return self.accelerator.unwrap_model(self.model)
@@ -244,6 +256,8 @@ def train(
         # After the watcher: a training that is stopped saves at this step, and is recorded at it.
         callbacks=[watcher, *([KSLotteryCallback(record, base=base)] if record else [])],
     )
+    if record and tokenizer.eos_token_id is not None:
+        trainer.parts = LossParts(tokenizer.eos_token_id)
     trainer.pop_callback(_printer())
     sharded = sharding.is_spread(model)
     if sharded:

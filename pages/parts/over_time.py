@@ -14,12 +14,14 @@ from ks_core.errors import KSLotteryError
 from ks_core.jobs import FINAL, Job, all_jobs
 from ks_core.store import access
 from ks_core.study import Study, readable
-from ks_core.trajectory import FILE, Trajectory, figures, known, open_trajectory, tables
+from ks_core.trajectory import FILE, PLANES, Trajectory, drift_paths, figures, known, open_trajectory, tables
 from pages.parts import charts, downloads, say
 from pages.parts.say import plain
 
 #: Tokens that one can choose from, and rows of the heat map.
 OFFERED, HEAT = 500, 40
+#: What a plane of paths is called.
+PLANE_NAMES = {"shifts": "Of these shifts", "rows": "Of the rows, as on the map"}
 #: The choice of a name of one's own.
 OWN = "A recorded file, or a Trainer's output folder"
 
@@ -121,12 +123,16 @@ def live(found: Found, study: Study, alpha: float, chosen: Sequence[int]) -> Non
     view()
 
 
-def show(trajectory: Trajectory, strings: list[str] | None, alpha: float, chosen: Sequence[int]) -> None:
+def show(found: Found, trajectory: Trajectory, study: Study, alpha: float, chosen: Sequence[int]) -> None:
     """Everything that a trajectory says."""
+    strings = study.token_strings()
     signature = str(trajectory.signature.with_fields(alpha=f"{alpha:g}"))
     st.markdown(f"**{plain(trajectory.sentence(alpha))}**")
     for note in trajectory.notes:
         st.caption(f":material/info: {plain(note)}")
+    scan = study.cached_scan() if found.source == known(study.tuned_source) else None
+    if scan is not None and (parted := trajectory.against(scan, alpha)):
+        st.caption(f":material/info: {plain(parted)}")
     tokens, places, hot = _drawn(trajectory, strings, chosen)
     charts.chart(figures.ticket_size(trajectory, alpha), "over-time-size", signature)
     charts.chart(figures.statistics(trajectory, tokens, places, alpha), "over-time-statistics", signature)
@@ -140,6 +146,7 @@ def show(trajectory: Trajectory, strings: list[str] | None, alpha: float, chosen
         "D is the test's statistic against the start, so it may fall again. Ranks are among the rows that moved at all; a line begins where its "
         "row first moved."
     )
+    _paths(trajectory, study, chosen, signature)
     st.header("When each token won")
     won = tables.wins(trajectory, strings, alpha)
     st.dataframe(
@@ -155,7 +162,37 @@ def show(trajectory: Trajectory, strings: list[str] | None, alpha: float, chosen
         },
     )  # fmt: skip
     downloads.table(won, f"wins-{trajectory.signature.short}", signature)
+    if trajectory.every_loss:
+        st.write("The loss at every recorded step, of all targets, of content and of the end token, in nats a token:")
+        downloads.table(tables.losses(trajectory), f"losses-{trajectory.signature.short}", signature)
     downloads.signature(signature)
+
+
+def _paths(trajectory: Trajectory, study: Study, chosen: Sequence[int], signature: str) -> None:
+    """Where the rows that are followed went, on a plane with a slider over the steps."""
+    st.header("Where they went")
+    if not trajectory.shifts:
+        st.caption("This recording holds no row whole, so no path can be drawn. Recordings that are made now do.")
+        return
+    plane = st.segmented_control(
+        "Plane", list(PLANE_NAMES), format_func=PLANE_NAMES.__getitem__, default=PLANES[0], required=True, key="over_time_plane",
+    )  # fmt: skip
+    found = drift_paths(trajectory, study.base.matrix, chosen, str(plane))
+    strings = study.token_strings()
+    charts.chart(
+        figures.paths(found, [readable(strings, int(i)) for i in found.token_ids]), "over-time-paths", signature
+    )
+    without = len(chosen) - len(found.token_ids)
+    st.caption(
+        f"Grey are {len(found.background):,} other rows where they stand in the base. The plane of the shifts is the one that shows most of them; in the "
+        "plane of the rows, that of a drift map, rows differ most, and a shift need not lie in it. "
+        f"This one shows {found.seen:.1%} of the squared shifts: what goes elsewhere is not seen. Between two places that are known a path is straight. "
+        + (
+            f"{without:,} of the chosen tokens never had one of the largest D at a recorded step, and have no path."
+            if without
+            else ""
+        )
+    )
 
 
 def _drawn(

@@ -50,12 +50,16 @@ def test_checkpoints_are_told_step_by_step(tiny_pair, tmp_path, capsys):
     assert set(last.token) == {f"w{i}" for i in range(3, 13)}
 
 
-def test_a_recording_is_read_alone_and_beside_its_base(recorded, tiny_folder, capsys):
+def test_a_recording_is_read_alone_and_beside_its_base(recorded, tiny_folder, tmp_path, capsys):
     assert main(["trajectory", recorded, "--alpha", "0.3"]) == 0
     alone = capsys.readouterr().out
     assert "(id 5)" in alone and "At step 6" in alone and " loss" in alone
     assert main(["trajectory", str(tiny_folder), recorded, "--alpha", "0.3"]) == 0
     named = capsys.readouterr().out
+    assert main(["trajectory", recorded, "--losses", str(tmp_path / "losses.csv")]) == 0
+    assert f"wrote {tmp_path / 'losses.csv'} (6 lines)" in capsys.readouterr().out
+    losses = read_csv(tmp_path / "losses.csv")
+    assert losses.step.tolist() == [1, 2, 3, 4, 5, 6] and set(losses.part) == {"all"} and (losses.nats > 0).all()
     assert " w5\n" in named and named.replace(" ", "") != alone.replace(" ", "")
 
 

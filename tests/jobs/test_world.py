@@ -18,6 +18,7 @@ from ks_core.errors import SettingsError
 from ks_core.jobs import queue, world
 from ks_core.jobs.resources import Resources
 from ks_core.store import workspace
+from ks_core.trajectory import FILE, open_trajectory
 from ks_core.tuning.trainer import _shares
 
 #: A step's gradient is a sum over its examples. Two processes sum two halves and then those, so in float32 it differs by
@@ -54,6 +55,12 @@ def test_two_processes_give_what_one_gives_sharded_or_not(tiny_plan):
         said = [a["prompt"] for a in together[name][1]]
         assert len(said) == 35 and said == [a["prompt"] for a in answers], "none lost, none twice"
         same(alone[name], together[name], answering=arm["kind"] in ("base", "rows", "lora", "transfer"))
+    # What the two recorded is of both: as a process by itself records it, losses by part too.
+    recorded = [open_trajectory("", [str(job.folder / "arms" / "01-embed" / FILE)]) for job in (one, two)]
+    for part, pairs in recorded[0].every_loss.items():
+        assert part in ("all", "content", "end") and [s for s, _ in pairs] == list(range(1, 41))
+        np.testing.assert_allclose([x for _, x in recorded[1].every_loss[part]], [x for _, x in pairs], rtol=LOSS)
+    assert len(recorded[0].every_loss) == 3
     assert "|processes:2|" in two.result["signature"] and "|processes:" not in one.result["signature"]
     assert [e["step"] for e in two.events() if e.get("arm") == 4 and "step" in e] == list(range(1, 13))
     spread = outcome(tune(replace(tiny_plan(["base", "rows"]), resources=Resources(processes=2, sharded=True))))

@@ -10,7 +10,7 @@ from helpers import trained
 from helpers.places import APP
 from ks_core.jobs import queue
 from ks_core.study import Study
-from ks_core.trajectory import FILE, Recorder, open_trajectory
+from ks_core.trajectory import FILE, Recorder, drift_paths, open_trajectory
 from pages.parts.over_time import OWN
 
 
@@ -57,7 +57,22 @@ def test_a_recording_beside_the_checkpoint_is_shown(recorded, tiny_folder):
     followed = at.multiselect(key="over_time_tokens")
     assert followed.value == [int(i) for i in trajectory.token_ids[trajectory.order()][:8]]
     followed.set_value([5, 30]).run()
-    assert not at.exception and len(at.get("plotly_chart")) == 5
+    assert not at.exception and len(at.get("plotly_chart")) == 6
+    ways = drift_paths(trajectory, Study(str(tiny_folder), str(tiny_folder)).base.matrix, [5, 30])
+    (said,) = [c.value for c in at.caption if c.value.startswith("Grey are")]
+    assert f"shows {ways.seen:.1%} of" in said and "have no path" not in said
+
+
+def test_a_recording_of_another_run_than_the_checkpoints_is_said(recorded, tiny_folder, tiny_pair):
+    _, other, _ = tiny_pair
+    for tuned, words in ((str(recorded), None), (other, "not what the tuned checkpoint holds")):
+        if tuned == other:
+            shutil.copy(recorded / FILE, other)
+        Study(str(tiny_folder), tuned).scan()
+        at = opened(str(tiny_folder), tuned)
+        assert not at.exception and not at.error, [e.value for e in at.error]
+        assert at.selectbox(key="trajectory").value.startswith("The training of")
+        assert any("not what the tuned checkpoint holds" in c.value for c in at.caption) == (words is not None)
 
 
 def test_checkpoints_are_tested_by_a_job(tiny_pair, tmp_path):
@@ -94,4 +109,4 @@ def test_a_run_that_is_going_on_is_followed(tiny_plan, tiny_folder):
         job.cancel()
         assert job.wait(120) in ("cancelled", "done")
     at.run()
-    assert not at.exception and len(at.get("plotly_chart")) == 5
+    assert not at.exception and len(at.get("plotly_chart")) == 6

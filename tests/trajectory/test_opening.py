@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,9 @@ from ks_core.trajectory import (
     history,
     is_ready,
     known,
+    layout,
     open_trajectory,
+    opening,
     recording,
     tables,
 )
@@ -75,6 +78,37 @@ def test_figures_say_what_they_show():
         "1 rows win at some point: 1 have p < 0.05 from then on to the end, 0 not.",
     ]
     assert shown[1].data[1].name == "&lt;b&gt;"
+    parted = replace(
+        found, losses=((1, 3.0), (20, 2.0)), parts={"content": ((1, 2.5), (20, 2.25)), "end": ((20, 0.5),)}
+    )
+    drawn = figures.ticket_size(parted, 0.05)
+    assert drawn.layout.meta["alt"] == (
+        "The ticket has 0 rows at step 0 and 1 at step 20; the loss goes from 3.00 to 2.00; the loss on content goes from 2.50 to 2.25; "
+        "the loss on the end token goes from 0.50 to 0.50."
+    )
+    assert [(line.name, line.yaxis) for line in drawn.data[1:]] == [
+        ("loss", "y2"),
+        ("loss on content", "y2"),
+        ("loss on the end token", "y2"),
+    ]
+    assert tables.losses(parted).values.tolist() == [
+        [1, "all", 3.0],
+        [1, "content", 2.5],
+        [20, "all", 2.0],
+        [20, "content", 2.25],
+        [20, "end", 0.5],
+    ]
+    shown_lines = tables.lines(parted, None, 0.05)
+    assert shown_lines[0].split()[-3:] == ["loss", "content", "end"] and shown_lines[3].split()[-3:] == [
+        "2.000",
+        "2.250",
+        "0.500",
+    ]
+    many = replace(found, losses=tuple((step, float(step)) for step in range(1, 24)), parts={"end": ((20, 0.5),)})
+    drawn = figures.ticket_size(many, 0.05)  # of steps 1 to 10 and 11 to 20; those after the last point have none yet
+    assert [list(line.x) for line in drawn.data[1:]] == [[10, 20], [20]]
+    assert [list(line.y) for line in drawn.data[1:]] == [[5.5, 15.5], [0.5]]
+    assert drawn.layout.yaxis2.title.text.endswith("mean since the point before")
     nothing = made(np.zeros((2, 0)))
     for figure in (
         figures.ticket_size(nothing, 0.05),
@@ -87,8 +121,8 @@ def test_figures_say_what_they_show():
 
 
 def test_a_long_recording_is_thinned_to_its_last_point(monkeypatch):
-    columns = {name: np.ones(1, dtype) for name, dtype in recording.COLUMNS.items()}
-    records = [recording.Record(step, {**columns, "counts": np.array([step], np.int32)}) for step in range(10)]
+    columns = {name: np.ones(1, dtype) for name, dtype in layout.COLUMNS.items()}
+    records = [layout.Record(step, {**columns, "counts": np.array([step], np.int32)}) for step in range(10)]
     monkeypatch.setattr(history, "MOST_CELLS", 5)
     facts = {"rows": 4, "width": 64, "about": {}}
     found = history.carried_on(facts, records, Signature({}))
@@ -108,6 +142,12 @@ def test_checkpoints_go_by_their_steps(tiny_pair, tmp_path):
     assert found.steps.tolist() == [0, 3, 20] and found.token_ids.tolist() == scan.token_ids[scan.changed].tolist()
     np.testing.assert_array_equal(found.counts[-1], scan.counts[scan.changed])
     assert not found.counts[:2].any() and found.touched is None
+    before, after = Study(base, tuned).pair.before, Study(base, tuned).pair.after
+    for row, (steps, shifts) in found.shifts.items():  # of checkpoints, rows are known whole at each of them
+        moved = np.asarray(after.block(row, row + 1))[0] - np.asarray(before.block(row, row + 1))[0]
+        assert steps.tolist() == [3, 20] and not shifts[0].any()
+        np.testing.assert_allclose(shifts[1], moved, rtol=1e-3)
+    assert set(found.shifts) == set(found.token_ids)
     named = open_trajectory(base, [tuned, base])
     assert named.steps.tolist() == [0, 1, 2] and named.counts[1].all() and not named.counts[2].any()
     assert "numbered as they were named" in named.notes[0]
@@ -185,18 +225,24 @@ def test_damaged_files_are_sentences_or_less_of_the_recording(tiny_model, tmp_pa
 
 def test_a_file_that_claims_what_no_recorder_writes_is_refused(tmp_path):
     facts = {"rows": 4, "width": 8, "kind": "rows", "began": 0, "about": {}}
-    columns = {name: np.zeros(1, dtype) for name, dtype in recording.COLUMNS.items()}
+    columns = {name: np.zeros(1, dtype) for name, dtype in layout.COLUMNS.items()}
 
     def parsed(said, **changed):
         writer = recording.Writer(tmp_path / "claims.arrow", {**facts, **said})
-        writer.append(recording.Record(3, {**columns, **changed}))
+        writer.append(layout.Record(3, {**columns, **changed}))
         writer.close()
-        return list(recording.parse(io.BytesIO((tmp_path / "claims.arrow").read_bytes())))
+        return list(layout.parse(io.BytesIO((tmp_path / "claims.arrow").read_bytes())))
 
     assert len(parsed({})) == 3 and parsed({})[-1] is True
-    for said in ({"rows": 0}, {"rows": 1 << 40}, {"width": "8"}, {"began": -1}, {"format": 2}):
+    for said in ({"rows": 0}, {"rows": 1 << 40}, {"width": "8"}, {"began": -1}, {"format": 3}):
         (words,) = parsed(said)
         assert "is no recording" in words, said
+    for values in (np.zeros((1, 7)), np.full((1, 8), np.inf)):  # too short, and no numbers
+        writer = recording.Writer(tmp_path / "claims.arrow", facts)
+        writer.append(layout.Record(3, columns, shifts=(np.zeros(1, np.int32), values.astype(np.float16))))
+        writer.close()
+        found = list(layout.parse(io.BytesIO((tmp_path / "claims.arrow").read_bytes())))
+        assert [type(part) for part in found] == [dict, bool] and found[-1] is False
     for changed in (
         {"row": np.array([4])},
         {"row": np.array([-1])},
@@ -207,6 +253,40 @@ def test_a_file_that_claims_what_no_recorder_writes_is_refused(tmp_path):
         assert [type(part) for part in parsed({}, **changed)] == [dict, bool] and parsed({}, **changed)[-1] is False, (
             changed
         )
+
+
+def test_a_last_point_is_compared_with_the_checkpoint(tiny_model, tiny_folder, tiny_pair, tmp_path):
+    model = trained.whole(tiny_model)
+    with Recorder(tmp_path / FILE, model, every=3) as recorder:
+        trained.steps(model, recorder)
+    model.save_pretrained(tmp_path / "after")
+    found = open_trajectory(str(tiny_folder), [str(tmp_path / FILE)])
+    assert found.against(Study(str(tiny_folder), str(tmp_path / "after")).scan(), 0.3) == ""
+    scan = Study(str(tiny_folder), tiny_pair[1]).scan()
+    here, there = set(found.token_ids[found.winners(0.3)[-1]]), set(scan.token_ids[scan.winners(0.3)])
+    assert (
+        f"{len(here)} rows have p < 0.3 here and {len(there)} there, {len(here & there)} of them the same"
+        in found.against(scan, 0.3)
+    )
+
+
+def test_a_recording_is_read_again_when_its_file_changes(tiny_model, tmp_path, monkeypatch):
+    """And not otherwise; and whoever may not open it is refused though it was read before."""
+    read, seen = recording.read, []
+    monkeypatch.setattr(recording, "read", lambda path: (seen.append(path), read(path))[1])
+    recorder = Recorder(tmp_path / FILE, model := trained.whole(tiny_model), every=2)
+    trained.steps(model, recorder, trained.BATCHES[:2])
+    first = open_trajectory("", [str(tmp_path)])
+    assert open_trajectory("", [str(tmp_path)]) is first and len(seen) == 1
+    trained.steps(model, recorder, trained.BATCHES[2:4])
+    second = open_trajectory("", [str(tmp_path)])
+    assert second.steps.tolist() == [0, 2, 4] and len(seen) == 2 and first.steps.tolist() == [0, 2]
+    recorder.close()
+    open_trajectory("", [str(tmp_path)])
+    (tmp_path / "open").mkdir()
+    monkeypatch.setenv(access.ROOTS, str(tmp_path / "open"))
+    with pytest.raises(AccessError):
+        opening._told(tmp_path / FILE)
 
 
 def test_roots_bound_what_is_opened(tiny_folder, tmp_path, monkeypatch):

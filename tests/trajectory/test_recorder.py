@@ -7,6 +7,7 @@ import sys
 import time
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -60,6 +61,15 @@ def test_the_last_point_is_the_scan_of_the_saved_checkpoint(kind, tiny_model, ti
     scan = Study(str(tiny_folder), saved(model, kind, tmp_path / "tuned", tiny_folder)).scan()
     assert is_scan(trajectory, scan) and scan.changed.sum() == (trajectory.l2[-1] > 0).sum() > 2
     assert trajectory.steps.tolist() == [0, 4, 6] and not trajectory.counts[0].any()
+    # The rows of largest D are kept whole, as what they are less what they were.
+    study = Study(str(tiny_folder), str(tmp_path / "tuned"))
+    for row, (steps, shifts) in trajectory.shifts.items():
+        before, after = (np.asarray(side.block(row, row + 1))[0] for side in (study.pair.before, study.pair.after))
+        assert set(steps) <= {4, 6} and shifts.dtype == np.float16 and len(steps) == len(shifts)
+        if steps[-1] == 6:  # a row may have been among the first earlier and not at the end
+            np.testing.assert_allclose(shifts[-1], after - before, rtol=2e-3, atol=1e-6)
+    first = trajectory.token_ids[trajectory.order()[:32]]
+    assert set(trajectory.shifts) >= set(first[trajectory.l2[-1][trajectory.order()[:32]] > 0])
     assert any("one matrix" in note for note in trajectory.notes) == (kind == "tied")
 
 
@@ -152,8 +162,61 @@ def test_only_what_changed_since_the_last_record_is_written(tiny_model, tmp_path
     ]  # the last token of a batch predicts nothing
 
 
-def test_a_recording_goes_on_where_its_training_does(tiny_model, tmp_path):
-    """Stopped after a record and gone on from the checkpoint of an earlier one: as if it had never been stopped."""
+def in_format(path, version):
+    """The recording as an earlier program wrote it: without rows that are kept whole."""
+    facts, records, _ = recording.read(path)
+    path.unlink()
+    writer = recording.Writer(path, {**facts, "format": version})
+    for record in records:
+        writer.append(record)
+    writer.close()
+    return recording.read(path)
+
+
+def test_a_recording_of_an_earlier_program_is_read(tiny_model, tmp_path):
+    model = trained.whole(tiny_model)
+    with Recorder(tmp_path / "a.arrow", model, every=2) as recorder:
+        trained.steps(model, recorder)
+    now = open_trajectory("", [str(tmp_path / "a.arrow")])
+    facts, records, whole = in_format(tmp_path / "a.arrow", 1)
+    assert whole and facts["format"] == 1 and not any(len(record.shifts[0]) for record in records)
+    with pa.OSFile(str(tmp_path / "a.arrow")) as file:
+        assert "shift" not in pa.ipc.open_stream(file).schema.names
+    then = open_trajectory("", [str(tmp_path / "a.arrow")])
+    for name in ("steps", "token_ids", "counts", "l2", "cosine", "touched", "gradient"):
+        np.testing.assert_array_equal(getattr(now, name), getattr(then, name), name)
+    assert then.losses == now.losses and now.shifts and not then.shifts and not now.parts
+
+
+def test_a_loop_can_say_its_loss_by_part(tmp_path):
+    embedding = torch.nn.Embedding(5, 2)
+    with Recorder(tmp_path / "a.arrow", embedding, every=2) as recorder:
+        for step in range(1, 4):
+            recorder.after_step(torch.tensor(2.0 * step), content=1.0 * step, end=None if step == 2 else 3 * step)
+    trajectory = open_trajectory("", [str(tmp_path / "a.arrow")])
+    assert list(trajectory.losses) == [(1, 2.0), (2, 4.0), (3, 6.0)]
+    assert trajectory.parts == {"content": ((1, 1.0), (2, 2.0), (3, 3.0)), "end": ((1, 3.0), (3, 9.0))}
+
+
+def test_of_many_rows_those_of_largest_d_are_kept_whole(tmp_path):
+    """More rows move than are kept: of each record those of the largest D then, as far as they changed since the last."""
+    embedding = torch.nn.Embedding(100, 8)
+    torch.nn.init.ones_(embedding.weight)  # so that all go as far, to the bit
+    with Recorder(tmp_path / "a.arrow", embedding, every=1) as recorder:
+        for far in (range(50), range(90, 100)):
+            with torch.no_grad():
+                embedding.weight[list(far)] += 9.0  # D is 1, and the order that of the ids
+            recorder.after_step()
+    _, records, _ = recording.read(tmp_path / "a.arrow")
+    kept = [record.columns["row"][record.shifts[0]].tolist() for record in records]
+    assert kept == [[], list(range(32)), []], "rows 90 to 99 moved as far, and come after 32 others"
+    assert (records[1].shifts[1] == 9).all() and records[1].shifts[1].shape == (32, 8)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_recording_goes_on_where_its_training_does(version, tiny_model, tmp_path):
+    """Stopped after a record and gone on from the checkpoint of an earlier one: as if it had never been stopped. A file that an
+    earlier program began is gone on with as it was begun."""
     one, two = trained.whole(tiny_model), trained.whole(tiny_model)
     with Recorder(tmp_path / "one.arrow", one, every=2) as recorder:
         trained.steps(one, recorder)
@@ -166,6 +229,7 @@ def test_a_recording_goes_on_where_its_training_does(tiny_model, tmp_path):
         {"state": {0: {k: v.clone() for k, v in kept[1]["state"][0].items()}}, "param_groups": kept[1]["param_groups"]},
     )
     trained.steps(two, recorder, trained.BATCHES[4:], optimizer=optimizer)  # lost with the process
+    in_format(tmp_path / "two.arrow", version)
     two.load_state_dict(kept[0])
     optimizer.load_state_dict(kept[1])
     with pytest.raises(SettingsError, match="where its embedding began"):
@@ -177,6 +241,7 @@ def test_a_recording_goes_on_where_its_training_does(tiny_model, tmp_path):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
     np.testing.assert_allclose(found.gradient, expected.gradient, rtol=1e-6)
     assert found.losses == expected.losses and not found.notes
+    assert found.shifts.keys() == (expected.shifts.keys() if version > 1 else set())
 
 
 ENDLESS = """
@@ -260,6 +325,61 @@ def test_what_cannot_be_recorded_is_said_before_the_first_step(tiny_model, tiny_
     with pytest.raises(SettingsError, match="is no recording"):
         Recorder(tmp_path / "notes.txt", model)
     assert (tmp_path / "notes.txt").read_text() == "mine" and not (tmp_path / "a.arrow").exists()
+
+
+SPREAD = """
+import sys, torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from transformers import AutoModelForCausalLM, TrainerControl, TrainerState, TrainingArguments
+from helpers import trained
+from ks_core import KSLotteryCallback
+from ks_core.errors import SettingsError
+from ks_core.trajectory import Recorder
+folder = sys.argv[1]
+torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=0, world_size=1)
+tiny = lambda: trained.whole(AutoModelForCausalLM.from_pretrained(f"{folder}/tiny"))
+cpu = torch.device("cpu")
+inside = tiny()
+inside.model = FullyShardedDataParallel(inside.model, device_id=cpu, use_orig_params=True)
+ways = {
+    "fully_shard": lambda: fully_shard(tiny(), mesh=init_device_mesh("cpu", (1,))),
+    "flat": lambda: FullyShardedDataParallel(tiny().requires_grad_(True), device_id=cpu),
+    "original parameters": lambda: FullyShardedDataParallel(tiny(), device_id=cpu, use_orig_params=True),
+    "a part of the model": lambda: inside,
+}
+for name, wrapped in ways.items():
+    try:
+        Recorder(f"{folder}/a.arrow", wrapped())
+    except SettingsError as error:
+        print(name, "|", error)
+try:  # a Trainer that is to spread the model says so before it does
+    said = TrainingArguments(folder, fsdp=True, use_cpu=True, report_to=[])
+    KSLotteryCallback(f"{folder}/a.arrow").on_train_begin(said, TrainerState(), TrainerControl(), model=tiny())
+except SettingsError as error:
+    print("a Trainer's setting |", error)
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_a_model_that_fsdp_has_spread_is_refused(tiny_folder, tmp_path):
+    """As torch's own two ways wrap it, in a process group: the embedding is not this process's alone, whatever its shape is."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", SPREAD, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split(" | ") for line in done.stdout.splitlines())
+    assert set(said) == {"fully_shard", "flat", "original parameters", "a part of the model", "a Trainer's setting"}
+    for words in said.values():
+        assert "FSDP" in words and "no process has all of a row" in words and "ks_core trajectory BASE FOLDER" in words
+    assert not (tmp_path / "a.arrow").exists()
 
 
 TOGETHER = """

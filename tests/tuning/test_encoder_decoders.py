@@ -8,7 +8,7 @@ from transformers import NllbTokenizer
 
 from helpers import architectures, tiny_text
 from ks_core.commands.program import main
-from ks_core.likelihood.batches import PairCollator, target_loss
+from ks_core.likelihood.batches import LossParts, PairCollator, target_loss
 from ks_core.likelihood.examples import IGNORED, answered, count_tokens, examples_for
 from ks_core.likelihood.rows import lay_over, reading, rows_over, shares_input
 from ks_core.translation.corpora import Corpus, SentencePair
@@ -36,8 +36,12 @@ def test_the_loss_is_transformers_own():
         * len(e["labels"])
         for e in examples
     ]
-    together = target_loss(model, PairCollator(0)(examples), 1).item()
+    parts = LossParts(2)
+    together = target_loss(model, PairCollator(0)(examples), 1, parts).item()
     assert together == pytest.approx(sum(alone), rel=1e-5)
+    taken, targets = parts.take(), sum(len(e["labels"]) for e in examples)
+    told = taken["end"] * len(examples) + taken["content"] * (targets - len(examples))
+    assert told == pytest.approx(together, rel=1e-5)
 
 
 def test_what_the_decoder_begins_with_is_not_learned():

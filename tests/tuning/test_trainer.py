@@ -16,6 +16,7 @@ from ks_core.likelihood.batches import Collator, batch_order, target_loss
 from ks_core.likelihood.examples import IGNORED, count_tokens, encode, fed
 from ks_core.likelihood.packing import Packer, _spread, can_pack
 from ks_core.likelihood.rows import lay_over
+from ks_core.trajectory import FILE, open_trajectory
 from ks_core.translation.corpora import Corpus, SentencePair
 from ks_core.tuning import trainer
 from ks_core.tuning.arms import Arm, choose_rows
@@ -213,6 +214,24 @@ def test_the_first_loss_is_the_models_own(tiny_model, tiny_tokenizer, examples, 
     _, trained = train(tiny_model, tiny_tokenizer, examples, tmp_path, recipe)
     batch = DataCollatorForSeq2Seq(tiny_tokenizer)(examples)
     assert trained.losses[0][1] == pytest.approx(tiny_model(**batch).loss.item(), rel=1e-4)
+
+
+def test_a_recording_parts_the_loss_and_changes_nothing(tiny_model, tiny_tokenizer, examples, tmp_path):
+    """Content and end token beside the whole at every step; losses and rows are to the bit those of a training without."""
+    rows, trained = train(tiny_model, tiny_tokenizer, examples, tmp_path / "plain", RECIPE)
+    recorded, same = train(
+        tiny_model, tiny_tokenizer, examples, tmp_path / "recorded", RECIPE, record=tmp_path / FILE, base="tiny"
+    )
+    assert torch.equal(rows.rows, recorded.rows) and trained.losses == same.losses
+    trajectory = open_trajectory("", [str(tmp_path / FILE)])
+    assert list(trajectory.losses) == trained.losses and trajectory.parts.keys() == {"content", "end"}
+    order = batch_order([len(e["input_ids"]) for e in examples], 4, 12, RECIPE.seed)
+    for step, whole in trajectory.losses:
+        labels = [label for i in order[4 * step - 4 : 4 * step] for label in examples[i]["labels"] if label != IGNORED]
+        ends = labels.count(tiny_tokenizer.eos_token_id)
+        parts = {name: dict(pairs)[step] for name, pairs in trajectory.parts.items()}
+        told = (parts["end"] * ends + parts["content"] * (len(labels) - ends)) / len(labels)
+        assert ends == 4 and told == pytest.approx(whole, rel=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
