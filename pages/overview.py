@@ -1,10 +1,10 @@
-"""Overview: what is loaded, the ticket's size, the largest shifts, what to do next."""
+"""Overview: how many rows moved, what they buy, whether that is real; the largest shifts, what to do next."""
 
 import streamlit as st
 
 from ks_core.ks import critical_value
-from ks_core.study import figures, table
-from pages.parts import charts, downloads, pair, say
+from ks_core.study import table
+from pages.parts import downloads, pair, say, tour
 
 st.title("Which tokens did fine-tuning move?")
 st.write(
@@ -56,6 +56,20 @@ elif not winners.any():
         f"Rows changed, but none so much that p < {alpha:g}. Raise alpha in the sidebar, or see on the KS test page "
         "how the ticket's size depends on it."
     )
+known = tour.known(study, scan, alpha) if winners.any() else None
+told = known is not None and bool(known.account or known.waterfall)
+columns = st.columns(3 if told else [1, 2], gap="medium")
+with columns[0]:
+    tour.moved(scan, alpha, signature)
+if known and told:
+    with columns[1]:
+        tour.worth(known)
+    with columns[2]:
+        tour.real(known)
+if known:
+    with st.container() if told else columns[1]:
+        tour.to_run(known)
+
 if critical > 1:
     say.warning(f"With rows of {scan.dim:,} values no shift at all can reach p < {alpha:g}. Raise alpha.")
 elif scan.dim < 1024:
@@ -64,26 +78,20 @@ elif scan.dim < 1024:
         "In a model with d = 4096, 0.030 is enough."
     )
 
-left, right = st.columns([3, 2])
-with left:
-    st.header("Largest shifts")
-    largest = table(study, scan, alpha).head(12)
-    st.dataframe(
-        largest[["rank", "token", "statistic", "pvalue", "l2", "winner"]],
-        hide_index=True, height=458, alt="The twelve tokens with the largest D",
-        column_config={
-            "rank": st.column_config.NumberColumn("Rank", width="small"),
-            "token": st.column_config.TextColumn("Token", help="␣ is a space, ⏎ a line break."),
-            "statistic": st.column_config.NumberColumn("D", format="%.4f"),
-            "pvalue": st.column_config.NumberColumn("p-value", format="scientific"),
-            "l2": st.column_config.NumberColumn("Shift (L2)", format="%.3f"),
-            "winner": st.column_config.CheckboxColumn("Wins"),
-        },
-    )  # fmt: skip
-with right:
-    st.header("All changed rows")
-    figure = figures.pvalue_histogram(scan.pvalue, scan.changed, alpha, log=False)
-    charts.chart(figure, "overview-p", signature)
+st.header("Largest shifts")
+largest = table(study, scan, alpha).head(12)
+st.dataframe(
+    largest[["rank", "token", "statistic", "pvalue", "l2", "winner"]],
+    hide_index=True, height=458, alt="The twelve tokens with the largest D",
+    column_config={
+        "rank": st.column_config.NumberColumn("Rank", width="small"),
+        "token": st.column_config.TextColumn("Token", help="␣ is a space, ⏎ a line break."),
+        "statistic": st.column_config.NumberColumn("D", format="%.4f"),
+        "pvalue": st.column_config.NumberColumn("p-value", format="scientific"),
+        "l2": st.column_config.NumberColumn("Shift (L2)", format="%.3f"),
+        "winner": st.column_config.CheckboxColumn("Wins"),
+    },
+)  # fmt: skip
 
 st.header("Go on")
 with st.container(horizontal=True):

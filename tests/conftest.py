@@ -24,6 +24,8 @@ def workspace_folder(tmp_path_factory, monkeypatch):
     """Every test has an empty workspace, so none finds what another left."""
     folder = tmp_path_factory.mktemp("workspace")
     monkeypatch.setenv("KS_LOTTERY_HOME", str(folder))
+    # Nor what comes with the program: pages are tried as for a pair of which nothing is known. ``evidence`` has it shown.
+    monkeypatch.setenv("KS_LOTTERY_SHIPPED", "0")
     yield folder
     # A page turns an error that nobody expected into a sentence, and a test of the page might pass over it.
     written = folder / "logs" / "ks-lottery.log"
@@ -52,6 +54,18 @@ def demo_home(workspace_folder, demo_models):
     """This test's workspace, with the demo's base in it."""
     (workspace_folder / "models").symlink_to(demo_models)
     return workspace_folder
+
+
+@pytest.fixture
+def evidence(demo_home, monkeypatch):
+    """The shipped results, shown over this test's workspace, in which nothing was made but the demo's base."""
+    from ks_core.checkpoints import demo_files
+    from ks_core.store import shipped
+
+    monkeypatch.setenv("KS_LOTTERY_SHIPPED", "1")
+    monkeypatch.setattr(shipped, "_check", None)
+    demo_files.show_evidence()
+    return shipped.FOLDER
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from .agreement.certificate import (
     by_margin as by_margin,
     outcome as outcome,
 )
-from .evidence import Evidence as Evidence, gather as gather
+from .evidence import Evidence as Evidence, gather as gather, glance as glance
 from .inquiry import (
     BUDGETS as BUDGETS,
     Audit as Audit,
@@ -24,4 +24,4 @@ from .inquiry import (
     structural_row as structural_row,
 )
 from .panels import PANELS as PANELS, Panel as Panel, Question as Question, questions as questions
-from .whole import Step as Step, carry_out as carry_out, left as left
+from .whole import LANE as LANE, Step as Step, carry_out as carry_out, costs as costs, left as left

@@ -21,6 +21,7 @@ from ks_core.ledger.bakeoff import ASKED, CLEAR, SIMPLE
 from ks_core.ledger.inquiry import Inquiry
 from ks_core.ledger.noninferiority import NO
 from ks_core.ledger.rules import RULES
+from ks_core.store.shipped import Provenance
 from ks_core.study.scan import Scan
 from ks_core.translation.shares import Share
 
@@ -55,6 +56,8 @@ class Account:
     rows: int
     order: str
     alpha: float = 0.05
+    #: Where the answer comes from, if it was not found here but came with the program.
+    shipped: Provenance | None = None
 
     def row(self, rule: str, k: int) -> Mapping[str, Any] | None:
         """What the k first rows of a rule keep; ``None`` where that was not measured."""
@@ -80,6 +83,17 @@ class Account:
         """The sentences, what counts against the ticket first."""
         found = [self._whole(), self._ticket(), self._carried(), self._noise(), self._simple(), *self._as_good()]
         return sorted((one for one in found if one), key=lambda one: not one.against)
+
+    @property
+    def worth(self) -> str:
+        """What the ticket buys, in a sentence; of all changed rows, where the ticket's own were not compared or are not clear of chance."""
+        return (self._ticket() or self._whole()).sentence
+
+    @property
+    def doubts(self) -> list[str]:
+        """In short what counts against the ticket beside how little it buys."""
+        own = self._ticket()
+        return [one.short for one in self.said if one.against and one.short and not (own and one.short == own.short)]
 
     @property
     def sentences(self) -> list[str]:
@@ -237,7 +251,7 @@ def find(audit: Audit, scan: Scan) -> Account | None:
     for job in all_jobs("rules"):
         if job.state != "done" or (answer := _answer(job, audit)) is None:
             continue
-        found = Account(answer[1], job.id, len(ticket), _order(audit, scan, ticket), answer[0].alpha)
+        found = Account(answer[1], job.id, len(ticket), _order(audit, scan, ticket), answer[0].alpha, job.shipped)
         if found.ticket is not None:
             return found
         first = first or found

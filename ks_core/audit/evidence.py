@@ -13,6 +13,7 @@ from ks_core.audit.gains import Gain, gains
 from ks_core.audit.inquiry import Audit, ranking, second_seed, stability, structural_row
 from ks_core.audit.panels import PANELS
 from ks_core.ledger import exposure
+from ks_core.store import shipped
 from ks_core.tickets import calibration
 from ks_core.tuning import comparison
 from ks_core.tuning.plans import Plan
@@ -78,9 +79,26 @@ class Evidence:
         """The verdict in one sentence; empty when nothing was run."""
         return verdict.headline(self.gains, self.stability, self.account)
 
+    @property
+    def doubts(self) -> list[str]:
+        """In short what of ledger and controls counts against the ticket, or else what they say of it; a sentence each."""
+        against = self.account.doubts if self.account else []
+        against += control_sentences.headline(self.gains)[:1] if self.gains else []
+        return [f"{said[:1].upper()}{said[1:]}." for said in against or (self.account.headline if self.account else [])]
+
     def sentences(self, panel: str) -> list[str]:
         """What the verdict says of one panel."""
         return [f.sentence for f in self.findings if f.panel == panel]
+
+    @cached_property
+    def shipped(self) -> str:
+        """What of it was not computed here but came with the program, in a sentence; empty where nothing is."""
+        return shipped.sentence({
+            "ledger": self.account.shipped if self.account else None,
+            "controls": self.run.shipped if self.run else None,
+            **{PANELS[name].title.lower(): self.audit.shipped(name) for name in PANELS if self.panels.get(name)},
+            "calibration": self.calibration.shipped if self.calibration else None,
+        })  # fmt: skip
 
     @cached_property
     def waterfall(self) -> Waterfall | None:
@@ -108,6 +126,16 @@ def gather(audit: Audit, scan: Scan) -> Evidence:
         {name: audit.panel(name) for name in PANELS},
         calibrated, stable, ranking(audit, scan),
         beside, gains(beside, other) if beside else None, account.find(audit, scan), found.sentence, no_noise,
+    )  # fmt: skip
+
+
+def glance(audit: Audit, scan: Scan) -> Evidence:
+    """The part of it that is read in a moment: ledger and controls, with what either says. Raises ``TicketError`` for an empty ticket."""
+    ticket, plan = audit.positions(scan), audit.controls(structural_row(audit))
+    found = controls.find(audit.study, plan)
+    return Evidence(
+        audit, scan, ticket, found.run, gains(found.run, plan) if found.run else None, {}, None, None, None,
+        account=account.find(audit, scan), not_taken=found.sentence,
     )  # fmt: skip
 
 

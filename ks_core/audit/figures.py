@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from ks_core.audit.agreement.certificate import PREFIXES, Predictions, outcome, rates_by_margin
 from ks_core.audit.sentences import gain as points, is_clear, nats, nats_of, of_gain, with_parts
-from ks_core.drawing import BASE, CONTROL, LONG, MUTED, TUNED, WINNING, labelled, sheet, text
+from ks_core.drawing import BASE, CONTROL, LEGEND_ABOVE, LONG, MUTED, TUNED, WINNING, labelled, sheet, text
 from ks_core.translation.prompts import template_title
 from ks_core.translation.shares import Share
 
@@ -217,5 +217,5 @@ def agreement_points(panel: Mapping[str, Any], reading: str = "vocabulary") -> g
         words.append(f"{name}: " + "; ".join(f"{m} {r}" for m, r in zip(labels, rates, strict=True)))
     figure.update_xaxes(tickformat=".0%", range=[0, 1.02])
     figure.update_yaxes(autorange="reversed", automargin=True)
-    figure.update_layout(legend={"orientation": "h", "yanchor": "bottom", "y": 1.0})
+    figure.update_layout(legend=LEGEND_ABOVE)
     return labelled(figure, "The same tokens, with other rows copied", ". ".join(words) + ".")

@@ -27,7 +27,8 @@ from ks_core.jobs.resources import Resources
 from ks_core.ks.statistic import exact_pvalue
 from ks_core.ledger import evidence
 from ks_core.signature import Signature, versions
-from ks_core.store import workspace
+from ks_core.store import shipped, workspace
+from ks_core.store.shipped import Provenance
 from ks_core.study.scan import Scan, Study, readable
 from ks_core.tickets.selection import SELECTION_RULES, is_quick, select
 from ks_core.tickets.stability import Run, compare, is_llama, published_runs
@@ -121,12 +122,27 @@ class Audit(Subject):
     def panel(self, name: str) -> dict[str, Any] | None:
         """A finished panel as plain values; ``None`` when it was not made. One that was made with answers holds all that one
         without them does."""
-        for audit in (self, *([] if self.generate else [replace(self, generate=True)])):
-            audit.__dict__["study"] = self.study
-            found = workspace.read_json(audit.folder() / f"{name}.json")
+        return self._kept(name)[0]
+
+    def shipped(self, name: str) -> Provenance | None:
+        """Where a panel comes from that was not made here but came with the program; ``None`` for any other."""
+        return self._kept(name)[1]
+
+    def _kept(self, name: str) -> tuple[dict[str, Any] | None, Provenance | None]:
+        folders = [self.folder()]
+        if not self.generate:
+            more = replace(self, generate=True)
+            more.__dict__["study"] = self.study
+            folders.append(more.folder())
+        for folder in folders:
+            found = workspace.read_json(folder / f"{name}.json")
             if isinstance(found, dict):
-                return found
-        return None
+                return found, None
+        for folder in folders:
+            other = shipped.read_json("audits", folder.name, f"{name}.json")
+            if other and isinstance(other[0], dict):
+                return other
+        return None, None
 
     def run(self) -> Job | None:
         """The newest run of Fine-tune that is what ``controls`` asks for, in pair, ticket, text, prompt, arms, recipes and

@@ -89,5 +89,7 @@ def _card(scan: Scan, alpha: float, evidence: Evidence | None, anchors: set[str]
         not_run += f'<p class="small">{escape(evidence.not_taken)}</p>'
     if evidence:
         ticket = f'<p class="small">Ticket: {len(evidence.ticket):,} rows, {escape(SELECTION_RULES[evidence.audit.rule].about)}</p>'
+    if evidence and evidence.shipped:
+        not_run += f'<p class="small">{escape(evidence.shipped)}</p>'
     short = f"<p><strong>{escape(evidence.headline)}</strong></p>" if evidence and evidence.headline else ""
     return f'<div class="card"><h2>Verdict</h2>{ticket}{short}<ul>{"".join(said)}</ul>{not_run}</div>'

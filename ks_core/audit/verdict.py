@@ -99,10 +99,12 @@ def headline(arm_gains: Sequence[Gain] | None, stable: Stability | None, account
     return said[:1].upper() + said[1:] + "." if said else ""
 
 
-def as_text(short: str, said: Sequence[Finding], missing: Sequence[str], ticket: str, signature: str) -> str:
-    """The verdict as lines of plain text; ``short`` is its headline."""
+def as_text(
+    short: str, said: Sequence[Finding], missing: Sequence[str], ticket: str, signature: str, shipped: str = ""
+) -> str:
+    """The verdict as lines of plain text; ``short`` is its headline, ``shipped`` says what was not computed here."""
     lines = ["Verdict of KS-Lottery Explorer", f"Ticket: {ticket}", "", *([short, ""] if short else [])]
     lines += [f"- {f.sentence} ({f.panel})" for f in said]
     wanting = needs()
     lines += [f"- Not known, because it was not run: {wanting[name]}" for name in missing]
-    return "\n".join([*lines, "", f"Signature: {signature}", ""])
+    return "\n".join([*lines, *(["", shipped] if shipped else []), "", f"Signature: {signature}", ""])

@@ -100,18 +100,19 @@ def of_account(account: Account) -> Waterfall | None:
     )  # fmt: skip
 
 
-def figure(found: Waterfall) -> go.Figure:
-    """The waterfall, drawn: base and tuned stand on the ground, the steps hang between them."""
-    drawn = sheet("Nats a target token (less is better)", "", height=440)
-    names = ["base", *(_short(step, found.rows) for step in found.steps), "tuned"]
+def figure(found: Waterfall, brief: bool = False) -> go.Figure:
+    """The waterfall, drawn: base and tuned stand on the ground, the steps hang between them. A ``brief`` one fits beside others: the
+    ticket's rows and the rest under the same short names, without intervals."""
+    drawn = sheet("Nats a token" if brief else "Nats a target token (less is better)", "", height=440)
+    names = ["base", *(_brief(step) if brief else _short(step, found.rows) for step in found.steps), "tuned"]
     level, told = found.base, set[str]()
     drawn.add_bar(x=names[:1], y=[found.base], name="base", marker={"color": BASE}, text=[f"{found.base:.2f}"], textposition="outside",
-                  showlegend=False, hovertemplate="base: %{y:.2f} nats<extra></extra>")  # fmt: skip
+                  cliponaxis=False, showlegend=False, hovertemplate="base: %{y:.2f} nats<extra></extra>")  # fmt: skip
     for name, step in zip(names[1:], found.steps, strict=False):
         drawn.add_bar(
             x=[name], base=[level], y=[-step.gain], name=PART_NAMES[step.part], legendgroup=step.part, showlegend=step.part not in told,
             marker={"color": PART_COLOURS[step.part], "pattern": {"shape": "" if step.whose == "ticket" else "/"}},
-            text=[step.words], textposition="outside", cliponaxis=False,
+            text=[f"{-step.gain:+.2f}" if brief else step.words], textposition="outside", cliponaxis=False,
             hovertemplate=f"{_who(step, found.rows)}: {step.words} nats<extra></extra>",
         )  # fmt: skip
         told.add(step.part)
@@ -120,7 +121,7 @@ def figure(found: Waterfall) -> go.Figure:
     drawn.add_bar(x=names[-1:], y=[found.tuned], name="tuned", marker={"color": TUNED}, text=[f"{found.tuned:.2f}"],
                   textposition="outside", showlegend=False, hovertemplate="tuned: %{y:.2f} nats<extra></extra>")  # fmt: skip
     drawn.update_layout(barmode="overlay", bargap=0.25)
-    drawn.update_yaxes(range=[0, 1.12 * max(found.base, found.tuned)])
+    drawn.update_yaxes(range=[0, (1.3 if brief else 1.12) * max(found.base, found.tuned)])
     return labelled(drawn, "From base to tuned: whose gain it is, and in what", found.sentence)
 
 
@@ -132,6 +133,10 @@ def _parts(parts: Sequence[str]) -> list[str]:
 def _who(step: Step, rows: int) -> str:
     whose = f"the ticket's {rows:,} rows" if step.whose == "ticket" else "all other rows"
     return f"{whose}, {PART_NAMES[step.part]}"
+
+
+def _brief(step: Step) -> str:
+    return f"{'ticket' if step.whose == 'ticket' else 'rest'}, {PART_NAMES[step.part].removeprefix('the ')}"
 
 
 def _short(step: Step, rows: int) -> str:

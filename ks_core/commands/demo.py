@@ -1,4 +1,4 @@
-"""The command ``demo``: prepare it, build its tuned rows from nothing, or show their recipe."""
+"""The command ``demo``: prepare it, build its tuned rows or what pages show of it from nothing, or show the rows' recipe."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import argparse
 import json
 
 from ks_core.checkpoints import demo, demo_files
-from ks_core.commands.progress_line import Line
+from ks_core.commands.progress_line import Line, finish
 from ks_core.errors import SettingsError
+from ks_core.store import shipped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +22,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "recipe: print how the tuned rows were made",
     )
     parser.add_argument("name", nargs="?", default="en-fr", help="which tuned run (default en-fr)")
+    parser.add_argument(
+        "--evidence", action="store_true",
+        help="build: not the rows, but every result that the app shows of them at once (an hour, from what the workspace has)",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what is asked for."""
     if options.action == "recipe":
         return recipe(options.name)
+    if options.evidence:
+        if options.action != "build":
+            raise SettingsError(f"{options.action} takes no --evidence. Type: demo build --evidence")
+        return evidence()
     return build(options.name) if options.action == "build" else prepare()
 
 
@@ -47,6 +56,16 @@ def build(name: str) -> int:
     found = build(RUNS[name], Line(""))
     demo_files.write_sums()
     print(f"{found['rows_changed']:,} rows changed; written to {demo.ASSETS / name}")
+    return 0
+
+
+def evidence() -> int:
+    """Make what of the shipped results the workspace lacks, collect all of them, and write the sums of all files anew."""
+    from ks_core.commands.demo_evidence import build as collect
+
+    size = collect(Line(""), finish)
+    demo_files.write_sums()
+    print(f"{size:,} bytes of results; written to {shipped.FOLDER}")
     return 0
 
 

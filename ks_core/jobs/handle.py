@@ -16,7 +16,8 @@ from typing import Any
 from ks_core.errors import AccessError, JobError
 from ks_core.jobs import cluster, processes
 from ks_core.jobs.cluster import Place
-from ks_core.store import access, workspace
+from ks_core.store import access, shipped, workspace
+from ks_core.store.shipped import Provenance
 
 FINAL = ("done", "failed", "cancelled")
 
@@ -50,6 +51,11 @@ class Job:
     @property
     def id(self) -> str:
         return self.folder.name
+
+    @property
+    def shipped(self) -> Provenance | None:
+        """Where it comes from, if it was not run here but came with the program."""
+        return shipped.provenance(self.folder)
 
     @property
     def request(self) -> dict[str, Any]:

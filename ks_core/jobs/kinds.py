@@ -45,4 +45,5 @@ KINDS = Registry("kind of job", [
     Kind("rules", "Rules", "What the rows of each rule keep of a gain.", work="ks_core.ledger.jobs:run_rules"),
     Kind("estimate", "Measuring", "How long a run would take.", work="ks_core.tuning.estimates:run_estimate", shared=True),
     Kind("audit", "Audit", "The panels that need the model.", work="ks_core.audit.panels:run_audit", shared=True),
+    Kind("whole", "Everything", "All that an audit asks, one job after the other.", work="ks_core.audit.whole:run_whole"),
 ], error=JobError)  # fmt: skip

@@ -35,7 +35,7 @@ from ks_core.jobs.cluster import Allocation
 from ks_core.jobs.handle import Job, number, queue_words, read
 from ks_core.jobs.kinds import KINDS
 from ks_core.registry import named
-from ks_core.store import access, workspace
+from ks_core.store import access, shipped, workspace
 
 logger = logging.getLogger(__name__)
 
@@ -115,16 +115,19 @@ def resume(job: Job) -> Job:
 
 
 def all_jobs(kind: str | None = None) -> list[Job]:
-    """Every job there is, the newest first: by the number that each was given, as a clock can be set back."""
+    """Every job there is, the newest first: by the number that each was given, as a clock can be set back. Those that are shipped
+    (``store.shipped``) come after all of the workspace's."""
     folders = [p for p in (workspace.home() / "jobs").glob("*-*") if (p / "request.json").is_file()]
     requests = {p: read(p / "request.json") for p in folders}
     folders.sort(key=lambda p: (number(requests[p].get("number")), p.name), reverse=True)
-    return [Job(p) for p in folders if kind in (None, requests[p].get("kind"))]
+    own = [Job(p) for p in folders if kind in (None, requests[p].get("kind"))]
+    return own + [job for job in map(Job, shipped.jobs()) if kind in (None, job.request.get("kind"))]
 
 
 def _next_number() -> int:
     """One more than any job has. Asked for with the lock held."""
-    return 1 + max((int(number(job.request.get("number"))) for job in all_jobs()), default=0)
+    own = (job for job in all_jobs() if not job.shipped)
+    return 1 + max((int(number(job.request.get("number"))) for job in own), default=0)
 
 
 def find(job_id: str) -> Job:

@@ -1,3 +1,12 @@
-from . import access as access, door as door, hosts as hosts, log as log, prepared as prepared, workspace as workspace
+from . import (
+    access as access,
+    door as door,
+    hosts as hosts,
+    log as log,
+    prepared as prepared,
+    shipped as shipped,
+    workspace as workspace,
+)
 from .cache import Cache as Cache
 from .prepared import Prepared as Prepared
+from .shipped import Provenance as Provenance

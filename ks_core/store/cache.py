@@ -13,7 +13,8 @@ Files are written under another name and renamed, so several processes can share
 is damaged is removed and counts as absent. Past ``limit`` bytes, what was not read longest leaves first.
 
 A read-only server (``access``) reads its cache and writes nothing into it, not even when something was read. What it computes for a
-visitor it keeps in memory until it ends, ``MEMORY`` bytes of it.
+visitor it keeps in memory until it ends, ``MEMORY`` bytes of it. What the workspace's cache has not may be shipped (``shipped``); such an
+entry says so.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,8 @@ from typing import Any
 import numpy as np
 
 from ks_core.errors import SettingsError
-from ks_core.store import access, workspace
+from ks_core.store import access, shipped, workspace
+from ks_core.store.shipped import Provenance
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ DEFAULT_LIMIT = 4 << 30
 MEMORY = 64 << 20
 _memory: OrderedDict[Path, bytes] = OrderedDict()
 _memory_lock = threading.Lock()
+#: Where ``noted`` puts what is read.
+_read: ContextVar[list[tuple[Path, dict[str, Any]]] | None] = ContextVar("read", default=None)
 
 
 def _limit() -> int:
@@ -57,10 +62,11 @@ def _limit() -> int:
 
 @dataclass(frozen=True)
 class Entry:
-    """A result that was found: its arrays by name, and its note (plain JSON values)."""
+    """A result that was found: its arrays by name, its note (plain JSON values), and where it comes from if it is ``shipped``."""
 
     arrays: dict[str, np.ndarray]
     note: dict[str, Any]
+    shipped: Provenance | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,15 @@ class Cache:
 
     def load(self, kind: str, key: Mapping[str, Any]) -> Entry | None:
         """The result for this key, or ``None``. A damaged file is removed on the way."""
+        found = self._own(kind, key)
+        if found is None and self._folder is None:  # the workspace's cache alone has something below it
+            return _shipped(kind, key, self.path(kind, key).name)
+        if found is not None and (noting := _read.get()) is not None:
+            noting.append((self.path(kind, key), found.note))
+        return found
+
+    def _own(self, kind: str, key: Mapping[str, Any]) -> Entry | None:
+        """The result for this key that was computed here."""
         path, read_only = self.path(kind, key), access.read_only()
         if read_only and (kept := _recalled(path)):
             return _decode(kept, kind, key)
@@ -157,6 +172,30 @@ class Cache:
             total += entry.bytes
             if total > self.limit and entry.path != keep:
                 entry.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[tuple[Path, dict[str, Any]]]]:
+    """Within it, the file and the note of every entry that is found are put on the list that it gives."""
+    found: list[tuple[Path, dict[str, Any]]] = []
+    token = _read.set(found)
+    try:
+        yield found
+    finally:
+        _read.reset(token)
+
+
+def _shipped(kind: str, key: Mapping[str, Any], name: str) -> Entry | None:
+    """The result for this key that comes with the program; a damaged one counts as absent."""
+    found = shipped.cached(kind, name)
+    if found is None:
+        return None
+    try:
+        entry = _decode(found[0], kind, key)
+    except Exception as error:
+        log.warning("The shipped result %s is damaged (%s); it is left out.", name, error)
+        return None
+    return Entry(entry.arrays, entry.note, found[1])
 
 
 def _recalled(path: Path) -> bytes | None:

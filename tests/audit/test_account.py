@@ -158,7 +158,7 @@ def audit(tiny_pair):
 class Finished:
     """A job of the ledger that nobody ran."""
 
-    state = "done"
+    state, shipped = "done", None
 
     def __init__(self, name, inquiry, result):
         self.id, self.result, self.request = name, result, {"parameters": inquiry.as_dict()}

@@ -1,12 +1,14 @@
 """Ask, on the tiny model: it is asked, answered, a row is switched off, a reload finds it, and a read-only server asks nobody."""
 
+import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from helpers import answering
 from helpers.markup import text_of
-from helpers.places import APP
+from helpers.places import APP, ROOT
 from helpers.waiting import until
-from ks_core.asking import respondent
+from ks_core.asking import Bounds, process, respondent
 from ks_core.store import access
 from ks_core.study import Study
 
@@ -73,6 +75,27 @@ def test_what_cannot_be_asked_is_said_and_nothing_is_started(opened):
     next(b for b in page.button if b.label == "Ask").click().run()
     assert "Nothing was typed" in page.error[0].value and not page.exception
     assert respondent().process is None
+
+
+def test_stop_is_for_oneself_where_somebody_else_waits(opened, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    monkeypatch.setattr(process, "prepare", answering.prepare)
+    monkeypatch.setattr(process, "answer", answering.asleep)
+    page = opened()
+    page.selectbox(key="ask_template").set_value("own").run()
+    page.text_area(key="ask_own").set_value("w3 {source} w4")
+    page.text_area(key="ask_text").set_value("w5 w7 w5")
+    next(b for b in page.button if b.label == "Ask").click().run()
+    asked = respondent().find(page.session_state["ask_question"])
+    until(lambda: asked.read == (1,), 60)
+    respondent().ask(asked.question, Bounds(1 << 30), "another")
+    page.run()
+    next(b for b in page.button if b.label == "Stop").click().run()
+    assert any("Somebody else waits" in c.value for c in page.caption) and not asked.over
+    assert not [b for b in page.button if b.label == "Stop"] and not page.exception
+    assert respondent().stop(asked.question.key, "another"), "nobody is left"
+    psutil.Process(respondent().process).kill()
+    until(lambda: asked.over, 60)
 
 
 def test_a_read_only_server_asks_nobody(opened, monkeypatch):

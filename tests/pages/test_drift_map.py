@@ -41,8 +41,11 @@ def drawn(at):
 
 @pytest.mark.parametrize("view", ["Drift", "Morph", "Side by side"])
 def test_every_view_draws_the_changed_rows(study, view):
-    figure = drawn(opened(view=view))
-    assert "3,174 changed tokens" in figure["layout"]["title"]["text"]
+    at = opened(view=view)
+    figure = drawn(at)
+    assert "3,174 changed tokens" in words(at) and not figure["layout"]["title"]["text"], (
+        "the title is text of the page"
+    )
     assert bool(figure.get("frames")) == (view == "Morph")
 
 

@@ -57,7 +57,7 @@ def run_trials(
     prompts = {run: held_out.prompts for run, held_out in runs.items()}
     written = generate_each(
         model, tokenizer, prompts, acting, max_new_tokens=asked.max_new_tokens, beams=asked.beams,
-        batch_size=asked.batch_size, progress=report,
+        batch_size=asked.batch_size, progress=lambda done, total, run: report(int(done), total, run),
     )  # fmt: skip
     bootstrap = Bootstrap(asked.references, asked.target_language, resamples, seed)
     found = {}
