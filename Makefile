@@ -13,7 +13,7 @@ help:
 	@echo "make soak         what takes long: processes killed 30 times, 20 visitors for 10 minutes, 100,000 damaged files"
 	@echo "make architectures  every architecture of transformers, tiny: opened, rows laid over it, and a run (half an hour)"
 	@echo "make slurm        runs on a cluster, against a real Slurm of one node (needs slurm-wlm and munge, as root)"
-	@echo "make speed        how fast the pages feel, measured in a browser"
+	@echo "make speed        how fast the pages and the drift map feel, measured in a browser"
 	@echo "make coverage     how often the 95% intervals cover, by simulation from the demo's results (minutes)"
 	@echo "make gpu          what only a GPU can show: integers, speed, memory (ends with a word where there is none)"
 	@echo "make format       let ruff format the code"
@@ -49,6 +49,7 @@ slurm: $(VENV)/.dev
 
 speed: $(VENV)/.dev
 	@$(BIN)/python tests/soak/felt_speed.py
+	@$(BIN)/python tests/soak/map_frames.py
 
 coverage: $(VENV)/.dev
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/soak/intervals.py

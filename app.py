@@ -7,6 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from ks_core.checkpoints import demo_files
 from ks_core.errors import KSLotteryError, of_machine
 from ks_core.jobs import turns
 from ks_core.store import log
@@ -15,6 +16,7 @@ from pages.parts import gate, links, pair, readiness, say
 ASSETS = Path(__file__).parent / "assets"
 
 log.begin(also=("streamlit",))
+demo_files.show_evidence()
 
 
 def failed(error: Exception, where: str = "what a widget calls") -> bool:
@@ -76,23 +78,18 @@ else:
     page = st.navigation([p for pages in PAGES.values() for p in pages], position="hidden")
 
     st.logo(str(ASSETS / "logo.png"), size="large")
-    # White on the dark theme's bright primary colour, as Streamlit writes on buttons and chips, has a contrast of 2.3. The
-    # browser chooses, so that it is right at once when the theme is changed.
-    st.html(
-        "<style>button[kind=primary] p, button[kind=primary] span, [data-testid=stMultiSelect] span[title] "
-        "{ color: light-dark(#FFFFFF, #0E131A); }"
-        "[data-testid=stMainBlockContainer] { padding-top: 3.5rem; }</style>"
-    )
+    st.html(ASSETS / "page.css")
     with st.sidebar:
+        above = st.container(gap="xsmall")
+    with st.sidebar, st.container(gap="xxsmall"):
         for section, pages in PAGES.items():
             if section:
                 st.caption(section)
             for entry in pages:
                 st.page_link(entry)
-        st.divider()
     try:
         with turns.turn(), links.checked(page.title):
-            pair.sidebar()
+            pair.sidebar(above)
             page.run()
     except Exception as error:  # Streamlit's own ways out of a script are none
         failed(error, f"page {page.title}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,11 @@ BASE, TUNED, WINNING, CONTROL, MUTED = "#0072B2", "#E69F00", "#D55E00", "#009E73
 #: Viridis without its ends, which would vanish on a dark and on a light page.
 SCALE = sample_colorscale("Viridis", np.linspace(0.15, 0.92, 12).tolist())
 HEIGHT = 380
+#: Pixels of a letter in an axis' name and of a figure's height that are not the plot's; letters of a name across a narrow column.
+LETTER, AROUND, ACROSS = 6.5, 110, 46
+#: Where a legend stands: at the foot of the figure, which leaves room for it however many lines it has, or above the plot.
+LEGEND_BELOW = {"yref": "container", "y": 0.0, "yanchor": "bottom"}
+LEGEND_ABOVE = {"yref": "paper", "y": 1.0, "yanchor": "bottom"}
 #: How much of a string is drawn where it has to differ from its neighbours: a place on an axis.
 LONG = 200
 
@@ -30,16 +36,47 @@ def alt(figure: go.Figure) -> str:
     return str((figure.layout.meta or {}).get("alt", ""))
 
 
+def heading(figure: go.Figure) -> str:
+    """The figure's title, as text: what it has for Plotly is HTML."""
+    return html.unescape(str(figure.layout.title.text or ""))
+
+
 def sheet(y: str, x: str, height: int = HEIGHT) -> go.Figure:
     """An empty figure in the house's style, with the names of its axes: every figure begins with it."""
     figure = go.Figure()
     figure.update_layout(height=height, margin={"l": 10, "r": 10, "t": 64, "b": 10}, bargap=0.03,
                          barmode="stack", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
                          hovermode="closest",
-                         legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})  # fmt: skip
+                         legend={"orientation": "h", **LEGEND_BELOW, "x": 0})  # fmt: skip
     figure.update_xaxes(title=x, zeroline=False)
     figure.update_yaxes(title=y, zeroline=False)
     return figure
+
+
+def fitted(figure: go.Figure) -> go.Figure:
+    """The figure with the names of its axes in lines that it has room for, in a narrow window too: Plotly cuts off what is longer."""
+    tall = int(figure.layout.height or HEIGHT) - AROUND
+    for axis in figure.select_yaxes():
+        _break(axis, tall * _share(axis) / LETTER)
+    # Names of rows, which stand before the plot, may take half of a narrow window.
+    named = any(
+        isinstance(y[0], str) for trace in figure.data if (y := getattr(trace, "y", None)) is not None and len(y)
+    )
+    for axis in figure.select_xaxes():
+        _break(axis, ACROSS * _share(axis) / (2 if named else 1))
+    return figure
+
+
+def _share(axis: go.layout.XAxis | go.layout.YAxis) -> float:
+    """What an axis has of the figure: less than 1 where others stand beside it."""
+    first, last = axis.domain or (0.0, 1.0)
+    return float(last - first)
+
+
+def _break(axis: go.layout.XAxis | go.layout.YAxis, most: float) -> None:
+    words = str(axis.title.text or "")
+    if len(words) > most and "<" not in words:
+        axis.title.text = "<br>".join(textwrap.wrap(words, max(12, int(most)), break_long_words=False))
 
 
 def labelled(figure: go.Figure, title: str, words: str) -> go.Figure:

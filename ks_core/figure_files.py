@@ -6,11 +6,11 @@ SVG and PNG are drawn by kaleido (Plotly's own exporter), which needs a Chrome o
 from __future__ import annotations
 
 import textwrap
-from html import escape, unescape
+from html import escape
 
 import plotly.graph_objects as go
 
-from ks_core.drawing import alt, text
+from ks_core.drawing import alt, heading, text
 from ks_core.errors import SettingsError
 
 #: File endings and their media types.
@@ -40,9 +40,8 @@ def figure_bytes(figure: go.Figure, suffix: str, signature: str, caption: str = 
     made.update_layout(template="plotly_white", paper_bgcolor="white", plot_bgcolor="white")
     if suffix == ".html":
         drawing = made.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
-        title = unescape(str(made.layout.title.text or "Figure"))  # it was made for Plotly, which reads HTML too
         return (
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title></head><body><figure>'
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(heading(made) or "Figure")}</title></head><body><figure>'
             f"{drawing}<figcaption>{escape(caption)}<br><small>Signature: {escape(signature)}</small></figcaption></figure>"
             "</body></html>"
         ).encode()

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ks_core.asking import answers, respondent
+from ks_core.asking import answers
 from ks_core.errors import KSLotteryError
 from ks_core.store import access
 from pages.parts import asking, pair, say
@@ -26,7 +26,7 @@ try:
 except KSLotteryError as error:
     say.error(error)
 key = st.session_state.get(asking.KEY, "")
-asked = respondent().find(key) if key else None
+asked = asking.look(key)
 if asked is None:
     st.stop()
 st.query_params[asking.LINK] = key

@@ -5,8 +5,9 @@ from dataclasses import asdict
 import streamlit as st
 
 from ks_core.audit import PANELS, Step, account, gather, left, second_seed, structural_row
+from ks_core.store import shipped
 from ks_core.tuning import ARMS
-from pages.parts import audit_panels, audit_runs, audited, downloads, job, pair, place, tuning_form
+from pages.parts import audit_panels, audit_runs, audited, downloads, job, pair, place, provenance, tuning_form
 from pages.parts.say import plain
 
 st.title("Audit")
@@ -26,16 +27,27 @@ def everything_button() -> None:
     """Start all that is missing, one job after the other."""
     if not audited.is_whole(asked):
         return
-    steps = [
-        step
-        for step in left(asked, scan)
-        if (known := job.latest(step.kind, step.parameters)) is None or known.state not in ("queued", "running")
-    ]
+    steps = [step for step in left(asked, scan) if audit_runs.going_on(step) is None]
     if len(steps) > 1 and job.button("Run everything", icon=":material/playlist_play:", type="primary"):
-        for step in steps:
-            place.start(step.kind, step.parameters, step.label, asked.device, allocation)
-        audit_panels.start_calibration(study, pair.alpha(), second_seed(asked))
+        start(steps)
         st.rerun()
+
+
+def start(steps: list[Step]) -> None:
+    """Start jobs of the audit, one after the other, and the calibration beside them."""
+    for step in steps:
+        place.start(step.kind, step.parameters, step.label, asked.device, allocation)
+    audit_panels.start_calibration(study, pair.alpha(), second_seed(asked))
+
+
+def origin() -> None:
+    """What of it came with the program, and the button that makes all of that anew."""
+    if not found.shipped:
+        return
+    with shipped.hidden():
+        steps = left(asked, scan)
+    made = next(filter(None, map(audit_runs.going_on, steps)), None)
+    provenance.mark(found.shipped, lambda: start(steps), made, "audit")
 
 
 def ledger_button() -> None:
@@ -75,6 +87,7 @@ audit_panels.card(
     {
         "ledger": ledger_button, "controls": controls_button, "calibration": calibration_button, **dict.fromkeys(PANELS, panels_button),
     },
+    origin,
 )  # fmt: skip
 tabs = audit_panels.tabs()
 titles = [plain(question.title) for question in tabs]

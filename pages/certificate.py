@@ -7,7 +7,7 @@ from ks_core.audit import PANELS, READINGS, Predictions, figures as panel_figure
 from ks_core.registry import named
 from ks_core.study import readable
 from ks_core.translation import part_of
-from pages.parts import audited, charts, downloads, pair
+from pages.parts import audited, charts, downloads, pair, provenance
 from pages.parts.say import plain
 
 st.title("Certificate")
@@ -36,6 +36,7 @@ if panel is None:
     audited.panels_button(asked, allocation)
     st.stop()
 
+provenance.of_job(asked.shipped("certificate"), "audit", asked.as_dict(), "Audit", asked.device)
 found = Predictions.of(panel)
 left, right = st.columns(2)
 reading = left.segmented_control(

@@ -6,11 +6,12 @@ import streamlit as st
 
 from ks_core.checkpoints import demo
 from ks_core.errors import KSLotteryError
-from ks_core.store import access
+from ks_core.jobs import submit
+from ks_core.store import access, shipped
 from ks_core.study import Study, named as named_pairs, readable
 from ks_core.tickets import Several, figures as audit_figures, line_up, several_figures
 from ks_core.tuning import trainings
-from pages.parts import charts, downloads, pair, say, ticket_rule
+from pages.parts import charts, downloads, job, pair, provenance, say, ticket_rule
 from pages.parts.say import plain
 
 
@@ -57,8 +58,9 @@ try:
         name = training.name if training else one.tuned.label
         studies[name if name not in studies else f"{name} ({len(studies) + 1})"] = one
         groups.append(str(training.facets["language"]) if training else name)
-    for one in studies.values():
-        ticket_rule.rows(one, pair.scan(one), rule, alpha, k)
+    scans = {name: pair.scan(one) for name, one in studies.items()}
+    for name, one in studies.items():
+        ticket_rule.rows(one, scans[name], rule, alpha, k)
     content = json.dumps({name: one.key for name, one in studies.items()})
     found = lined_up(content, tuple(groups), rule, alpha, k, studies)
 except KSLotteryError as error:
@@ -67,6 +69,11 @@ except KSLotteryError as error:
 
 
 signature = str(found.signature)
+if said := shipped.sentence({f"the test of {name}": scan.shipped for name, scan in scans.items()}):
+    asked = [pair.scan_parameters(one) for name, one in studies.items() if scans[name].shipped]
+    provenance.mark(
+        said, lambda: [submit("scan", one, label="Testing every row") for one in asked], job.latest("scan", asked[-1]), "scan"
+    )  # fmt: skip
 st.write(f"**{plain(found.sentence)}**")
 strings = study.token_strings()
 left, right = st.columns(2)

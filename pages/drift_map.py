@@ -5,11 +5,14 @@ from dataclasses import asdict
 import numpy as np
 import streamlit as st
 
+from ks_core.ledger import attributed
 from ks_core.study import COLOURS, Rows, drift, map_figures, neighbourhoods, readable
 from ks_core.tuning import trainings
-from pages.parts import charts, downloads, map_side, pair, say
+from pages.parts import charts, downloads, map_side, pair, provenance, say
 from pages.parts.job import make
 
+#: Of so many changed tokens the map is drawn, those with the largest D.
+CHANGED = 4000
 st.title("Drift map")
 study = pair.study()
 scan = pair.scan(study)
@@ -23,13 +26,16 @@ rows = Rows(
     [readable(strings, int(i)) for i in scan.token_ids],
     None if counts is None else np.array([counts.get(int(i), 0) for i in scan.token_ids], float),
     None if replaced is None else replaced.by_position(len(scan.token_ids)),
+    None if (carried := attributed(study)) is None else carried.of(scan.token_ids),
 )  # fmt: skip
 
+#: With the settings below as they are: UMAP where it is there, which shows at once; otherwise PCA, which takes no time.
+first = "UMAP" if scan.changed.any() and drift.cached(study, drift.Settings("umap", changed=CHANGED)) else "PCA"
 VIEWS = {"Drift": map_figures.drift_map, "Morph": map_figures.morph, "Side by side": map_figures.side_by_side}
 with st.container(horizontal=True, vertical_alignment="bottom"):
     method = str(
         st.segmented_control(
-            "Projection", [name.upper() for name in drift.METHODS], default="PCA", required=True, key="map", bind="query-params",
+            "Projection", [name.upper() for name in drift.METHODS], default=first, required=True, key="map", bind="query-params",
             help="PCA is instant. UMAP takes up to a minute, once.",
         )
     ).lower()  # fmt: skip
@@ -52,7 +58,7 @@ with st.expander("Settings", icon=":material/tune:"), st.container(horizontal=Tr
         help=f"All {vocabulary:,} of the vocabulary can be drawn; a UMAP of so many takes minutes.",
     )  # fmt: skip
     changed = st.number_input(
-        "Changed tokens drawn", min_value=3, max_value=20_000, value=4000, step=500, key="map_changed", help="Those with the largest D.",
+        "Changed tokens drawn", min_value=3, max_value=20_000, value=CHANGED, step=500, key="map_changed", help="Those with the largest D.",
     )  # fmt: skip
     neighbors = st.number_input("UMAP neighbours", min_value=2, max_value=200, value=15, key="map_neighbors")
     min_dist = st.number_input(
@@ -69,15 +75,13 @@ found = drift.cached(study, settings)
 if found is None and method == "pca":
     with st.spinner("Finding principal components …"):
         found = drift.project(study, scan, settings)
+parameters = {
+    "base": study.base_source, "tuned": study.tuned_source, "content": study.key, "settings": asdict(settings),
+}  # fmt: skip
 if found is None:
-    parameters = {
-        "base": study.base_source,
-        "tuned": study.tuned_source,
-        "content": study.key,
-        "settings": asdict(settings),
-    }
     st.write("This map has not been made yet. It takes up to a minute on two cores, and is kept.")
     make("drift", parameters, "UMAP", button="Make the UMAP")
+provenance.of_job(found.shipped, "drift", parameters, settings.method.upper())
 
 signature = str(found.signature.with_fields(alpha=f"{alpha:g}"))
 # Two maps take all of the width, and what stands beside one map then stands below.

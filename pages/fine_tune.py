@@ -6,7 +6,7 @@ from ks_core.errors import KSLotteryError
 from ks_core.jobs import Job, all_jobs
 from ks_core.store import access
 from ks_core.tuning import runnable
-from pages.parts import job, pair, place, say, tuning_form, tuning_results
+from pages.parts import job, pair, place, provenance, say, tuning_form, tuning_results
 from pages.parts.tuning_form import Chosen
 
 st.title("Fine-tune")
@@ -25,7 +25,7 @@ if st.session_state.pop("tune_go_to_results", False):
     st.session_state.view = "Results"
 view = st.segmented_control(
     "View", VIEWS, key="view", required=True,
-    default=None if "view" in st.session_state else "Results" if active or "run" in st.query_params else VIEWS[0],
+    default=None if "view" in st.session_state else "Results" if active or "run" in st.query_params or tuning_results.is_shipped_of(runs, study) else VIEWS[0],
     label_visibility="collapsed", bind="query-params",
 )  # fmt: skip
 
@@ -66,6 +66,13 @@ def show(found: Job) -> None:
         say.info("This run was cancelled. The arms that were finished are below.", icon="cancel")
     if state != "done":
         tuning_results.resume_button(found)
+    provenance.of_job(
+        found.shipped,
+        "tune",
+        found.request["parameters"],
+        found.request["label"],
+        found.request["parameters"]["device"],
+    )
     tuning_results.results(found)
 
 

@@ -4,8 +4,8 @@ import streamlit as st
 
 from ks_core.ks import critical_value
 from ks_core.study import figures, layers
-from pages.parts import charts, downloads, pair
-from pages.parts.job import latest, make
+from pages.parts import charts, downloads, pair, provenance
+from pages.parts.job import finished, make
 from pages.parts.say import plain
 
 st.title("Layers")
@@ -24,13 +24,14 @@ def results(base: str, tuned: str, job: str) -> layers.LayerScan:
     return layers.scan_layers(base, tuned)
 
 
-job = latest("layers", parameters)
-if job is None or job.state != "done":
+job = finished("layers", parameters)
+if job is None:
     st.caption(
         "The whole model is read once: seconds for a small one, minutes for 7 billion parameters. A tensor that is equal on "
         "both sides costs no test, and what is done is kept, also when you cancel."
     )
     make("layers", parameters, "Testing tensors", button="Test every tensor")
+provenance.of_job(job.shipped, "layers", parameters, "Testing tensors")
 
 scan = results(study.base_source, study.tuned_source, job.id)
 frame = layers.table(scan, alpha)

@@ -6,7 +6,7 @@ from ks_core.errors import KSLotteryError
 from ks_core.jobs import devices
 from ks_core.ledger import BUDGETS, MARGINS, RULES, Inquiry, figures, tables, ticket_of_smallest
 from ks_core.tuning import runnable, trainings
-from pages.parts import charts, downloads, job, pair, rules_results, say, tuning_form
+from pages.parts import charts, downloads, job, pair, provenance, rules_results, say, tuning_form
 from pages.parts.say import plain
 
 KEEP = {
@@ -80,14 +80,15 @@ except KSLotteryError as error:
     say.info(error)
     st.stop()
 parameters = asked.as_dict()
-found = job.latest("rules", parameters)
-if found is None or found.state != "done":
+found = job.finished("rules", parameters)
+if found is None:
     st.caption(
         f"{len(RULES)} rules, scored on test pairs; what a rule learns from the model it learns on development pairs. "
         "It goes on when you leave the page."
     )
     lane = devices.select(asked.device).removeprefix("torch:")
     job.make("rules", parameters, "Comparing the rules", button="Compare the rules", device=lane)
+provenance.of_job(found.shipped, "rules", parameters, "Comparing the rules", asked.device)
 
 result = found.result
 signature = result["signature"]

@@ -4,8 +4,9 @@ import struct
 
 import numpy as np
 import pytest
+from plotly.subplots import make_subplots
 
-from ks_core import figure_files
+from ks_core import drawing, figure_files
 from ks_core.errors import SettingsError
 from ks_core.figure_files import figure_bytes
 from ks_core.study import figures
@@ -41,3 +42,22 @@ def test_what_cannot_be_drawn(figure, monkeypatch):
     monkeypatch.setattr(figure_files, "browser", lambda: None)
     with pytest.raises(SettingsError, match="needs Chrome or Chromium"):
         figure_bytes(figure, ".svg", SIGNATURE)
+
+
+def test_names_of_axes_are_broken_where_a_narrow_figure_has_no_room():
+    """Plotly draws a name in one line, and cuts off what is beyond the figure's edge."""
+    long = "Nats a target token (less is better)"
+    low = drawing.fitted(drawing.sheet(long, long, height=260))
+    assert (
+        low.layout.yaxis.title.text == "Nats a target token<br>(less is better)" and low.layout.xaxis.title.text == long
+    )
+    tall = drawing.fitted(drawing.sheet(long, long, height=600))
+    assert tall.layout.yaxis.title.text == long
+    beside = make_subplots(1, 2)
+    beside.update_xaxes(title=long)
+    assert drawing.fitted(beside).layout.xaxis2.title.text == "Nats a target token<br>(less is better)"
+    drawing.fitted(beside)
+    assert beside.layout.xaxis2.title.text.count("<br>") == 1, "what is broken stays as it is"
+    rows = drawing.sheet("", long)
+    rows.add_bar(x=[1], y=["a row"], orientation="h")
+    assert drawing.fitted(rows).layout.xaxis.title.text == "Nats a target token<br>(less is better)"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
@@ -40,26 +41,38 @@ MOST_WAITING, REMEMBERED = 12, 24
 FAILED = "The program failed at this question. What happened is in the server's log."
 
 
+#: ``present(visitor)``: whether somebody who waits is there to wait.
+Present = Callable[[str], bool]
+
+
 @dataclass
 class _Place:
-    """A question in the queue: what it needs, who asked it, when somebody last looked, and the way to stop it."""
+    """A question in the queue: what it needs, who waits for it and when each of them last looked, and the way to stop it."""
 
     asked: Asked
     bounds: Bounds
-    visitor: str
-    looked: float
+    waiting: dict[str, float]
     stopped: bool = False
     stop: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def looked(self) -> float:
+        """When somebody last looked."""
+        return max(self.waiting.values(), default=-math.inf)
 
 
 class Respondent:
     """The queue, and the process. ``loading`` and ``answering`` are bounds of time, of computing and on the clock; ``kept`` is how
-    long the process stays without a question. All in seconds."""
+    long the process stays without a question. All in seconds. ``present`` knows which visitors are there at all."""
 
     def __init__(
-        self, loading: tuple[float, float] = LOADING, answering: tuple[float, float] = ANSWERING, kept: float = KEPT
+        self,
+        loading: tuple[float, float] = LOADING,
+        answering: tuple[float, float] = ANSWERING,
+        kept: float = KEPT,
+        present: Present = lambda visitor: True,
     ) -> None:
-        self.loading, self.answering, self.kept = loading, answering, kept
+        self.loading, self.answering, self.kept, self.present = loading, answering, kept, present
         self._places: OrderedDict[str, _Place] = OrderedDict()
         self._waiting: list[str] = []
         self._changed = threading.Condition()
@@ -76,21 +89,22 @@ class Respondent:
     def ask(self, question: Question, bounds: Bounds, visitor: str) -> Asked:
         """Put a question into the queue, or find it there with what is known of its answers. It does not wait.
 
-        A visitor's earlier question is given up for it. Raises ``JobError`` where too many wait already.
+        A visitor waits for one question at a time: an earlier one is left for it, and given up where nobody else waits for it.
+        Raises ``JobError`` where too many wait already.
         """
         with self._changed:
+            for key in [key for key, place in self._places.items() if visitor in place.waiting]:
+                if key != question.key:
+                    self._leave(key, visitor)
             known = self._places.get(question.key)
             if known and known.asked.state not in (answers.FAILED, answers.STOPPED) and not known.stopped:
-                known.looked, known.visitor = time.monotonic(), visitor
+                known.waiting[visitor] = time.monotonic()
                 return known.asked
-            for key, place in self._places.items():
-                if place.visitor == visitor and not place.asked.over:
-                    self._give_up(key)
             if len(self._waiting) >= MOST_WAITING:
                 raise JobError(
                     f"{len(self._waiting)} questions wait already, and they are answered one after the other. Ask again in a moment."
                 )
-            place = _Place(Asked(question), bounds, visitor, time.monotonic())
+            place = _Place(Asked(question), bounds, {visitor: time.monotonic()})
             self._places.pop(question.key, None)
             self._places[question.key] = place
             self._waiting.append(question.key)
@@ -105,13 +119,17 @@ class Respondent:
             self._changed.notify_all()
             return place.asked
 
-    def find(self, key: str) -> Asked | None:
-        """A question with what is known of its answers by now; ``None`` for one that is not remembered."""
+    def find(self, key: str, visitor: str = "") -> Asked | None:
+        """A question with what is known of its answers by now; ``None`` for one that is not remembered.
+
+        A visitor who looks waits for it from then on, whoever asked it: somebody may come by a link, or after a reload.
+        """
         with self._changed:
             place = self._places.get(key)
             if place is None:
                 return None
-            place.looked = time.monotonic()
+            if visitor:
+                place.waiting[visitor] = time.monotonic()
             return place.asked
 
     def before(self, key: str) -> int:
@@ -119,11 +137,11 @@ class Respondent:
         with self._changed:
             return self._waiting.index(key) + 1 if key in self._waiting else 0
 
-    def stop(self, key: str) -> None:
-        """Give a question up. What was written stays."""
+    def stop(self, key: str, visitor: str) -> bool:
+        """A visitor does not wait any more. Whether the question was given up for it: it goes on while somebody else waits. What
+        was written stays."""
         with self._changed:
-            if key in self._places and not self._places[key].asked.over:
-                self._give_up(key)
+            return key in self._places and self._leave(key, visitor)
 
     def close(self) -> None:
         """Give up every question, and end the process."""
@@ -135,6 +153,16 @@ class Respondent:
             self._changed.notify_all()
         if thread is not None:
             thread.join()
+
+    def _leave(self, key: str, visitor: str) -> bool:
+        place = self._places[key]
+        place.waiting.pop(visitor, None)
+        now = time.monotonic()
+        others = (who for who, looked in place.waiting.items() if now - looked <= FORGOTTEN and self.present(who))
+        if place.asked.over or any(others):
+            return False
+        self._give_up(key)
+        return True
 
     def _give_up(self, key: str) -> None:
         place = self._places[key]

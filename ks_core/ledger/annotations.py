@@ -18,6 +18,8 @@ from ks_core.tuning.trainings import Training
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ks_core.ledger.newest import Attributed
+    from ks_core.study.neighbourhoods import Neighbourhoods
     from ks_core.study.scan import Scan
     from ks_core.study.untrained import Untrained
 
@@ -83,14 +85,21 @@ def annotate(
     untrained: Untrained | None = None,
     steps: Mapping[int, int] | None = None,
     where: Mapping[str, Mapping[int, int]] | None = None,
+    near: Neighbourhoods | None = None,
+    carried: Attributed | None = None,
 ) -> pd.DataFrame:
     """A table of tokens (with ``token_id``) with what is known beside: ``length`` of the row in the base, ``untrained``, ``steps``
-    that touched it, and ``in_prompt``, ``in_source``, ``in_target``, how often it occurs there. What is not known is no column."""
+    that touched it, ``in_prompt``, ``in_source``, ``in_target``, how often it occurs there, ``change`` of its neighbourhood and
+    ``attribution``. What is not known is no column, and NaN of a single row."""
     frame = frame.copy()
     ids = frame["token_id"].to_numpy()
+    order = np.argsort(scan.token_ids, kind="stable")
+    place = order[np.searchsorted(scan.token_ids, ids, sorter=order)]
+    if near is not None:
+        frame["change"] = near.by_position(len(scan.token_ids))[place]
+    if carried is not None:
+        frame["attribution"] = carried.of(ids)
     if untrained is not None:
-        order = np.argsort(scan.token_ids, kind="stable")
-        place = order[np.searchsorted(scan.token_ids, ids, sorter=order)]
         frame["length"], frame["untrained"] = untrained.length[place], untrained.suspect[place]
     if steps is not None:
         frame["steps"] = [steps.get(int(i), 0) for i in ids]

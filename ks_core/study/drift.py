@@ -24,6 +24,7 @@ import numpy as np
 from ks_core.checkpoints.matrices import Matrix, take, to_floats
 from ks_core.errors import SettingsError
 from ks_core.signature import Signature, versions
+from ks_core.store.shipped import Provenance
 from ks_core.study import neighbours
 from ks_core.study.scan import Scan, Study
 
@@ -108,6 +109,8 @@ class DriftMap:
     seconds: float
     settings: Settings
     signature: Signature
+    #: Where it comes from, if it was not made here but came with the program.
+    shipped: Provenance | None = None
 
 
 def cached(study: Study, settings: Settings) -> DriftMap | None:
@@ -116,7 +119,7 @@ def cached(study: Study, settings: Settings) -> DriftMap | None:
     if entry is None:
         return None
     fields: dict[str, Any] = {**entry.arrays, **entry.note}
-    return DriftMap(**fields, settings=settings, signature=_signature(study, settings))
+    return DriftMap(**fields, settings=settings, signature=_signature(study, settings), shipped=entry.shipped)
 
 
 def project(study: Study, scan: Scan, settings: Settings, report: Report = lambda *_: None) -> DriftMap:

@@ -11,6 +11,7 @@ with its last ones laid flat. A LoRA is merged on the fly. In names, what wrappe
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import time
 from collections import Counter
@@ -228,10 +229,8 @@ class _Worker:
     @classmethod
     def begin(cls, base: str, tuned: str, cache: Cache, device: str, threads: int) -> None:
         """Open the pair, once. Several GPUs are dealt out in turn."""
-        import numba
-
         parallel.end_with_parent()
-        numba.set_num_threads(threads)
+        os.environ["NUMBA_NUM_THREADS"] = str(threads)  # the kernel keeps to it
         chosen = fastest(device)
         if chosen == "cuda":
             number = multiprocessing.current_process()._identity[-1]  # counts from 1

@@ -15,7 +15,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ks_core.drawing import BASE, MUTED, SCALE, WINNING, labelled, sheet, texts
+from ks_core.drawing import BASE, LEGEND_ABOVE, MUTED, SCALE, WINNING, labelled, sheet, texts
 from ks_core.study.drift import DriftMap
 from ks_core.study.map_labels import COLOURS, TALL, WIDE, Rows, Spot, names, places, regions, ringed, spotted
 
@@ -107,7 +107,7 @@ def morph(found: DriftMap, rows: Rows, view: View | None = None, *, limit: int =
         sliders=[{"steps": steps, "x": 0.12, "len": 0.88, "y": -0.14, "currentvalue": {"prefix": "From base to tuned: "}}],
         updatemenus=[{"type": "buttons", "direction": "left", "x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top",
                       "buttons": [{"label": "Play", "method": "animate", "args": [None, play]}]}],
-        legend={"y": 1.0, "yanchor": "bottom"}, margin={"t": 84}, height=TALL + 70,
+        legend=LEGEND_ABOVE, margin={"t": 84}, height=TALL + 70,
     )  # fmt: skip
     # All the way is on the sheet from the start, so that it does not jump.
     every = np.concatenate([found.before_xy, found.after_xy, found.background_xy])
@@ -138,15 +138,18 @@ def side_by_side(found: DriftMap, rows: Rows, view: View | None = None, *, limit
             if part.any():
                 _points(figure, name, c[part], xy[part], rows, view.colour, size, "circle", line, column=column)
         ringed(figure, places(found, tuned=column == 2), view.picked, column)
-    figure.update_xaxes(title=empty.layout.xaxis.title.text, zeroline=False, matches="x", scaleanchor=None)
+    across, up = (
+        axis.title.text.replace("Principal component", "PC") for axis in (empty.layout.xaxis, empty.layout.yaxis)
+    )
+    figure.update_xaxes(title=across, zeroline=False, matches="x", scaleanchor=None)
     figure.update_yaxes(zeroline=False, matches="y")
-    figure.update_yaxes(title=empty.layout.yaxis.title.text, scaleanchor="x", col=1)
+    figure.update_yaxes(title=up, scaleanchor="x", col=1)
     _colour_bar(figure, c, rows, view.colour)
     figure.update_annotations(yshift=4)
     # As tall as two maps beside each other need: one unit is as long in either direction.
     every = np.concatenate([found.before_xy, found.after_xy, found.background_xy])
     wide, tall = (every.max(axis=0) - every.min(axis=0) + 1e-6) if len(every) else (1.0, 1.0)
-    figure.update_layout(height=float(np.clip(WIDE / 2 * tall / wide + 160, TALL / 2, TALL)))
+    figure.update_layout(height=float(np.clip(WIDE / 2 * tall / wide + 200, TALL * 2 / 3, TALL)))
     labelled(figure, f"{len(c):,} changed tokens before and after, {len(b):,} others in grey",
          f"Two maps of embedding rows by {found.settings.method.upper()}, base and tuned: {len(c):,} changed tokens, "
          f"{wins.sum():,} of them winning, among {len(b):,} others, colour by {view.colour}.")  # fmt: skip
@@ -159,7 +162,7 @@ def _sheet(found: DriftMap) -> go.Figure:
     figure = sheet(f"{name} 2{shares[1]}", f"{name} 1{shares[0]}", height=TALL)
     # One unit is as long in either direction: only then is the angle of an arrow, and of its head, the map's.
     figure.update_yaxes(scaleanchor="x")
-    figure.update_layout(legend={"y": -0.1}, dragmode="pan")
+    figure.update_layout(dragmode="pan")
     return figure
 
 

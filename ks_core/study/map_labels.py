@@ -23,13 +23,15 @@ NAMES = 60
 COLOURS = {
     "KS statistic D": "D", "p-value (log10)": "log10 p", "distance in the original space": "L2 shift",
     "count in the training text": "count (log10)", "neighbours replaced": "share of<br>neighbours<br>replaced",
+    "attribution": "share of<br>rows that<br>carry less",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Rows:
     """What is known of the rows of a scan, all (n,): ``statistic``, ``pvalue``, ``l2`` float64, ``winning`` bool, ``token_ids``
-    int64, ``tokens`` readable strings; ``count`` and ``change`` float64 where they are known (NaN for single rows that have none).
+    int64, ``tokens`` readable strings; ``count``, ``change`` of neighbours and ``carried`` (attribution, in nats) float64 where they
+    are known (NaN for single rows that have none).
     """
 
     statistic: np.ndarray
@@ -40,6 +42,7 @@ class Rows:
     tokens: Sequence[str]
     count: np.ndarray | None = None
     change: np.ndarray | None = None
+    carried: np.ndarray | None = None
 
     @property
     def measures(self) -> dict[str, np.ndarray]:
@@ -53,11 +56,20 @@ class Rows:
             known["count in the training text"] = np.log10(np.maximum(self.count, 0.5))
         if self.change is not None:
             known["neighbours replaced"] = self.change
+        if self.carried is not None:
+            # A few rows carry most of a gain: by nats all others would have one colour.
+            known["attribution"] = _below(self.carried)
         return known
 
     def about(self, positions: np.ndarray) -> np.ndarray:
         """Token id, D, p and shift of some rows, float64 (m, 4): what a point carries."""
         return np.stack([x[positions].astype(float) for x in (self.token_ids, self.statistic, self.pvalue, self.l2)], 1)
+
+
+def _below(values: np.ndarray) -> np.ndarray:
+    """The share of the known values that are smaller than each, float64 (n,); NaN where there is none."""
+    known = np.sort(values[~np.isnan(values)])
+    return np.where(np.isnan(values), np.nan, np.searchsorted(known, values) / max(1, len(known) - 1))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 from ks_core.checkpoints.matrices import Matrix, take, to_floats
 from ks_core.errors import SettingsError
 from ks_core.signature import Signature, versions
+from ks_core.store.shipped import Provenance
 from ks_core.study import neighbours
 from ks_core.study.scan import Scan, Study
 
@@ -48,6 +49,8 @@ class Neighbourhoods:
     metric: str
     seconds: float
     signature: Signature
+    #: Where they come from, if they were not found here but came with the program.
+    shipped: Provenance | None = None
 
     @property
     def change(self) -> np.ndarray:
@@ -66,7 +69,7 @@ def cached(study: Study, metric: str = "cosine", k: int = K) -> Neighbourhoods |
     if entry is None:
         return None
     fields: dict[str, Any] = {**entry.arrays, **entry.note}
-    return Neighbourhoods(**fields, metric=metric, signature=_signature(study, metric, k))
+    return Neighbourhoods(**fields, metric=metric, signature=_signature(study, metric, k), shipped=entry.shipped)
 
 
 def find(

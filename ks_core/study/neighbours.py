@@ -17,8 +17,8 @@ from ks_core.errors import SettingsError
 METRICS = ("cosine", "euclidean")
 #: Rows that are read at a time, and queries that are compared with them: a block of distances is 64 MiB in float32.
 ROWS, QUERIES = 8192, 2048
-#: How many more than asked for the first round keeps.
-SPARE = 16
+#: How many more than asked for the first round keeps, and how many distances are taken exactly at a time.
+SPARE, EXACT = 16, 1024
 
 #: ``read(places)``: rows of these places (ascending), any float (n, d).
 Read = Callable[[np.ndarray], np.ndarray]
@@ -60,11 +60,15 @@ def nearest(
             report(n * start + done * size, total, "finding neighbours")
 
         shortlist, others = _shortlist(block, read, n, min(n, k + 1 + SPARE), metric, told)
-        for i, query in enumerate(block):
-            found, far = _in_order(query, read, shortlist[i], own[start + i], metric)
-            if len(shortlist[i]) < n and (len(found) < k or far[k - 1] >= others[i]):
-                found, far = _in_order(query, read, np.arange(n), own[start + i], metric)
-            places[start + i, : len(found)], distances[start + i, : len(found)] = found[:k], far[:k]
+        found, far = _in_order(block, read, shortlist, own[here], metric)
+        kept = min(k, found.shape[1])
+        places[here, :kept], distances[here, :kept] = found[:, :kept], far[:, :kept]
+        # Whose neighbours the first round cannot be sure of: one that it left out may be as near as the last of them.
+        unsure = distances[here, k - 1] >= others if shortlist.shape[1] < n else np.zeros(len(block), bool)
+        for i in np.nonzero(unsure)[0] + start:
+            found, far = _in_order(queries[i : i + 1], read, np.arange(n)[None], own[i : i + 1], metric)
+            kept = min(k, found.shape[1])
+            places[i, :kept], distances[i, :kept] = found[0, :kept], far[0, :kept]
     report(1, 1, "finding neighbours")
     return places, np.sqrt(distances) if metric == "euclidean" else distances
 
@@ -98,33 +102,63 @@ def _shortlist(
         if metric == "cosine":
             rows = rows / np.sqrt(np.where(squares > 0, squares, 1.0))[:, None]
             squares = np.ones_like(squares)  # a row of zeros is as far from all as one at a right angle
-        least = squares * (1 - wrong) - left @ np.column_stack([rows, np.sqrt(squares)]).T
-        here = np.broadcast_to(np.arange(start, start + len(rows)), least.shape)
-        both, whose = np.concatenate([best, least], axis=1), np.concatenate([places, here], axis=1)
-        chosen = np.argpartition(both, kept - 1, axis=1)[:, :kept]
-        best, places = np.take_along_axis(both, chosen, axis=1), np.take_along_axis(whose, chosen, axis=1)
+        least = left @ np.column_stack([rows, np.sqrt(squares)]).T
+        np.subtract(squares * (1 - wrong), least, out=least)
+        _take_in(best, places, least, start)
     own = np.ones(len(queries)) if metric == "cosine" else lengths**2
     return places, (best.max(axis=1).astype(np.float64) + own * (1 - wrong)) / (2 if metric == "cosine" else 1)
 
 
+def _take_in(best: np.ndarray, places: np.ndarray, least: np.ndarray, start: int) -> None:
+    """Put what is smaller in ``least`` (q, b), whose first column is the row ``start``, into ``best`` and ``places`` (q, kept).
+
+    After the first rows little is, so that most of a block is compared with one number and never sorted.
+    """
+    kept, queries = best.shape[1], np.arange(len(best))
+    smaller = least < best.max(axis=1)[:, None]
+    if np.count_nonzero(smaller) > 2 * best.size:
+        most = min(kept, least.shape[1])
+        which = np.argpartition(least, most - 1, axis=1)[:, :most].ravel()
+        whose = np.repeat(queries, most)
+    else:
+        whose, which = np.nonzero(smaller)
+    values = np.concatenate([best.ravel(), least[whose, which]])
+    named = np.concatenate([places.ravel(), which + start])
+    whose = np.concatenate([np.repeat(queries, kept), whose])
+    order = np.lexsort((values, whose))
+    first = np.searchsorted(whose[order], queries)[:, None] + np.arange(kept)
+    best[:], places[:] = values[order][first], named[order][first]
+
+
 def _in_order(
-    query: np.ndarray, read: Read, places: np.ndarray, own: int, metric: str
+    queries: np.ndarray, read: Read, places: np.ndarray, own: np.ndarray, metric: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Some places by their distance from a query (squared, if Euclidean), and these; without the query's own."""
-    places = np.sort(places[places != own])
-    parts = [places[i : i + ROWS] for i in range(0, len(places), ROWS)]
-    far = np.concatenate([_far(query, np.asarray(read(part), np.float64), metric) for part in parts] or [np.zeros(0)])
-    order = np.lexsort((places, far))
-    return places[order], far[order]
+    """Of each query some places (q, m) by their distance from it (squared, if Euclidean), and these: int64 and float64 (q, m).
+    The query's own place is the last, as -1 and infinitely far."""
+    places = np.sort(places, axis=1)
+    far = np.empty(places.shape)
+    width = places.shape[1]
+    few, part = max(1, EXACT // max(1, width)), min(width, EXACT)
+    for start in range(0, len(queries), few):
+        for at in range(0, width, part):
+            here = slice(start, start + few), slice(at, at + part)
+            asked, back = np.unique(places[here], return_inverse=True)
+            rows = np.asarray(read(asked), np.float64)
+            far[here] = _far(queries[here[0]], rows, back.reshape(places[here].shape), metric)
+    found = np.where(places == own[:, None], -1, places)
+    far[found < 0] = np.inf
+    order = np.lexsort((places, far), axis=1)
+    return np.take_along_axis(found, order, axis=1), np.take_along_axis(far, order, axis=1)
 
 
-def _far(query: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray:
+def _far(queries: np.ndarray, rows: np.ndarray, whose: np.ndarray, metric: str) -> np.ndarray:
+    """How far each of the queries (q, d) is from its own ones (q, m) of the rows (n, d)."""
     if metric == "euclidean":
-        return np.square(rows - query).sum(axis=1)
-    ones, one = _of_length_one(rows), _of_length_one(query[None])[0]
+        return np.square(rows[whose] - queries[:, None]).sum(axis=2)
+    ones, one = _of_length_one(rows), _of_length_one(queries)
     # Half the square of the distance between two of length 1; by the difference, which tells apart what is nearly the same.
-    lacking = (2 - np.rint(np.square(ones).sum(axis=1)) - round(float(one @ one))) / 2
-    return np.square(ones - one).sum(axis=1) / 2 + lacking
+    lacking = (2 - np.rint(np.square(ones).sum(axis=1))[whose] - np.rint(np.square(one).sum(axis=1))[:, None]) / 2
+    return np.square(ones[whose] - one[:, None]).sum(axis=2) / 2 + lacking
 
 
 def _of_length_one(rows: np.ndarray) -> np.ndarray:

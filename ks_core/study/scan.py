@@ -10,7 +10,9 @@ when they are there, computes them when not, and knows the signature that every 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,13 +22,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ks_core.checkpoints.checkpoint import Checkpoint
+from ks_core.checkpoints.matrices import widest
 from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.checkpoints.pairs import Pair, match
 from ks_core.checkpoints.storage import rounding
 from ks_core.checkpoints.vocabulary import Vocabulary
 from ks_core.errors import SettingsError
 from ks_core.signature import Signature, versions
+from ks_core.store import stopwatch
 from ks_core.store.cache import Cache
+from ks_core.store.shipped import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +78,8 @@ class Scan:
     seconds: float
     note: str = ""
     from_cache: bool = False
+    #: Where it comes from, if it was not made here but came with the program.
+    shipped: Provenance | None = None
 
     @property
     def statistic(self) -> np.ndarray:
@@ -175,6 +182,7 @@ class Study:
             note["seconds"],
             note["note"],
             from_cache=True,
+            shipped=entry.shipped,
         )
 
     def scan(self, progress: Callable[[int, int], None] | None = None) -> Scan:
@@ -183,10 +191,13 @@ class Study:
         ``progress(rows_done, rows)`` is called on the way and may raise ``Cancelled``. A row that holds
         NaN or Inf raises ``CheckpointError`` and nothing is kept.
         """
+        if not (self.base.is_hashed and self.tuned.is_hashed):
+            self._load_kernel()  # beside the hashing, which comes first
         found = self.cached_scan()
         if found is not None:
             return found
-        from ks_core.ks.statistic import ks_test  # brings numba, which a cached answer does not need
+        with stopwatch.part("start and imports"):
+            from ks_core.ks.statistic import ks_test
 
         started = time.perf_counter()
         pair = self.pair
@@ -204,10 +215,23 @@ class Study:
         note: dict[str, Any] = {
             "dim": result.dim, "device": result.device, "seconds": seconds, "note": result.note or ""
         }  # fmt: skip
-        self.cache.store("scan", self.key, arrays, note)
+        with stopwatch.part("writing"):
+            self.cache.store("scan", self.key, arrays, note)
         log.info("tested %s against %s: %d rows in %.2f s on %s", self.tuned.label, self.base.label,
                  len(pair.base_ids), seconds, result.device)  # fmt: skip
         return Scan(**arrays, **note, signature=self.signature)
+
+    def _load_kernel(self) -> None:
+        """Begin to load what will count the rows, in a thread. What goes wrong there the scan will meet itself."""
+        before, after = self.pair.before, self.pair.after
+
+        def load() -> None:
+            from ks_core.ks.kernels.kernel import fastest, kernel_of
+
+            with contextlib.suppress(Exception):
+                kernel_of(fastest(self.device), widest(before.dtype, after.dtype), before.shape[1])
+
+        threading.Thread(target=load, name="kernel").start()
 
     def token_string(self, token_id: int) -> str:
         """One base token's readable string, without making those of the whole vocabulary."""

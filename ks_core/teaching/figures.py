@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -134,9 +135,7 @@ def methods() -> go.Figure:
     frames = []
     for number, (first, second, third, at, shown) in enumerate(scenes):
         data = [column(0, first), column(1.3, second), column(2.6, third), copies(at, shown)]
-        frames.append(
-            go.Frame(data=data, name=str(number), layout={"title": {"text": f"{number + 1}. {SCENES[number]}"}})
-        )
+        frames.append(go.Frame(data=data, name=str(number), layout={"title": {"text": _scene(number)}}))
     figure = sheet("", "", height=430)
     figure.add_traces(frames[0].data)
     figure.frames = frames
@@ -157,9 +156,14 @@ def methods() -> go.Figure:
                   "pad": {"t": 10}}],
     )  # fmt: skip
     return labelled(
-        figure, f"1. {SCENES[0]}",
+        figure, _scene(0),
         f"A drawing in {len(scenes)} scenes, of a base matrix, an embed-tuned one and a result, each of {rows} rows. " + " ".join(SCENES),
     )  # fmt: skip
+
+
+def _scene(number: int) -> str:
+    """What happens in a scene, in lines as short as a narrow screen has room for."""
+    return "<br>".join(textwrap.wrap(f"{number + 1}. {SCENES[number]}", 48))
 
 
 def _mix(one: str, other: str, share: float) -> str:

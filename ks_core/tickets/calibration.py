@@ -28,6 +28,7 @@ from ks_core.errors import PairError, SettingsError
 from ks_core.ks.power import Power, curve, passing
 from ks_core.ks.statistic import critical_value, exact_pvalue, ks_test, pvalue_table
 from ks_core.signature import Signature, versions
+from ks_core.store.shipped import Provenance
 from ks_core.study.scan import Scan, Study, check_alpha
 from ks_core.tickets.cases import Case
 from ks_core.tickets.changed import Changed
@@ -84,6 +85,8 @@ class Calibration:
     settings: Settings
     signature: Signature
     null_sentence: str = ""
+    #: Where it comes from, if it was not made here but came with the program.
+    shipped: Provenance | None = None
 
     def with_null(self, null: Null, statistic: np.ndarray, ticket: np.ndarray | None = None) -> Calibration:
         """The same with the pair's rows as a training on noise leaves them, a case of all its draws together.
@@ -191,7 +194,9 @@ class Calibration:
 def cached(study: Study, settings: Settings, other: Study | None = None) -> Calibration | None:
     """The calibration when the cache has it; ``None`` otherwise. Nothing is computed."""
     entry = study.cache.load("calibration", _key(study, settings, other))
-    return None if entry is None else _made(study, settings, other, entry.arrays, entry.note)
+    if entry is None:
+        return None
+    return replace(_made(study, settings, other, entry.arrays, entry.note), shipped=entry.shipped)
 
 
 def calibrate(

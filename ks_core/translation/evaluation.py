@@ -118,12 +118,12 @@ def evaluate_model(
     model: Any,
     tokenizer: Any,
     held_out: HeldOut,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[float, int], None] | None = None,
     ends: Collection[int] = (),
 ) -> Outcome:
     """Let a model translate the held-out sentences, and score it. ``ends`` are ``generate``'s.
 
-    ``progress(done, total)`` is called after each batch and may raise ``Cancelled``. Processes that work together share
+    ``progress(done, total)`` is ``generate``'s and may raise ``Cancelled``. Processes that work together share
     the sentences, and each gets the whole outcome.
     """
     check_length(model, tokenizer, held_out)

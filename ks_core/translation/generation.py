@@ -41,13 +41,13 @@ def generate(
     beams: int = 1,
     batch_size: int = 32,
     ends: Collection[int] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[float, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Generation]:
     """Let a causal LM continue each prompt, or an encoder-decoder answer it; results in the order of ``prompts``.
 
     Greedy, or beam search with ``beams`` > 1. ``ends`` are ids that end an answer beside those of ``end_ids``. Prompts are
-    padded and batched by length, so little is computed for padding. ``progress(done, total)`` is called after each batch;
+    padded and batched by length, so little is computed for padding. ``progress(done, total)`` is called as in ``generate_each``;
     ``should_stop()`` is asked before each, and ``Cancelled`` raised when it says so. Processes that work together
     (``ks_core.jobs.world``) share the batches, and each gets all answers. The batches are the same however many there are,
     and so are the answers.
@@ -58,8 +58,8 @@ def generate(
             raise Cancelled
         return contextlib.nullcontext()
 
-    def told(done: int, total: int, _run: str) -> None:
-        if progress and done:
+    def told(done: float, total: int, _run: str) -> None:
+        if progress:
             progress(done, total)
 
     return generate_each(
@@ -78,22 +78,29 @@ def generate_each(
     beams: int = 1,
     batch_size: int = 32,
     ends: Collection[int] = (),
-    progress: Callable[[int, int, str], None] = lambda done, total, run: None,
+    progress: Callable[[float, int, str], None] = lambda done, total, run: None,
 ) -> dict[str, list[Generation]]:
     """``generate`` for several lists of prompts, each batch while the model is as ``acting(run, batch)`` makes it.
 
     ``batch`` has the positions of the prompts that are written at once. ``progress(done, total, run)`` counts prompts of
-    all runs, before each batch and at the end. Processes that work together share the batches of all runs, so that there
-    are enough of them even where each list is short.
+    all runs, before each batch and at the end; one process by itself also says after each token how far the batch is, as if
+    every answer ran to the limit. What it raises ends the work. Processes that work together share the batches of all runs,
+    so that there are enough of them even where each list is short.
     """
     items = [(run, batch) for run, prompts in runs.items() for batch in batches_of(prompts, batch_size)]
     total, done = sum(map(len, runs.values())), 0
     found: dict[tuple[str, int], Generation] = {}
     for (run, batch), counts, taken in world.deal(items, sharding.is_spread(model)):
         progress(done, total, run)
+
+        def stepped(tokens: int, done: int = done, run: str = run, size: int = len(batch)) -> None:
+            progress(done + size * min(1.0, tokens / max_new_tokens), total, run)
+
         with acting(run, batch):
             written = write(
-                model, tokenizer, [runs[run][i] for i in batch], max_new_tokens=max_new_tokens, beams=beams, ends=ends
+                model, tokenizer, [runs[run][i] for i in batch], max_new_tokens=max_new_tokens, beams=beams, ends=ends,
+                # One of several processes that left in the middle of a batch would be waited for by the others.
+                stepped=stepped if world.size() == 1 else None,
             )  # fmt: skip
         if counts:
             found |= {(run, i): answer for i, answer in zip(batch, written, strict=True)}
@@ -122,11 +129,14 @@ def write(
     max_new_tokens: int = 48,
     beams: int = 1,
     ends: Collection[int] = (),
+    stepped: Callable[[int], None] | None = None,
 ) -> list[Generation]:
-    """What a model writes for one batch of prompts."""
+    """What a model writes for one batch of prompts. ``stepped`` is ``write_ids``'s."""
     ends = end_ids(model, tokenizer) | set(ends)
     answers = []
-    written = write_ids(model, tokenizer, prompts, max_new_tokens=max_new_tokens, beams=beams, ends=ends)
+    written = write_ids(
+        model, tokenizer, prompts, max_new_tokens=max_new_tokens, beams=beams, ends=ends, stepped=stepped
+    )  # fmt: skip
     for prompt, (_, ids) in zip(prompts, written, strict=True):
         stopped = bool(ids) and ids[-1] in ends
         own = ids[:-1] if stopped else ids
@@ -144,9 +154,11 @@ def write_ids(
     beams: int = 1,
     ends: Collection[int] = (),
     heard: Callable[[list[int]], None] | None = None,
+    stepped: Callable[[int], None] | None = None,
 ) -> list[tuple[list[int], list[int]]]:
     """The ids of each prompt as the model reads it, and of what it writes, up to its end token (or one of ``ends``; included)
-    or the limit. ``heard`` is told each next token as it comes, an id a prompt, and may raise; not with beams.
+    or the limit. ``heard`` is told each next token as it comes, an id a prompt, and may raise; not with beams. ``stepped`` is told
+    after each token how many there are by now, and may raise.
 
     The prompts are padded to one width: on the left, where a decoder is to go on; on the right for an encoder, which would
     count its positions from the padding otherwise.
@@ -166,6 +178,8 @@ def write_ids(
         ],
     }
     settings: dict[str, Any] = {"streamer": _Listener(heard)} if heard else {}
+    if stepped:
+        settings["stopping_criteria"] = [_Counter(stepped)]
     if begun:
         # An end token that is forced at the limit would pass for an answer that the model ended; and transformers would put
         # the start of the settings before a beginning that has another one.
@@ -204,6 +218,20 @@ class _Listener:
 
     def end(self) -> None:
         """Nothing more comes."""
+
+
+class _Counter:
+    """What transformers asks after each token whether an answer has to end: it counts, and ends none."""
+
+    def __init__(self, stepped: Callable[[int], None]) -> None:
+        self.stepped, self.tokens = stepped, 0
+
+    def __call__(self, ids: Any, scores: Any, **more: Any) -> Any:
+        import torch
+
+        self.tokens += 1
+        self.stepped(self.tokens)
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
 
 def end_ids(model: Any, tokenizer: Any) -> set[int]:

@@ -78,11 +78,7 @@ def keep(plan: Plan, rates: Rates, where: Allocation | None = None) -> None:
 
 def seconds(plan: Plan, corpus: Corpus, rates: Rates) -> list[tuple[str, float]]:
     """Seconds per arm, and for loading and the sweep: (name, seconds) in the order of the run."""
-    texts = [
-        len(format_prompt(plan.prompt, p.source, corpus.source_language, corpus.target_language)) + len(p.target)
-        for p in corpus.train
-    ]
-    tokens = sum(texts) / len(texts) / rates.characters
+    tokens = _tokens(plan.prompt, corpus, rates)
     scored = min(plan.sentences or len(corpus.test), len(corpus.test))
     translating = _steps(plan, scored) * rates.generate if plan.generate else 0.0
     reading = scored * tokens * rates.train
@@ -100,6 +96,20 @@ def seconds(plan: Plan, corpus: Corpus, rates: Rates) -> list[tuple[str, float]]
     if plan.sweep:
         found.append(("sweep over alpha", len(set(plan.sweep)) * (translating + reading)))
     return found
+
+
+def reading(prompt: str, corpus: Corpus, rates: Rates) -> float:
+    """Seconds, at most, in which a reference of a text is read under a prompt."""
+    return _tokens(prompt, corpus, rates) * rates.train
+
+
+def _tokens(prompt: str, corpus: Corpus, rates: Rates) -> float:
+    """Tokens of a pair of the text under a prompt, in the mean."""
+    texts = [
+        len(format_prompt(prompt, p.source, corpus.source_language, corpus.target_language)) + len(p.target)
+        for p in corpus.train
+    ]
+    return sum(texts) / len(texts) / rates.characters
 
 
 def sentence(plan: Plan, corpus: Corpus, rates: Rates, where: Allocation | None = None) -> str:
@@ -132,7 +142,8 @@ def measure(plan: Plan, running: Running) -> Rates:
     marks: list[tuple[str, float]] = []
 
     def report(done: float, total: float, message: str = "", *, unit: str = "", stage: str = "") -> None:
-        marks.append((stage, time.perf_counter()))
+        if done >= total or not stage.endswith("translating"):  # which says so after each token
+            marks.append((stage, time.perf_counter()))
         running.progress(min(len(marks), MARKS), MARKS, "a few steps and sentences", unit="parts", stage="measure")
 
     with tempfile.TemporaryDirectory() as folder:

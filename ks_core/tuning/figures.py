@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from ks_core.drawing import BASE, CONTROL, MUTED, SCALE, TUNED, WINNING, labelled, sheet, text
+from ks_core.drawing import BASE, CONTROL, LEGEND_ABOVE, MUTED, SCALE, TUNED, WINNING, labelled, sheet, text
 from ks_core.tuning.comparison import nats_of
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def nats_chart(frame: pd.DataFrame) -> go.Figure:
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed", automargin=True)
     # Above the bars: how far below them the axis has its name depends on how many there are.
-    figure.update_layout(bargap=0.25, legend={"y": 1.0, "yanchor": "bottom", "traceorder": "normal"})
+    figure.update_layout(bargap=0.25, legend={**LEGEND_ABOVE, "traceorder": "normal"})
     said = "; ".join(f"{row.arm} {row.nats:.2f}" for row in shown.itertuples())
     return labelled(figure, "How unlikely the references are", f"Nats a target token of {len(shown)} arms, end token and content apart. {said}.")  # fmt: skip
 

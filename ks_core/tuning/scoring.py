@@ -109,7 +109,7 @@ def _written(
 ) -> Outcome:
     """What the model writes, each answer up to where the manner ends it, with its scores."""
 
-    def progress(done: int, total: int) -> None:
+    def progress(done: float, total: int) -> None:
         report(done, total, f"{title}: translating", unit="sentences", stage=f"{stage} translating")
 
     if written is None:

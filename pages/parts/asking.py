@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
 
 import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from ks_core.asking import (
     MOST_NEW,
@@ -35,6 +36,8 @@ from pages.parts.say import plain
 
 #: Where the question that is looked at stands: in the session, and in the address, so that a reload finds it.
 KEY, LINK = "ask_question", "question"
+#: In the session: the question that this visitor does not wait for any more, while others do.
+LEFT = "ask_left"
 KINDS = ("A sentence", "A whole prompt")
 OWN = "own"
 #: Before how an answer ended: at the limit, by itself.
@@ -53,10 +56,16 @@ def content(study: Study) -> str:
     return hashlib.sha256(json.dumps(study.key, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def look(key: str) -> Asked | None:
+    """A question with what is known of its answers by now; this visitor waits for it, unless it was stopped here."""
+    return respondent().find(key, "" if st.session_state.get(LEFT) == key else _visitor()) if key else None
+
+
 def remember() -> None:
     """After a reload, or coming back from another page: the question that was looked at, in the widgets as it was typed."""
+    respondent().present = _is_here
     key = st.session_state.get(KEY) or st.query_params.get(LINK, "")
-    found = respondent().find(key) if key else None
+    found = look(key)
     if found is None:
         st.session_state.pop(KEY, None)
         if st.query_params.get(LINK):
@@ -134,8 +143,24 @@ def form(study: Study, scan: Scan, alpha: float) -> Question | None:
 
 def ask(question: Question, study: Study, scan: Scan) -> None:
     """Put the question into the queue; from now on it is the one that is looked at."""
-    visitor = st.session_state.setdefault("ask_visitor", uuid.uuid4().hex)
-    st.session_state[KEY] = respondent().ask(question, bounds_of(study, scan), visitor).question.key
+    st.session_state.pop(LEFT, None)
+    st.session_state[KEY] = respondent().ask(question, bounds_of(study, scan), _visitor()).question.key
+
+
+def _visitor() -> str:
+    """Who asks: this session, which a reload ends."""
+    context = get_script_run_ctx()
+    return context.session_id if context else ""
+
+
+def _is_here(visitor: str) -> bool:
+    """Whether a session is still open in a browser."""
+    return not runtime.exists() or bool(runtime.get_instance().is_active_session(visitor))
+
+
+def _stop(key: str) -> None:
+    if not respondent().stop(key, _visitor()):
+        st.session_state[LEFT] = key
 
 
 @st.cache_data(max_entries=8, show_spinner="Looking how it was trained …")
@@ -167,7 +192,7 @@ def _off(question: Question) -> tuple[int, ...]:
     switched = st.session_state.get("ask_off", ("", ()))
     if switched[0] == family:
         return switched[1]
-    before = respondent().find(st.session_state.get(KEY, ""))
+    before = look(st.session_state.get(KEY, ""))
     return before.question.off if before and _family(before.question) == family else ()
 
 
@@ -188,14 +213,19 @@ def follow(asked: Asked) -> None:
 
     @st.fragment(run_every=LOOK)
     def view() -> None:
-        found = respondent().find(key)
+        found = look(key)
         if found is None or found.over:
             st.rerun()
         before = respondent().before(key)
         words = f"{before} before this one" if before > 1 else WORDS.get(found.state, "waiting for its turn")
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f":material/hourglass_top: {plain(words)} …")
-            st.button("Stop", icon=":material/stop_circle:", key="ask_stop", on_click=respondent().stop, args=(key,))
+            if st.session_state.get(LEFT) == key:
+                st.caption(
+                    "Somebody else waits for this answer, so it goes on. You can ask another question meanwhile."
+                )
+            else:
+                st.button("Stop", icon=":material/stop_circle:", key="ask_stop", on_click=_stop, args=(key,))
         _columns(found)
 
     view()

@@ -42,15 +42,21 @@ def draw(found: Evidence, question: Question) -> None:
         _DRAWN[question.name](found)
 
 
-def card(found: Evidence, everything: Callable[[], None], runners: Mapping[str, Callable[[], None]]) -> None:
+def card(
+    found: Evidence,
+    everything: Callable[[], None],
+    runners: Mapping[str, Callable[[], None]],
+    origin: Callable[[], None],
+) -> None:
     """The verdict: sentences with the way to their panel, what is missing with the button that runs it, files.
 
-    ``everything`` shows the button that runs all of it; ``runners``: by panel, what shows the button that makes it. Panels of one job share theirs.
+    ``origin`` says what of it is shipped; ``everything`` shows the button that runs all of it; ``runners``: by panel, what shows the button that makes it. Panels of one job share theirs.
     """
     with st.container(border=True):
         st.header("Verdict", anchor=False)
         ticket = f"{len(found.ticket):,} rows, {SELECTION_RULES[found.audit.rule].about}"
         st.caption(f"Ticket: {plain(ticket)}")
+        origin()
         if found.headline:
             st.markdown(f"**{plain(found.headline)}**")
         for panel in dict.fromkeys(f.panel for f in found.findings):
@@ -73,7 +79,7 @@ def card(found: Evidence, everything: Callable[[], None], runners: Mapping[str, 
             run()
         signature = str(found.audit.signature)
         with st.container(horizontal=True):
-            st.download_button("Verdict as text", verdict.as_text(found.headline, found.findings, found.missing, ticket, signature),
+            st.download_button("Verdict as text", verdict.as_text(found.headline, found.findings, found.missing, ticket, signature, found.shipped),
                                "verdict.txt", icon=":material/download:", on_click="ignore")  # fmt: skip
             downloads.report(
                 lambda: report.build(found.audit.study, found.scan, found.audit.alpha, found, st.context.url or ""),

@@ -16,7 +16,7 @@ from ks_core.audit import (
     tables,
     waterfall,
 )
-from ks_core.jobs import Allocation
+from ks_core.jobs import Allocation, Job
 from ks_core.ledger import figures as ledger_figures
 from ks_core.translation import EXTRACTION_RULES
 from ks_core.tuning import comparison
@@ -109,6 +109,12 @@ def controls(found: Evidence) -> None:
         f"run {plain(found.run.id)}."
     )
     return None
+
+
+def going_on(step: Step) -> Job | None:
+    """The job of the audit that waits or runs for a step, if there is one."""
+    found = job.latest(step.kind, step.parameters)
+    return found if found and found.state in ("queued", "running") else None
 
 
 def step_button(step: Step, words: str, about: str, device: str, allocation: Allocation | None) -> None:

@@ -29,6 +29,14 @@ def latest(kind: str, parameters: dict[str, Any]) -> Job | None:
     return next(matching(kind, parameters), None)
 
 
+def finished(kind: str, parameters: dict[str, Any]) -> Job | None:
+    """The newest job that was asked for exactly this, if it is done; while it is not, the one that is shipped."""
+    found = latest(kind, parameters)
+    if found is None or found.state == "done":
+        return found
+    return next((job for job in matching(kind, parameters) if job.shipped), None)
+
+
 def make(kind: str, parameters: dict[str, Any], label: str, button: str = "", device: str = "cpu") -> NoReturn:
     """Have a job make what the page lacks: follow it, say how it ended, or start it. Ends the page there.
 

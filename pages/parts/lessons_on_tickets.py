@@ -14,7 +14,7 @@ from ks_core.teaching import QUESTIONS, cite, figures as lesson_figures
 from ks_core.tickets import select, sizes
 from ks_core.translation import dropped, part_of, read_answers
 from ks_core.tuning import Arm, Plan
-from pages.parts import charts, job, pair, say
+from pages.parts import charts, job, pair, provenance, say
 from pages.parts.say import plain
 from pages.parts.small import small
 from pages.parts.tuning_results import RULE_HELP
@@ -102,6 +102,7 @@ def stopping() -> None:
             button="Ask the demo model",
             device=devices.select(ASKED.device),
         )
+    provenance.of_job(run.shipped, "tune", ASKED.as_dict(), "Asking the demo model", ASKED.device)
     rule = str(st.segmented_control("Where an answer ends", list(NAMED), default="raw", required=True, key="learn_rule", help=RULE_HELP,
                                     format_func=NAMED.__getitem__))  # fmt: skip
     plan = Plan.from_dict(run.request["parameters"])
@@ -179,6 +180,6 @@ def _asked_before() -> Job | None:
         plan = run.request.get("parameters", {})
         if (plan.get("base"), plan.get("tuned"), plan.get("prompt")) != (demo.BASE, demo.TUNED, ASKED.prompt):
             continue
-        if {"base", "tuned"} <= {arm.get("kind") for arm in run.result.get("arms", []) if not arm.get("error")}:
+        if {"base", "tuned"} <= {arm.get("kind") for arm in run.result.get("arms", []) if arm.get("evaluation")}:
             return run
     return None

@@ -10,7 +10,7 @@ import streamlit as st
 
 from ks_core.study import METRICS, Rows, Scan, Spot, Study, neighbourhoods
 from ks_core.tickets import ticket_of
-from pages.parts import downloads
+from pages.parts import downloads, provenance
 from pages.parts.job import make
 from pages.parts.say import plain
 
@@ -102,8 +102,10 @@ def selection(study: Study, scan: Scan, rows: Rows, positions: list[int], alpha:
     })  # fmt: skip
     if rows.change is not None:
         frame["change"] = rows.change[at]
+    if rows.carried is not None:
+        frame["attribution"] = rows.carried[at]
     _table(frame, "picked", f"picked-{scan.signature.short}", signature, token="Token", token_id="Id", statistic="D", pvalue="p-value",
-           l2="Shift", winner="Wins", change="Neighbours replaced")  # fmt: skip
+           l2="Shift", winner="Wins", change="Neighbours replaced", attribution="Attribution")  # fmt: skip
     moved = at[scan.changed[at]]
     if len(moved):
         if len(moved) < len(at):
@@ -119,14 +121,15 @@ def movers(study: Study, scan: Scan, rows: Rows, metric: str, signature: str) ->
     """The farthest movers in meaning; or the button that finds them."""
     st.subheader("Farthest movers in meaning", anchor=False)
     found = neighbourhoods.cached(study, metric)
+    parameters = {"base": study.base_source, "tuned": study.tuned_source, "content": study.key, "metric": metric}
     if found is None:
         st.write(
             "A long way is not a new meaning: a row may take its neighbours with it. For every changed token (of more than "
             f"{neighbourhoods.MOST:,}, those of the largest D) its {neighbourhoods.K} nearest ones before and after, and how many were replaced."
         )
-        parameters = {"base": study.base_source, "tuned": study.tuned_source, "content": study.key, "metric": metric}
         make("neighbourhoods", parameters, "Neighbours before and after", button="Find the neighbours")
         return
+    provenance.of_job(found.shipped, "neighbourhoods", parameters, "Neighbours before and after")
     change = found.change
     order = np.lexsort((rows.token_ids[found.positions], -rows.l2[found.positions], -change))
     at = found.positions[order]
@@ -134,12 +137,14 @@ def movers(study: Study, scan: Scan, rows: Rows, metric: str, signature: str) ->
         "token": [rows.tokens[i] for i in at], "token_id": rows.token_ids[at], "change": change[order],
         "statistic": rows.statistic[at], "l2": rows.l2[at], "winner": rows.winning[at],
     })  # fmt: skip
+    if rows.carried is not None:
+        frame["attribution"] = rows.carried[at]
     st.write(
         f"Of {len(at):,} changed tokens{' (those of the largest D)' if len(at) < int(scan.changed.sum()) else ''} {int((change == 0).sum()):,} kept their {neighbourhoods.K} nearest tokens and "
         f"{int((change == 1).sum()):,} kept none."
     )
     _table(frame, "movers", f"movers-{scan.signature.short}", signature, token="Token", token_id="Id", change="Replaced", statistic="D",
-           l2="Shift", winner="Wins")  # fmt: skip
+           l2="Shift", winner="Wins", attribution="Attribution")  # fmt: skip
 
 
 def metric() -> str:
@@ -153,7 +158,7 @@ def metric() -> str:
 
 
 def _table(frame: pd.DataFrame, key: str, name: str, signature: str, **titles: str) -> None:
-    formats = {"statistic": "%.4f", "pvalue": "scientific", "l2": "%.4f", "change": "%.2f", "far_before": "%.3f", "far_after": "%.3f",
+    formats = {"statistic": "%.4f", "pvalue": "scientific", "l2": "%.4f", "change": "%.2f", "attribution": "%.3f", "far_before": "%.3f", "far_after": "%.3f",
                "token_id": "%d"}  # fmt: skip
     config: dict[str, Any] = {
         column: st.column_config.NumberColumn(title, format=formats[column]) if column in formats else title

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -16,17 +16,23 @@ from pages.parts import say
 from pages.parts.job import make
 from pages.parts.say import plain
 
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
+#: In the session: where the sidebar says how large the ticket is, and what it said last, of which pair and alpha.
+LINE, SAID = "ticket_line", "ticket_said"
 ALPHA_HELP = (
     "A token wins when its p-value is below alpha. Because a tuned row started as the base row, the two samples are "
     "not independent: alpha sets how large a shift must be, it is not a false-positive rate."
 )
 
 
-def sidebar() -> None:
-    """The chooser, on every page. Its values are part of the URL, so a link restores them."""
+def sidebar(above: DeltaGenerator) -> None:
+    """The chooser, on every page, ``above`` the pages, with the ticket in a line. Its values are part of the URL, so a link restores
+    them."""
     for key, value in (("base", demo.BASE), ("tuned", demo.TUNED), ("alpha", 0.05)):
         st.session_state.setdefault(key, value)
-    with st.sidebar:
+    with above:
         if access.read_only():
             _prepared()
         else:
@@ -41,10 +47,27 @@ def sidebar() -> None:
             bind="query-params",
             help=ALPHA_HELP,
         )
-        with st.popover("Share this view", icon=":material/link:"):
-            st.caption("Whoever opens this link in the same app sees the same pair, alpha and view.")
-            query = urlencode(st.query_params.to_dict(), doseq=True)
-            st.code(f"{st.context.url}?{query}" if query else st.context.url, language=None, wrap_lines=True)
+        st.session_state[LINE] = st.empty()
+        about, words = st.session_state.get(SAID, ((), ""))
+        if about == _asked():  # a page that opens no pair knows no better
+            st.session_state[LINE].caption(plain(words))
+    with st.sidebar, st.popover("Share this view", icon=":material/link:"):
+        st.caption("Whoever opens this link in the same app sees the same pair, alpha and view.")
+        query = urlencode(st.query_params.to_dict(), doseq=True)
+        st.code(f"{st.context.url}?{query}" if query else st.context.url, language=None, wrap_lines=True)
+
+
+def _asked() -> tuple[str, ...]:
+    return tuple(str(st.session_state.get(name)) for name in ("base", "tuned", "alpha"))
+
+
+def _say_ticket(found: Scan) -> None:
+    """The ticket in the sidebar, in a line: it is seen on every page without scrolling."""
+    changed, wins = int(found.changed.sum()), int(found.winners(alpha()).sum())
+    words = f"Ticket: {wins:,} of {changed:,} changed rows" if changed else "No row differs: no ticket."
+    st.session_state[SAID] = _asked(), words
+    if LINE in st.session_state:
+        st.session_state[LINE].caption(plain(words))
 
 
 def _prepared() -> None:
@@ -140,12 +163,15 @@ def scan(chosen: Study) -> Scan:
         _explain(error)
     if found is None:
         # The content is part of the job, so a changed file is a new job and not an old failure.
-        make(
-            "scan",
-            {"base": chosen.base_source, "tuned": chosen.tuned_source, "content": chosen.key},
-            "Testing every row",
-        )
+        make("scan", scan_parameters(chosen), "Testing every row")
+    if [chosen.base_source, chosen.tuned_source] == [str(st.session_state[name]).strip() for name in ("base", "tuned")]:
+        _say_ticket(found)  # not of another, which a page looks at beside the chosen pair
     return found
+
+
+def scan_parameters(chosen: Study) -> dict[str, Any]:
+    """What the job that tests a study is asked."""
+    return {"base": chosen.base_source, "tuned": chosen.tuned_source, "content": chosen.key}
 
 
 def _explain(problem: object) -> NoReturn:

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from ks_core import drawing
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import Job, resume
+from ks_core.ledger import as_well
 from ks_core.store import access, door, workspace
+from ks_core.study import Study
 from ks_core.translation import dropped, part_of, read_answers
 from ks_core.tuning import comparison, figures as tuning_figures, notes
 from pages.parts import charts, downloads, job, say, tuning_tables
@@ -43,7 +44,15 @@ def choose(runs: list[Job]) -> Job:
 
 def _title(run: Job) -> str:
     made = pd.Timestamp(run.request.get("created", 0), unit="s").strftime("%Y-%m-%d %H:%M")
-    return f"{made} UTC, {run.request.get('label', '')} ({run.state})"
+    return f"{made} UTC, {run.request.get('label', '')} ({'shipped with the demo' if run.shipped else run.state})"
+
+
+def is_shipped_of(runs: list[Job], study: Study) -> bool:
+    """Whether the newest run is one that came with the program, on this very pair: then there is something to show at once."""
+    if not runs or not runs[0].shipped:
+        return False
+    asked = runs[0].request["parameters"]
+    return (asked["base"], asked["tuned"]) == (study.base_source, study.tuned_source)
 
 
 def resume_button(run: Job) -> None:
@@ -63,7 +72,7 @@ def live(run: Job) -> None:
         found = comparison.losses(list(arms), run.events())
         if len(found):
             figure = tuning_figures.loss_curves(found, arms)
-            st.plotly_chart(figure, key="live-losses", alt=drawing.alt(figure))
+            charts.chart(figure, "live-losses")
         summary = _partial(run)
         if summary["arms"]:
             tuning_tables.show(
@@ -91,6 +100,7 @@ def results(run: Job) -> None:
             charts.chart(tuning_figures.sweep_chart(points, "nats", ""), "sweep-nats", summary["signature"])
     if comparison.rules_of(frame):
         _answers(run, summary, frame)
+    _as_well(run, summary)
     with st.expander("Training loss", icon=":material/show_chart:"):
         figure = tuning_figures.loss_curves(comparison.losses(list(_names(run)), run.events()), _names(run))
         charts.chart(figure, "losses", summary["signature"])
@@ -143,6 +153,22 @@ def _translations(run: Job, summary: dict[str, Any], rule: str) -> None:
             rows.append(f"| {plain(name)} | {words or '*nothing*'} | *{ended}{cut}* |")
         st.markdown("\n".join(rows))
         st.caption("Green: words that the reference has in the same order.")
+
+
+def _as_well(run: Job, summary: dict[str, Any]) -> None:
+    """Whether the ticket does as well as full tuning and as the most frequent rows, with the margins stated."""
+    try:
+        found = as_well.of_run(run.folder, run.request["parameters"], summary)
+    except KSLotteryError as error:
+        say.error(error)
+        return
+    if found:
+        with st.expander("Does the ticket do as well?", icon=":material/balance:"):
+            st.write(
+                "That no difference was seen does not show that there is none. So each claim is tested with a margin that is stated before."
+            )
+            st.markdown("\n".join(f"- {plain(one.sentence)}" for one in found))
+            st.caption("95% intervals over sentences; one seed is one seed.")
 
 
 def _files(run: Job, summary: dict[str, Any], frame: pd.DataFrame) -> None:

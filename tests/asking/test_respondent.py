@@ -124,13 +124,43 @@ def test_too_many_questions_are_refused_and_a_visitor_has_one(made, pair, plante
     assert one.before(waiting[2].question.key) == 3
     newer = one.ask(question(study, text="w61"), Bounds(1 << 30), "visitor 0")
     assert waiting[0].state == "stopped" and newer.state == "waits", "a visitor's earlier question is given up"
-    one.stop(waiting[1].question.key)
+    assert one.stop(waiting[1].question.key, "visitor 1")
     assert waiting[1].state == "stopped"
     psutil.Process(one.process).kill()
     until(lambda: running.over, 60)
     assert "was ended" in running.error
-    for place in (*waiting, newer):
-        one.stop(place.question.key)
+    for number, place in enumerate(waiting):
+        one.stop(place.question.key, f"visitor {number}")
+    one.stop(newer.question.key, "visitor 0")
+
+
+def test_a_question_that_somebody_else_waits_for_goes_on(made, pair, planted):
+    """Neither a visitor's Stop nor another question of theirs takes it from the others; the last one's does."""
+    study, _ = pair
+    here = {"a", "b", "c", "by a link"}
+    one = made(answering=(600, 60), present=here.__contains__)
+    planted(answering.asleep)
+    running = one.ask(question(study), Bounds(1 << 30), "first")
+    here.add("first")
+    until(lambda: running.read == (1,), 60)
+    shared = one.ask(question(study, text="w6"), Bounds(1 << 30), "a")
+    key = shared.question.key
+    assert one.ask(question(study, text="w6"), Bounds(1 << 30), "b") is shared
+    assert one.find(key, "by a link") is shared
+    assert not one.stop(key, "a") and shared.state == "waits"
+    other = one.ask(question(study, text="w7"), Bounds(1 << 30), "b")
+    assert shared.state == "waits" and other.state == "waits"
+    assert one.find(key) is shared, "a look of nobody in particular makes nobody wait"
+    assert one.stop(key, "by a link") and shared.state == "stopped"
+    # Who closed the page, or reloaded it, is waited for no more.
+    again = one.ask(question(study, text="w6"), Bounds(1 << 30), "a")
+    one.ask(question(study, text="w6"), Bounds(1 << 30), "c")
+    assert not one.stop(again.question.key, "a")
+    one.ask(question(study, text="w6"), Bounds(1 << 30), "a")
+    here.remove("c")
+    assert one.stop(again.question.key, "a") and again.state == "stopped"
+    assert one.stop(running.question.key, "first") and one.stop(other.question.key, "b")
+    psutil.Process(one.process).kill()
 
 
 def hostile(number):

@@ -1,6 +1,7 @@
 """The main way through the app, in a real browser: from the start page to a downloaded table.
 
-With ``--keep-screenshots`` (``make screenshots``) the pictures of the README are taken on the way.
+With ``--keep-screenshots`` (``make screenshots``) the pictures of the README are taken on the way, and noted beside them is what
+the app's navigation was then: ``tests/test_pictures.py`` says when they are older than the app.
 """
 
 import re
@@ -10,9 +11,8 @@ import pandas as pd
 import pytest
 from playwright.sync_api import expect
 
-from helpers import tiny_text
+from helpers import pictures, tiny_text
 from helpers.browsing import MARKS, settle
-from helpers.places import ROOT
 from ks_core.checkpoints import demo
 from ks_core.study.scan import Study
 
@@ -23,14 +23,12 @@ def picture(page, name, keep):
     """Keep a screenshot for the README, and see that the page shows no error."""
     assert page.locator("[data-testid=stException]").count() == 0
     if keep:
-        folder = ROOT / "assets" / "screenshots"
-        folder.mkdir(exist_ok=True)
         page.mouse.move(1270, 5)  # no hint stands over what is shown
         page.wait_for_timeout(500)
-        page.screenshot(path=folder / f"{name}.png")
+        pictures.take(page, name)
 
 
-def test_from_the_start_page_to_a_table(server, browser, keep, tmp_path):
+def test_from_the_start_page_to_a_table(evidence, server, browser, keep, tmp_path):
     page = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True).new_page()
     page.goto(server)
     settle(page)
@@ -69,14 +67,26 @@ def test_from_the_start_page_to_a_table(server, browser, keep, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_link_to_a_page_of_a_fresh_server(server, browser, keep, scheme):
+def test_a_link_to_a_page_of_a_fresh_server(evidence, server, browser, keep, scheme):
     page = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme=scheme).new_page()
     page.goto(f"{server}/drift_map?alpha=0.01")
     page.wait_for_selector(".js-plotly-plot .gl-canvas-focus, .js-plotly-plot canvas", timeout=60_000)
     settle(page)
     expect(page.get_by_role("link", name="Checkpoints").first, "the router's navigation is there").to_be_visible()
     expect(page.get_by_label("alpha", exact=True)).to_have_value("0.01")
-    picture(page, f"drift-map-{scheme}", keep)
+    picture(page, f"drift-map-{scheme}", keep and scheme == "light")
+
+
+@pytest.mark.parametrize(("view", "name", "says"), [
+    ("audit", "audit", "Verdict"), ("fine_tune?view=Results", "fine-tune-results", "How unlikely the references are"),
+])  # fmt: skip
+def test_what_ships_with_the_demo_is_there_at_once(evidence, server, browser, keep, view, name, says):
+    page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
+    page.goto(f"{server}/{view}")
+    page.get_by_text(says).first.wait_for(timeout=60_000)
+    settle(page)
+    expect(page.get_by_text("Shipped with the demo").first).to_be_visible()
+    picture(page, name, keep)
 
 
 def test_a_run_is_started_seen_after_a_reload_and_cancelled(server, browser, keep, demo_home):

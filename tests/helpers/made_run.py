@@ -22,7 +22,7 @@ class MadeRun:
     judged by the likelihood of references of eight tokens, and has no answers."""
 
     def __init__(self, folder, arms, *, sentences=20, prompt="short", nats=None):
-        self.id, self.folder, self.state = "made", folder / "run", "done"
+        self.id, self.folder, self.state, self.shipped = "made", folder / "run", "done", None
         lines = [
             f"source {n} of many\t" + " ".join(WORDS[(7 * n + step * (n % 11 + 1)) % len(WORDS)] for step in range(8))
             for n in range(600)

@@ -24,7 +24,7 @@ def many():
     )
     rows = Rows(
         statistic, np.exp(-9 * statistic), l2, np.arange(1000) < 100, np.arange(1000) + 5000, [f"t{i}" for i in range(1000)],
-        np.arange(1000.0), np.where(np.arange(1000) < 200, 0.5, np.nan),
+        np.arange(1000.0), np.where(np.arange(1000) < 200, 0.5, np.nan), np.where(np.arange(1000) < 300, np.arange(1000.0) ** 2, np.nan),
     )  # fmt: skip
     return found, rows
 
@@ -48,6 +48,8 @@ def test_each_token_is_drawn_where_it_belongs():
     assert traces["changed"].text[0] == "&lt;c&gt;" and traces["changed"].x.tolist() == [2]
     assert "50.0%" in figure.layout.xaxis.title.text
     assert set(rows.measures) == set(list(COLOURS)[:3]), "what is not known is no colour"
+    carried = replace(rows, carried=np.array([np.nan, np.nan, -4.0, 90.0])).measures["attribution"]
+    np.testing.assert_array_equal(carried, [np.nan, np.nan, 0, 1])
     assert places(found) == {0: (0, 0), 1: (0, 0), 3: (1, 1), 2: (2, 2)} and places(found, tuned=False)[3] == (0, 0)
 
 
@@ -65,7 +67,8 @@ def test_all_points_of_a_map_share_one_scale(many, colour, draw):
     )
     assert axis.colorbar.title.text == COLOURS[colour] and axis.showscale
     measure = {"D": rows.statistic, "log10 p": np.log10(rows.pvalue), "L2 shift": rows.l2,
-               "count (log10)": np.log10(np.maximum(rows.count, 0.5))}.get(COLOURS[colour], rows.change)  # fmt: skip
+               "count (log10)": np.log10(np.maximum(rows.count, 0.5)),
+               COLOURS["attribution"]: np.arange(1000) / 299}.get(COLOURS[colour], rows.change)  # fmt: skip
     np.testing.assert_allclose(traces["changed"].marker.color, measure[100:300], rtol=1e-5)
 
 

@@ -41,6 +41,22 @@ def test_equal_rows_come_by_their_place_and_more_than_the_first_round_keeps():
     assert places[1].tolist() == [0, *range(2, 151)]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_rows_that_come_nearer_and_nearer_and_rows_that_are_equal(monkeypatch, order):
+    """What every block brings is nearer than all before it, or as near as what is kept: neither is lost."""
+    from ks_core.study import neighbours
+
+    monkeypatch.setattr(neighbours, "ROWS", 64)
+    rows = np.repeat(np.linspace(1, 50, 100)[::order, None], 5, axis=0) * np.ones((1, 8))
+    queries = np.concatenate([np.zeros((3, 8)), rows[::97]])
+    for metric in ("euclidean", "cosine"):
+        places, distances = nearest(queries, rows, 12, metric=metric)
+        expected, far = searched(queries, rows, 12, metric)
+        np.testing.assert_allclose(distances, far, atol=1e-9)
+        if metric == "euclidean":
+            assert (places == expected).all()
+
+
 def test_differences_below_what_float32_tells_apart_are_told_apart():
     rows = np.array([[1.0, 0.0]]) + np.linspace(0, 1e-9, 60)[::-1, None] * np.array([[1.0, 1.0]])
     places, _ = nearest(np.array([[1.0, 0.0]]), rows, 5)
@@ -68,6 +84,7 @@ def test_blocks_and_progress(monkeypatch):
     whole, _ = nearest(rows, rows, 3)
     monkeypatch.setattr(neighbours, "ROWS", 7)
     monkeypatch.setattr(neighbours, "QUERIES", 20)
+    monkeypatch.setattr(neighbours, "EXACT", 20)
     told, asked = [], []
 
     def read(places):

@@ -34,13 +34,30 @@ def test_generation_does_not_depend_on_batching(tiny_model, tiny_tokenizer):
     alone = [generate(tiny_model, tiny_tokenizer, [p], max_new_tokens=6)[0] for p in prompts]
     assert together == alone
     assert [g.prompt for g in together] == prompts
-    assert seen == [(4, 4)]
+    assert seen[0] == (0, 4) and seen[-1] == (4, 4)
+    # After each token of the one batch: a rate and the time left are known long before the batch is.
+    told = [done for done, _ in seen]
+    assert told[1:4] == pytest.approx([4 / 6, 8 / 6, 12 / 6]) and told == sorted(told)
     assert all(g.tokens <= 6 and g.stopped == (g.tokens < 6) for g in together)
 
 
 def test_generation_stops_when_asked(tiny_model, tiny_tokenizer):
     with pytest.raises(Cancelled):
         generate(tiny_model, tiny_tokenizer, ["w3"], should_stop=lambda: True)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_generation_is_stopped_in_the_middle_of_a_batch(tiny_model, tiny_tokenizer, beams):
+    told = []
+
+    def progress(done, total):
+        told.append(done)
+        if done > 0.5:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        generate(tiny_model, tiny_tokenizer, ["w3"], max_new_tokens=20, beams=beams, ends=(), progress=progress)
+    assert told == pytest.approx([n / 20 for n in range(len(told))]) and 1 < len(told) < 13
 
 
 @pytest.mark.parametrize("prompt", ["{source:>999999999999}", "{source!r}", "{source:{source}}"])
