@@ -30,6 +30,7 @@ from ks_core.ledger.inquiry import Inquiry
 from ks_core.store import cache, shipped, workspace
 from ks_core.study import drift, layers, neighbourhoods
 from ks_core.study.scan import Scan, Study
+from ks_core.tickets.changed import Changed
 from ks_core.tuning import trainings
 from ks_core.tuning.arms import Arm
 from ks_core.tuning.plans import Plan
@@ -116,6 +117,7 @@ def look(audit: Audit, scan: Scan, report: Report = lambda *_: None) -> None:
         drift.project(study, scan, settings, report)
     neighbourhoods.find(study, scan, report=report)
     newest.attributed(study)
+    newest.with_scores(Changed.of_pair(study, scan), report)
     gather(audit, scan)
 
 

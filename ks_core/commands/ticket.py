@@ -7,11 +7,20 @@ from pathlib import Path
 
 from ks_core.commands.progress_line import Line
 from ks_core.errors import SettingsError
-from ks_core.tickets.selection import SELECTION_RULES, select
+from ks_core.tickets.selection import SELECTION_RULES, SelectionRule, select
 
-_SIDES = {"pair": "of the pair", "training": "where the training is known", "control": "controls"}
+_SIDES = {
+    "pair": "of the pair", "training": "where the training is known", "model": "once the command rules put the rows through the model",
+    "control": "controls",
+}  # fmt: skip
+
+
+def _side(rule: SelectionRule) -> str:
+    return "model" if rule.needs == "scored" else rule.side
+
+
 RULE_HELP = "how rows are chosen (default alpha); " + "; ".join(
-    f"{words}: {', '.join(rule.name for rule in SELECTION_RULES.values() if rule.side == side)}"
+    f"{words}: {', '.join(rule.name for rule in SELECTION_RULES.values() if _side(rule) == side)}"
     for side, words in _SIDES.items()
 )
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from ks_core.checkpoints import demo
 from ks_core.jobs import devices
-from ks_core.ledger import changed_rows, gathering
+from ks_core.ledger import changed_rows, gathering, newest
 from ks_core.ledger.bakeoff import ASKED, BakeOff, bake_off, sizes_of, together
 from ks_core.ledger.evidence import Evidence
 from ks_core.ledger.gathering import Bench
 from ks_core.ledger.inquiry import Inquiry
 from ks_core.ledger.kept import KeptScorer
 from ks_core.ledger.noninferiority import NonInferiority, judged
-from ks_core.ledger.rules import rankings
+from ks_core.ledger.rules import rankings, scores
 from ks_core.ledger.trained import FREQUENT, train_rules
 from ks_core.likelihood.references import References
 from ks_core.study.scan import Scan
@@ -87,6 +87,7 @@ def _compared(
             notes += _of_references(test.references)
         evidence[n], found = gathering.gathered(bench, evidence[n])
         order, left = rankings(evidence[n], inquiry.asked)
+        newest.note_scores(study, evidence[n].token_ids, scores(evidence[n]))
         made.append(bake_off(test, order, sizes, left=left, resamples=inquiry.resamples, report=bench.report("rules")))
         orders.append(order)
         test.keep()

@@ -1,4 +1,5 @@
-"""The newest attribution of a pair, found again by the pair alone: what is shown beside its tokens.
+"""The newest attribution of a pair, and what the model's rules gave its rows, found again by the pair alone: what is shown beside its
+tokens, and what tickets are chosen by.
 
 Those that ``kept`` holds are found by everything that decided them. Whoever looks at a table of tokens names a pair and no more, so
 the job ``rules`` notes here what it came to last.
@@ -6,19 +7,23 @@ the job ``rules`` notes here what it came to last.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ks_core.store.shipped import Provenance
 from ks_core.study.scan import Study
+from ks_core.tickets.changed import NEEDS, Changed
 
 if TYPE_CHECKING:
     from ks_core.ledger.attribution import Attribution
 
 #: Raised by one whenever a note of before would be read otherwise.
 VERSION = 1
+
+C = TypeVar("C", bound=Changed)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,26 @@ def attributed(study: Study) -> Attributed | None:
         return None
     fields: dict[str, Any] = {**entry.arrays, **entry.note}
     return Attributed(**fields, shipped=entry.shipped)
+
+
+def note_scores(study: Study, token_ids: np.ndarray, scores: Mapping[str, np.ndarray]) -> None:
+    """Keep what rules gave the changed rows: float64 (m,) by the rule's name. Those of other rules that were kept before stay."""
+    if not scores:
+        return
+    entry = study.cache.load("scored", _key(study))
+    before = dict(entry.arrays) if entry else {}
+    if not np.array_equal(before.pop("token_ids", token_ids), token_ids):
+        before = {}
+    study.cache.store("scored", _key(study), {**before, **scores, "token_ids": token_ids}, {})
+
+
+def with_scores(changed: C, report: object) -> C | str:
+    """The rows with what the model's rules last gave them; the reason where they were not compared, as the end of a sentence."""
+    assert changed.study is not None  # or nobody would be asked
+    entry = changed.study.cache.load("scored", _key(changed.study))
+    if entry is None or not np.array_equal(entry.arrays["token_ids"], changed.token_ids):
+        return NEEDS["scored"].about
+    return replace(changed, scored={name: column for name, column in entry.arrays.items() if name != "token_ids"})
 
 
 def _key(study: Study) -> dict[str, Any]:

@@ -12,13 +12,14 @@ needs the model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ks_core.errors import SettingsError
 from ks_core.ledger.evidence import Evidence
 from ks_core.registry import Registry
-from ks_core.tickets.orders import ORDERS, SIDES as SIDES, Rule, Score
+from ks_core.tickets.orders import ORDERS, SCORED, SIDES as SIDES, Score
 
 
 def _slope(name: str) -> Score:
@@ -35,20 +36,14 @@ def _left_out(evidence: Evidence) -> np.ndarray:
     return evidence.left_out
 
 
-_OF_THE_MODEL = (
-    Rule("first-gradient", "First gradient", "longest gradient of the training text at the base", "one step of descent",
-         function=_slope("first"), side="training", needs="slopes"),
-    Rule("summed-gradient", "Summed gradient", "longest gradients at the base, sentence by sentence", "accumulated |gradient|, at the base",
-         function=_slope("summed"), side="training", needs="slopes"),
-    Rule("fisher", "Fisher", "largest empirical Fisher information at the base", "Sung, Nair and Raffel (2021), arXiv 2111.09839",
-         function=_slope("fisher"), side="training", needs="slopes"),
-    Rule("movement", "Movement", "largest gain that the gradient at the base promises for the change", "Sanh, Wolf and Rush (2020), arXiv 2005.07683; "
-         "to first order, at the base", function=_slope("movement"), side="training", needs="slopes"),
-    Rule("attribution", "Attribution", "largest share of the gain, by integrated gradients on development sentences",
-         "Sundararajan, Taly and Yan (2017), arXiv 1703.01365", function=_attributed, side="model", needs="attribution"),
-    Rule("left-out", "Left out", "most is lost without it, measured on development sentences for the rows of largest attribution", "leave one out",
-         function=_left_out, side="model", needs="left out"),
-)  # fmt: skip
+#: How those of ``orders.SCORED`` are made here, and what each needs: tickets find what was made.
+_MADE: dict[str, tuple[Score, str]] = {
+    "first-gradient": (_slope("first"), "slopes"), "summed-gradient": (_slope("summed"), "slopes"), "fisher": (_slope("fisher"), "slopes"),
+    "movement": (_slope("movement"), "slopes"), "attribution": (_attributed, "attribution"), "left-out": (_left_out, "left out"),
+}  # fmt: skip
+_OF_THE_MODEL = tuple(
+    replace(rule, function=_MADE[rule.name][0], needs=_MADE[rule.name][1]) for rule in SCORED.values()
+)
 
 #: Those of the pair and of the training first, then those of the model, the controls last.
 RULES = Registry("rule", [
@@ -76,3 +71,9 @@ def rankings(evidence: Evidence, names: Sequence[str] = ()) -> tuple[dict[str, n
             )
         found[rule.name] = evidence.token_ids[evidence.order(score)]
     return found, left
+
+
+def scores(evidence: Evidence) -> dict[str, np.ndarray]:
+    """What the model's rules give each changed row, float64 (m,) by the rule's name, as far as it is known."""
+    known = (rule for rule in _OF_THE_MODEL if not evidence.missing(rule.needs))
+    return {rule.name: np.asarray(rule.function(evidence), float) for rule in known}

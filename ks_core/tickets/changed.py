@@ -51,6 +51,8 @@ NEEDS = Registry("need", [
          who="ks_core.ledger.exposure:with_null", there="ks_core.ledger.exposure:is_null_kept"),
     Need("gradients", "Recorded gradients", "no gradients of rows were recorded while this checkpoint was trained (KSLotteryCallback does)",
          who="ks_core.ledger.exposure:with_gradients"),
+    Need("scored", "What the model says of the rows", "its rows were not put through the model yet, as the page Which rule? does, and "
+         "python -m ks_core rules", who="ks_core.ledger.newest:with_scores"),
     Need("structural", "A structural row", "neither the row of the line break nor that of the colon changed"),
 ])  # fmt: skip
 
@@ -72,7 +74,7 @@ class Changed:
     ``token_ids`` int64 (m,); ``tokens`` their readable strings; ``statistic`` (D), ``pvalue``, ``l2`` and ``cosine`` float64 (m,)
     as the scan has them; ``before`` and ``after`` (m, d), read when a statistic asks for them. Of the training: ``steps``,
     ``counts`` and ``in_prompt`` float64 (m,); ``null``, what noise gives; ``gradients`` recorded numbers by name, float64 (m,)
-    each. ``structural`` is the row of the line break or the colon, if it changed; ``seed`` decides the rows at random.
+    each; ``scored`` what the model said of each row, by the rule's name. ``structural`` is the row of the line break or the colon, if it changed; ``seed`` decides the rows at random.
     ``study`` is whose cache keeps the statistics.
     """
 
@@ -89,6 +91,7 @@ class Changed:
     in_prompt: np.ndarray | None = field(default=None, repr=False)
     null: Null | None = field(default=None, repr=False)
     gradients: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
+    scored: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
     structural: tuple[int, ...] = ()
     seed: int = 0
     study: Study | None = field(default=None, repr=False, compare=False)
@@ -144,7 +147,7 @@ class Changed:
         """Whether what a rule needs is there; so it is for a rule that needs nothing."""
         there = {
             "": True, "steps": self.steps is not None, "training": self.counts is not None, "null": self.null is not None,
-            "gradients": self.gradients is not None,
+            "gradients": self.gradients is not None, "scored": self.scored is not None,
             "structural": bool(self.structural),
         }  # fmt: skip
         return there[need]

@@ -1,7 +1,8 @@
 """Orders of the changed rows of a pair: what a rule gives every row is a score, and its ticket of k rows are the k largest.
 
-Here are those that need no model: of the pair alone, of its training where that is known, and controls. Tickets are chosen by them
-(``selection.SELECTION_RULES``), and ``ks_core.ledger.rules`` compares them with each other and with those that need the model.
+``ORDERS`` need no model: they are of the pair alone, of its training where that is known, and controls. ``SCORED`` are of what the model said
+of each row when the rules were last compared. Tickets are chosen by both (``selection.SELECTION_RULES``), and ``ks_core.ledger.rules``
+compares them with each other.
 
 An order of one's own is a function from ``Changed`` to scores, float64 (m,), and a line in ``ORDERS``.
 """
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ks_core.errors import TicketError
 from ks_core.registry import Entry, Registry
 from ks_core.study import statistics
 from ks_core.study.statistics import Statistic
@@ -66,6 +68,19 @@ def _recorded(name: str) -> Score:
     return lambda changed: changed.gradients[name]
 
 
+def _scored(name: str) -> Score:
+    def scores(changed: Changed) -> np.ndarray:
+        assert changed.scored is not None  # ``needs`` was asked before
+        if name not in changed.scored:
+            raise TicketError(
+                f"The rule {name} was not among those that were last compared for this pair. Compare it on the page Which rule?, or with: "
+                "python -m ks_core rules BASE TUNED"
+            )
+        return changed.scored[name]
+
+    return scores
+
+
 def _at_random(changed: Changed) -> np.ndarray:
     return np.random.default_rng(changed.seed).random(len(changed))
 
@@ -113,4 +128,21 @@ ORDERS: Registry[Rule] = Registry("rule", [
     Rule("bottom", "Smallest D", "smallest KS statistic of those that changed", "control", function=lambda changed: -changed.statistic, side="control"),
     Rule("structural", "One structural row", "the row of the line break, or of the colon, then the longest shifts", REPLICATION,
          function=_structural, side="control", needs="structural"),
+])  # fmt: skip
+
+
+def _of_model(name: str, title: str, about: str, source: str, side: str = "training") -> Rule:
+    return Rule(name, title, about, source, function=_scored(name), side=side, needs="scored")
+
+
+SCORED: Registry[Rule] = Registry("rule", [
+    _of_model("first-gradient", "First gradient", "longest gradient of the training text at the base", "one step of descent"),
+    _of_model("summed-gradient", "Summed gradient", "longest gradients at the base, sentence by sentence", "accumulated |gradient|, at the base"),
+    _of_model("fisher", "Fisher", "largest empirical Fisher information at the base", "Sung, Nair and Raffel (2021), arXiv 2111.09839"),
+    _of_model("movement", "Movement", "largest gain that the gradient at the base promises for the change", "Sanh, Wolf and Rush (2020), arXiv 2005.07683; "
+              "to first order, at the base"),
+    _of_model("attribution", "Attribution", "largest share of the gain, by integrated gradients on development sentences",
+              "Sundararajan, Taly and Yan (2017), arXiv 1703.01365", side="model"),
+    _of_model("left-out", "Left out", "most is lost without it, measured on development sentences for the rows of largest attribution", "leave one out",
+              side="model"),
 ])  # fmt: skip

@@ -10,8 +10,8 @@ them only makes the correction stricter (the demo: 49,152 rows tested, of which 
 names end in ``-changed`` take the rows that changed. That family is known only after the training, and a row that was
 trained and came out as it was is not in it.
 
-Others take the k first rows of an order (``orders.ORDERS``): of a statistic in the place of D, of what the training met, or at
-random. What D is worth beside these is measured by ``ks_core.ledger``. Some need the pair's rows, some a training that is known; where
+Others take the k first rows of an order (``orders``): of a statistic in the place of D, of what the training met, of what the model said
+when the rules were last compared, or at random. What D is worth beside these is measured by ``ks_core.ledger``. Some need the pair's rows, some a training that is known; where
 that is not to be had, they are refused with the reason.
 
 A rule of one's own is a function from a scan to the rows that pass, bool (n,), and a line in ``SELECTION_RULES``.
@@ -31,7 +31,7 @@ from ks_core.study import statistics
 from ks_core.study.scan import Scan, Study, check_alpha
 from ks_core.tickets import matching
 from ks_core.tickets.changed import NEEDS, Changed, Report
-from ks_core.tickets.orders import ORDERS, Rule
+from ks_core.tickets.orders import ORDERS, SCORED, Rule
 
 if TYPE_CHECKING:
     from ks_core.jobs.running import Running
@@ -176,7 +176,7 @@ SELECTION_RULES = Registry("rule", [
     SelectionRule("noise", "Beyond noise", "exposure-adjusted p < alpha: how often noise reaches a row's D at the same steps",
                   "this program's, not the paper's; ks_core.tickets.null", function=beyond_noise, side="training", needs="null"),
     # D itself is the rule count, and one structural row is a ticket of one row.
-    *(_by_order(rule) for rule in ORDERS.values() if rule.name not in ("d", "structural")),
+    *(_by_order(rule) for rule in (*ORDERS.values(), *SCORED.values()) if rule.name not in ("d", "structural")),
     SelectionRule("matched", "Matched", "for each of the k rows of largest D another, touched by about as many optimizer steps",
                   "control", function=matched, by_count=True, side="control", needs="steps"),
     SelectionRule("structural", "One structural row", "the row of the line break, or of the colon, alone",

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from helpers import tiny_text
 from ks_core.commands.program import main
-from ks_core.errors import Cancelled, PairError, SettingsError
+from ks_core.errors import Cancelled, PairError, SettingsError, TicketError
 from ks_core.jobs.running import Running
 from ks_core.ledger import figures, tables
 from ks_core.ledger.inquiry import Inquiry
@@ -21,6 +21,8 @@ from ks_core.ledger.newest import attributed
 from ks_core.ledger.rules import RULES
 from ks_core.store import workspace
 from ks_core.store.cache import Cache
+from ks_core.tickets.orders import SCORED
+from ks_core.tickets.selection import select
 from ks_core.tickets.ticket import Ticket
 from ks_core.tuning.arms import Arm
 from ks_core.tuning.jobs import run_tune
@@ -79,6 +81,9 @@ def answered(inquiry, folder):
 
 def test_everything_of_a_pair_whose_training_is_known(asked, tmp_path):
     inquiry = asked(share=0.5, points=32)  # rows that began near 0 went far: their line is bent
+    study = inquiry.study
+    with pytest.raises(TicketError, match="not put through the model yet"):
+        select(study.scan(), rule="attribution", study=study)
     assert Inquiry.from_dict(inquiry.as_dict()) == inquiry
     found = answered(inquiry, tmp_path / "job")
     assert not found["left"] or set(found["left"]) == {"structural"}, (
@@ -107,6 +112,12 @@ def test_everything_of_a_pair_whose_training_is_known(asked, tmp_path):
         [sum(row["content"]) + sum(row["end"]) for row in top]
     )
     assert newest.sentence.count(inquiry.corpus.name) == 1 and "32 points" in newest.sentence
+    # Tickets are chosen by what the model said, too.
+    scan = study.scan()
+    chosen = {rule: set(scan.token_ids[select(scan, rule=rule, k=2, study=study)].tolist()) for rule in SCORED}
+    assert chosen["attribution"] == {row["token_id"] for row in top[:2]}
+    assert chosen["left-out"] == {row["token_id"] for row in sorted(top, key=lambda row: -row["left_out"])[:2]}
+    assert all(len(rows) == 2 for rows in chosen.values())
     for draw in (figures.gain_curves, figures.overlap_map, figures.attribution_map, figures.smallest_curve):
         assert draw(found).data and draw(found).layout.meta["alt"]
 

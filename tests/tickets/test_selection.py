@@ -15,7 +15,7 @@ from ks_core.study import statistics
 from ks_core.study.scan import Scan, Study
 from ks_core.tickets.changed import NEEDS, Changed
 from ks_core.tickets.null import Null
-from ks_core.tickets.orders import ORDERS, SIDES
+from ks_core.tickets.orders import ORDERS, SCORED, SIDES
 from ks_core.tickets.selection import SELECTION_RULES, is_quick, run_selection, select
 from ks_core.tickets.ticket import Ticket
 
@@ -88,13 +88,13 @@ def test_what_the_pair_decides_is_kept(study, rule, monkeypatch):
 
 
 def test_orders_and_tickets_and_the_ledger_are_one_list():
-    """Every order that needs no model is offered for tickets, and every one of the ledger that is none of the model's."""
-    offered = {"count" if name == "d" else name for name in ORDERS}
-    assert offered <= set(SELECTION_RULES) and set(ORDERS) == {
-        n for n, r in RULES.items() if r.needs not in ("slopes", "attribution", "left out")
-    }
-    for name in set(ORDERS) - {"d", "structural"}:
-        ours, order = SELECTION_RULES[name], ORDERS[name]
+    """Every order is offered for tickets, those of the model as it was last asked, and the ledger compares all of them."""
+    orders = {**ORDERS, **SCORED}
+    offered = {"count" if name == "d" else name for name in orders}
+    assert offered <= set(SELECTION_RULES) and set(orders) == set(RULES)
+    assert set(SCORED) == {n for n, r in RULES.items() if r.needs in ("slopes", "attribution", "left out")}
+    for name in set(orders) - {"d", "structural"}:
+        ours, order = SELECTION_RULES[name], orders[name]
         assert ours.by_count and (ours.title, ours.side, ours.needs, ours.source) == (
             order.title,
             order.side,
@@ -104,7 +104,8 @@ def test_orders_and_tickets_and_the_ledger_are_one_list():
         assert order.about in ours.about
     assert {rule.side for rule in SELECTION_RULES.values()} <= set(SIDES)
     assert {rule.needs for rule in SELECTION_RULES.values() if rule.needs} <= set(NEEDS)
-    assert set(OF_THE_TRAINING) == {n for n, r in SELECTION_RULES.items() if r.needs and r.needs != "structural"}
+    of_the_training = {n for n, r in SELECTION_RULES.items() if r.needs and r.needs not in ("structural", "scored")}
+    assert set(OF_THE_TRAINING) == of_the_training
     assert all(rule.source for rule in SELECTION_RULES.values())
     assert "this program" in SELECTION_RULES["noise"].source and "paper" in SELECTION_RULES["noise"].source
 
