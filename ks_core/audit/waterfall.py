@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from ks_core.audit.account import Account
 from ks_core.audit.figures import PART_COLOURS, PART_NAMES
 from ks_core.audit.sentences import NATS, share_of
-from ks_core.drawing import BASE, MUTED, TUNED, labelled, sheet
+from ks_core.drawing import BASE, TUNED, labelled, sheet
 from ks_core.likelihood.judgement import comparable
 from ks_core.likelihood.nats import Draws, Likelihood
 
@@ -101,27 +101,38 @@ def of_account(account: Account) -> Waterfall | None:
 
 
 def figure(found: Waterfall, brief: bool = False) -> go.Figure:
-    """The waterfall, drawn: base and tuned stand on the ground, the steps hang between them. A ``brief`` one fits beside others: the
-    ticket's rows and the rest under the same short names, without intervals."""
-    drawn = sheet("Nats a token" if brief else "Nats a target token (less is better)", "", height=440)
+    """The waterfall, drawn: base and tuned stand on the ground, the steps hang between them. A ``brief`` one fits beside others: it
+    lies, with short names, and without intervals."""
+    drawn = sheet(
+        "" if brief else f"{NATS} (less is better)".capitalize(), NATS.capitalize() if brief else "", height=440
+    )
     names = ["base", *(_brief(step) if brief else _short(step, found.rows) for step in found.steps), "tuned"]
     level, told = found.base, set[str]()
-    drawn.add_bar(x=names[:1], y=[found.base], name="base", marker={"color": BASE}, text=[f"{found.base:.2f}"], textposition="outside",
-                  cliponaxis=False, showlegend=False, hovertemplate="base: %{y:.2f} nats<extra></extra>")  # fmt: skip
+
+    def bar(place: str, length: float, start: float = 0.0, **more: Any) -> None:
+        lies = {"y": [place], "x": [length], "orientation": "h"} if brief else {"x": [place], "y": [length]}
+        drawn.add_bar(base=[start], textposition="outside", cliponaxis=False, **lies, **more)
+
+    bar(names[0], found.base, name="base", marker={"color": BASE}, text=[f"{found.base:.2f}"], showlegend=False,
+        hovertemplate=f"base: {found.base:.2f} nats<extra></extra>")  # fmt: skip
     for name, step in zip(names[1:], found.steps, strict=False):
-        drawn.add_bar(
-            x=[name], base=[level], y=[-step.gain], name=PART_NAMES[step.part], legendgroup=step.part, showlegend=step.part not in told,
+        bar(
+            name, -step.gain, level, name=PART_NAMES[step.part], legendgroup=step.part, showlegend=not brief and step.part not in told,
             marker={"color": PART_COLOURS[step.part], "pattern": {"shape": "" if step.whose == "ticket" else "/"}},
-            text=[f"{-step.gain:+.2f}" if brief else step.words], textposition="outside", cliponaxis=False,
+            text=[f"{-step.gain:+.2f}" if brief else step.words],
             hovertemplate=f"{_who(step, found.rows)}: {step.words} nats<extra></extra>",
         )  # fmt: skip
         told.add(step.part)
-        drawn.add_shape(type="line", x0=name, x1=name, y0=level, y1=level, line={"color": MUTED})
         level -= step.gain
-    drawn.add_bar(x=names[-1:], y=[found.tuned], name="tuned", marker={"color": TUNED}, text=[f"{found.tuned:.2f}"],
-                  textposition="outside", showlegend=False, hovertemplate="tuned: %{y:.2f} nats<extra></extra>")  # fmt: skip
+    bar(names[-1], found.tuned, name="tuned", marker={"color": TUNED}, text=[f"{found.tuned:.2f}"], showlegend=False,
+        hovertemplate=f"tuned: {found.tuned:.2f} nats<extra></extra>")  # fmt: skip
     drawn.update_layout(barmode="overlay", bargap=0.25)
-    drawn.update_yaxes(range=[0, (1.3 if brief else 1.12) * max(found.base, found.tuned)])
+    span = [0, (1.25 if brief else 1.12) * max(found.base, found.tuned)]
+    if brief:
+        drawn.update_xaxes(range=span)
+        drawn.update_yaxes(autorange="reversed")
+    else:
+        drawn.update_yaxes(range=span)
     return labelled(drawn, "From base to tuned: whose gain it is, and in what", found.sentence)
 
 

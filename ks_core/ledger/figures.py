@@ -17,8 +17,11 @@ _COLOURS = (WINNING, TUNED, BASE, CONTROL, MUTED, "#CC79A7", "#56B4E9", "#F0E442
 
 def gain_curves(result: Mapping[str, Any], rules: Sequence[str] = DRAWN) -> go.Figure:
     """What the k first rows of some rules keep of the whole gain, against k, with 95% intervals."""
-    figure = sheet("Share of the gain kept", "Rows copied", height=420)
-    figure.update_xaxes(type="log")
+    figure = sheet("Share kept", "Rows copied", height=420)
+    sizes = sorted({int(row["k"]) for row in result["rules"]})
+    figure.update_xaxes(
+        type="log", tickvals=sizes, ticktext=[f"{k:,}" for k in sizes], minor={"ticks": "", "showgrid": False}
+    )
     figure.update_yaxes(tickformat=".0%")
     said = []
     for n, rule in enumerate(rules):

@@ -219,8 +219,10 @@ def test_the_waterfall_goes_from_base_to_tuned():
         "other rows, the content -0.50 [-0.50, -0.50]."
     )
     figure = waterfall.figure(found)
-    hanging = [(bar.base[0], bar.base[0] + bar.y[0]) for bar in figure.data if bar.base is not None]
-    assert hanging == [pytest.approx(pair) for pair in ((3, 2.5), (2.5, 1.5), (1.5, 1.4), (1.4, 0.9))]
+    brief = waterfall.figure(found, brief=True)  # it lies, and is the same
+    for bars, length in ((figure.data, "y"), (brief.data, "x")):
+        hanging = [(bar.base[0], bar.base[0] + bar[length][0]) for bar in bars]
+        assert hanging == [pytest.approx(p) for p in ((0, 3), (3, 2.5), (2.5, 1.5), (1.5, 1.4), (1.4, 0.9), (0, 0.9))]
     assert alt(figure) == found.sentence and figure.data[-1].y[0] == pytest.approx(0.9)
     assert waterfall.of_arms(arms[:2], "", "") is None
     assert waterfall.of_arms([{**a, "likelihood": None} for a in arms], "", "") is None, "an older run has none"
