@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 
 from ks_core.errors import SettingsError
 from ks_core.trajectory import recording
+from ks_core.trajectory.embedding import SPLIT, is_split_by_rows
 from ks_core.trajectory.layout import PARTS
 from ks_core.trajectory.recorder import EVERY, Recorder
 
@@ -32,7 +33,8 @@ class KSLotteryCallback(TrainerCallback):
     The loss is the one that the Trainer logs. One that logs ``loss_content`` and ``loss_end`` beside it, in nats a token of either part, has
     these recorded too; Fine-tune's does.
 
-    Raises, when training begins, what ``Recorder`` raises, and ``SettingsError`` under FSDP, where no process has a whole row.
+    Raises, when training begins, what ``Recorder`` raises, and ``SettingsError`` under FSDP's first
+    version, where no process has a whole row.
     """
 
     def __init__(
@@ -58,11 +60,8 @@ class KSLotteryCallback(TrainerCallback):
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
     ) -> None:
-        if getattr(args, "fsdp", None):
-            raise SettingsError(
-                "The training is spread by FSDP, and no process has all of a row. Use DDP, or save checkpoints and follow them with: "
-                "python -m ks_core trajectory BASE FOLDER"
-            )
+        if getattr(args, "fsdp", None) and not is_split_by_rows(model):
+            raise SettingsError(SPLIT)
         config = getattr(model, "config", None)
         self.recorder = Recorder(
             self.path or Path(args.output_dir) / recording.FILE, model, every=self.every, start=self.start, stored=self.stored,

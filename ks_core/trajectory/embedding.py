@@ -2,7 +2,8 @@
 
 Five ways of training rows are known: the whole matrix, rows that lie over it (``ks_core.likelihood.rows``), peft's
 TrainableTokens, peft's ``modules_to_save``, and a LoRA on the embedding. Of each is compared what its file would hold, so that
-a point of a recording is what a scan of the saved checkpoint says. A matrix that is split over processes is refused.
+a point of a recording is what a scan of the saved checkpoint says. A whole matrix may be split over processes by rows (``split``); in any
+other way it is refused.
 """
 
 from __future__ import annotations
@@ -14,92 +15,27 @@ import numpy as np
 import torch
 
 from ks_core.checkpoints.adapted.sums import LowRankMatrix
-from ks_core.checkpoints.matrices import Matrix, blocks, to_floats
+from ks_core.checkpoints.matrices import Matrix, to_floats
 from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.errors import SettingsError
 from ks_core.ks.statistic import KSResult, as_matrix, ks_test
 from ks_core.likelihood.rows import RowEmbedding, reading
+from ks_core.trajectory.rows import Held, Rows, halves, row_lengths
+from ks_core.trajectory.split import SplitRows, is_by_rows
 
 #: What a training of the whole matrix is called: the one whose start nothing in the model holds.
 WHOLE = "the embedding"
 #: What is said of an embedding that no process holds.
 SPLIT = (
-    "The embedding is split over several processes (FSDP, ZeRO-3 or tensor parallelism), and no process has all of a row. Expected one "
-    "that each process holds whole, as with DDP. Save checkpoints, and follow them with: python -m ks_core trajectory BASE FOLDER"
+    "The embedding is split over several processes (FSDP of the first version, ZeRO-3 or tensor parallelism), and no process has all of a row. "
+    "Expected one that each process holds whole, as with DDP, or that is split by rows, as by fully_shard (fsdp_version 2). Save checkpoints, and follow them with: python -m ks_core trajectory BASE FOLDER"
 )
 #: Dtypes in which a checkpoint may be saved, by name.
 STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass
-class Rows:
-    """Rows with values of their own: ``ids`` int64 (m,), ``None`` for the whole matrix, are those of ``values`` (m, d).
-
-    ``start`` (V, d) is the matrix that they began in: another tensor, which the training does not write to. ``as_saved`` is
-    the dtype in which both are compared where it is not their own.
-    """
-
-    kind: str
-    ids: torch.Tensor | None
-    values: torch.Tensor
-    start: torch.Tensor
-    as_saved: torch.dtype | None = None
-    tied: bool = False
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and values in a row of the whole embedding."""
-        return self.start.shape[0], self.start.shape[1]
-
-    @property
-    def trained(self) -> torch.Tensor:
-        return self.values
-
-    def token_ids(self) -> np.ndarray:
-        """The token ids of the rows that are trained, int64 (m,)."""
-        return np.arange(len(self.values)) if self.ids is None else self.ids.cpu().numpy().astype(np.int64)
-
-    def moved(self) -> np.ndarray:
-        """Places among the trained rows of those that are not as they began, int64 ascending."""
-        parts = []
-        for low, high in blocks(len(self.values), 4 * self.shape[1]):
-            before, after = self._before(slice(low, high)), self._after(slice(low, high))
-            parts.append((before != after).any(dim=1).nonzero()[:, 0] + low)
-        return torch.cat(parts).cpu().numpy() if parts else np.zeros(0, np.int64)
-
-    def tested(self, places: np.ndarray) -> KSResult:
-        """The test of these rows against where they began, shift and cosine included."""
-        chosen = torch.from_numpy(places).to(self.values.device)
-        return ks_test(self._before(chosen).cpu(), self._after(chosen).cpu(), with_shift=True)
-
-    def shifts(self, places: np.ndarray) -> np.ndarray:
-        """These rows less their starts, float16 (k, d)."""
-        chosen = torch.from_numpy(places).to(self.values.device)
-        return _halves(self._after(chosen).float() - self._before(chosen).float())
-
-    def gradient(self) -> torch.Tensor | None:
-        """The length of each trained row's gradient, (m,) on the device of the rows; ``None`` where there is none now."""
-        found = self.values.grad
-        if found is None:
-            return None
-        if found.is_sparse:
-            found = found.coalesce()
-            lengths = torch.zeros(len(self.values), device=found.device)
-            return lengths.index_copy_(0, found.indices()[0], _lengths(found.values(), 1))
-        return _lengths(found, 1)
-
-    def _before(self, which: Any) -> torch.Tensor:
-        return self._saved(self.start.detach()[which if self.ids is None else self.ids[which]])
-
-    def _after(self, which: Any) -> torch.Tensor:
-        return self._saved(self.values.detach()[which])
-
-    def _saved(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows if self.as_saved is None else rows.to(self.as_saved)
-
-
-@dataclass
-class LowRank:
+class LowRank(Held):
     """A LoRA on the embedding: every row is its start plus ``scaling`` times a combination of r directions.
 
     ``left`` (r, V) and ``right`` (d, r) are peft's two parameters. The gradient of a row is that of its r numbers in ``left``.
@@ -143,10 +79,10 @@ class LowRank:
     def shifts(self, places: np.ndarray) -> np.ndarray:
         """These rows less their starts, float16 (k, d)."""
         left, right = self.left.detach().float(), self.right.detach().float()
-        return _halves(self.scaling * (left[:, torch.from_numpy(places).to(left.device)].T @ right.T))
+        return halves(self.scaling * (left[:, torch.from_numpy(places).to(left.device)].T @ right.T))
 
     def gradient(self) -> torch.Tensor | None:
-        return None if self.left.grad is None else _lengths(self.left.grad, 0)
+        return None if self.left.grad is None else row_lengths(self.left.grad, 0)
 
 
 def find(model: Any, start: Any = None, stored: str | None = None) -> Rows | LowRank:
@@ -180,11 +116,15 @@ def find(model: Any, start: Any = None, stored: str | None = None) -> Rows | Low
     if hasattr(inner, "modules_to_save"):
         values, began = inner.modules_to_save[adapter].weight, inner.original_module.weight
         return Rows("modules_to_save", None, _own(values), _own(began), as_saved, tied)
-    weight = getattr(module, "weight", None)
+    weight: Any = getattr(module, "weight", None)
     if not isinstance(weight, torch.Tensor):
         raise SettingsError(
             f"{type(module).__name__} has no weight with a row for each token, so there are no rows to follow."
         )
+    if is_by_rows(weight) and weight.ndim == 2:
+        _trainable(weight)
+        full = weight.full_tensor().detach()
+        return SplitRows(WHOLE, None, full, _began(full, start), as_saved, tied, param=weight)
     _trainable(_own(weight))
     return Rows(WHOLE, None, weight, _began(weight, start), as_saved, tied)
 
@@ -220,6 +160,13 @@ def _own(weight: torch.Tensor) -> torch.Tensor:
     return weight
 
 
+def is_split_by_rows(model: Any) -> bool:
+    """Whether a model's input embedding is split over processes by rows, as ``find`` can follow it."""
+    whole = _unwrapped(model)
+    module = reading(whole) if hasattr(whole, "get_input_embeddings") else whole
+    return is_by_rows(getattr(module, "weight", None))
+
+
 def _is_spread(model: Any) -> bool:
     """Whether FSDP holds the parameters of a model, or of a part of it. Its first version shows them whole while it works with
     other tensors. By its name, as importing it takes long."""
@@ -253,13 +200,3 @@ def _began(weight: torch.Tensor, start: Any) -> torch.Tensor:
             "Name the checkpoint that this training began with."
         )
     return start.detach().to(weight.device, weight.dtype)
-
-
-def _halves(values: torch.Tensor) -> np.ndarray:
-    """Values (k, d) in float16; those that it cannot hold are its largest."""
-    largest = torch.finfo(torch.float16).max
-    return values.clamp(-largest, largest).half().cpu().numpy()
-
-
-def _lengths(values: torch.Tensor, dim: int) -> torch.Tensor:
-    return torch.linalg.vector_norm(values.detach(), dim=dim, dtype=torch.float32)

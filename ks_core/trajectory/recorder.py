@@ -75,6 +75,8 @@ class Recorder:
         #: Steps and losses since the last record, of the whole and of the parts that are known.
         self._losses: dict[str, list[tuple[int, Any]]] = {name: [] for name in ("loss", *PARTS)}
         self._recorded, self._diverged, self._writer = -1, False, None
+        #: The step whose rows are at hand, and whether the recording goes on: the same in all processes.
+        self._gathered, self._open = at, True
         if not self.active:
             return
         device, wide = (
@@ -102,7 +104,8 @@ class Recorder:
 
     def before_step(self) -> None:
         """Take note of the gradients that the optimizer is about to use."""
-        if not self.active or (lengths := self.rows.gradient()) is None:
+        lengths = self.rows.gradient() if self.active or self.rows.together else None
+        if not self.active or lengths is None:
             return
         self._touched += lengths > 0
         self._squares += lengths.to(self._squares.dtype).square() / self.rows.shape[1]
@@ -128,6 +131,11 @@ class Recorder:
 
         A row that holds NaN or infinity ends the recording: the file keeps what came before.
         """
+        if not self._open:
+            return False
+        if self._gathered != self.step:
+            self.rows.gather()
+            self._gathered = self.step
         if self._writer is None or self._recorded == self.step or self._diverged:
             return False
         try:
@@ -152,10 +160,11 @@ class Recorder:
 
     def close(self, *, last: bool = True) -> None:
         """End the recording, with a record of the last step unless ``last`` is false."""
-        if self._writer is None:
-            return
         if last:
             self.record()
+        self._open = False
+        if self._writer is None:
+            return
         if any(self._losses.values()):  # those that came after their step's record
             self._append(self._nothing(), self._recorded)
         self._writer.close()

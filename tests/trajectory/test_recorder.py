@@ -329,8 +329,7 @@ def test_what_cannot_be_recorded_is_said_before_the_first_step(tiny_model, tiny_
 
 SPREAD = """
 import sys, torch
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers import AutoModelForCausalLM, TrainerControl, TrainerState, TrainingArguments
 from helpers import trained
 from ks_core import KSLotteryCallback
@@ -344,7 +343,6 @@ cpu = torch.device("cpu")
 inside = tiny()
 inside.model = FullyShardedDataParallel(inside.model, device_id=cpu, use_orig_params=True)
 ways = {
-    "fully_shard": lambda: fully_shard(tiny(), mesh=init_device_mesh("cpu", (1,))),
     "flat": lambda: FullyShardedDataParallel(tiny().requires_grad_(True), device_id=cpu),
     "original parameters": lambda: FullyShardedDataParallel(tiny(), device_id=cpu, use_orig_params=True),
     "a part of the model": lambda: inside,
@@ -363,8 +361,8 @@ torch.distributed.destroy_process_group()
 """
 
 
-def test_a_model_that_fsdp_has_spread_is_refused(tiny_folder, tmp_path):
-    """As torch's own two ways wrap it, in a process group: the embedding is not this process's alone, whatever its shape is."""
+def test_a_model_that_the_first_fsdp_has_spread_is_refused(tiny_folder, tmp_path):
+    """As torch wraps it, in a process group: the embedding is not this process's alone, whatever its shape is."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     done = subprocess.run(
         [sys.executable, "-c", SPREAD, str(tmp_path)],
@@ -376,7 +374,7 @@ def test_a_model_that_fsdp_has_spread_is_refused(tiny_folder, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     said = dict(line.split(" | ") for line in done.stdout.splitlines())
-    assert set(said) == {"fully_shard", "flat", "original parameters", "a part of the model", "a Trainer's setting"}
+    assert set(said) == {"flat", "original parameters", "a part of the model", "a Trainer's setting"}
     for words in said.values():
         assert "FSDP" in words and "no process has all of a row" in words and "ks_core trajectory BASE FOLDER" in words
     assert not (tmp_path / "a.arrow").exists()
@@ -384,28 +382,35 @@ def test_a_model_that_fsdp_has_spread_is_refused(tiny_folder, tmp_path):
 
 TOGETHER = """
 import os, sys, torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM
 from helpers import trained
 from ks_core.trajectory import Recorder
-rank, folder = int(sys.argv[1]), sys.argv[2]
+rank, folder, way = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 torch.set_num_threads(1)
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
 model = trained.whole(AutoModelForCausalLM.from_pretrained(f"{folder}/tiny"))
-spread = DistributedDataParallel(model)
+spread = DistributedDataParallel(model) if way == "DDP" else fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
 with Recorder(f"{folder}/together.arrow", spread, every=2) as recorder:
     trained.steps(spread, recorder, trained.BATCHES[rank::2])
+whole = {n: p.full_tensor() if hasattr(p, "full_tensor") else p for n, p in model.state_dict().items()}
 if rank == 0:
-    model.save_pretrained(f"{folder}/after")
+    after = trained.whole(AutoModelForCausalLM.from_pretrained(f"{folder}/tiny"))
+    after.load_state_dict(whole)
+    after.save_pretrained(f"{folder}/after")
 torch.distributed.destroy_process_group()
 """
 
 
-def test_two_processes_that_train_together_give_one_file(tiny_folder, tmp_path):
+@pytest.mark.parametrize("way", ["DDP", "fully_shard"])
+def test_two_processes_that_train_together_give_one_file(tiny_folder, tmp_path, way):
+    """Also where each holds half of the embedding's rows."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", TOGETHER, str(rank), str(tmp_path)],
+            [sys.executable, "-c", TOGETHER, str(rank), str(tmp_path), way],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
