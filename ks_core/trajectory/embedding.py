@@ -21,7 +21,7 @@ from ks_core.errors import SettingsError
 from ks_core.ks.statistic import KSResult, as_matrix, ks_test
 from ks_core.likelihood.rows import RowEmbedding, reading
 from ks_core.trajectory.rows import Held, Rows, halves, row_lengths
-from ks_core.trajectory.split import SplitRows, is_by_rows
+from ks_core.trajectory.split import SplitRows, all_rows, is_by_rows
 
 #: What a training of the whole matrix is called: the one whose start nothing in the model holds.
 WHOLE = "the embedding"
@@ -116,14 +116,14 @@ def find(model: Any, start: Any = None, stored: str | None = None) -> Rows | Low
     if hasattr(inner, "modules_to_save"):
         values, began = inner.modules_to_save[adapter].weight, inner.original_module.weight
         return Rows("modules_to_save", None, _own(values), _own(began), as_saved, tied)
-    weight: Any = getattr(module, "weight", None)
+    weight = getattr(module, "weight", None)
     if not isinstance(weight, torch.Tensor):
         raise SettingsError(
             f"{type(module).__name__} has no weight with a row for each token, so there are no rows to follow."
         )
     if is_by_rows(weight) and weight.ndim == 2:
         _trainable(weight)
-        full = weight.full_tensor().detach()
+        full = all_rows(weight)
         return SplitRows(WHOLE, None, full, _began(full, start), as_saved, tied, param=weight)
     _trainable(_own(weight))
     return Rows(WHOLE, None, weight, _began(weight, start), as_saved, tied)

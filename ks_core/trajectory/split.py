@@ -21,6 +21,12 @@ def is_by_rows(weight: Any) -> bool:
     return bool(placed) and all(p.is_replicate() or p.is_shard(0) for p in placed)
 
 
+def all_rows(weight: Any) -> torch.Tensor:
+    """All of a split weight (V, d), on each of the processes, which ask at once."""
+    found: torch.Tensor = weight.full_tensor().detach()
+    return found
+
+
 @dataclass
 class SplitRows(Rows):
     """``param`` is this process's part; ``values`` are all rows as they were when they were last put together."""
@@ -29,7 +35,7 @@ class SplitRows(Rows):
     together = True
 
     def gather(self) -> None:
-        self.values = self.param.full_tensor().detach()
+        self.values = all_rows(self.param)
 
     def gradient(self) -> torch.Tensor | None:
         from torch.distributed.tensor import DTensor
