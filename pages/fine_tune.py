@@ -70,8 +70,8 @@ def show(found: Job) -> None:
         found.shipped,
         "tune",
         found.request["parameters"],
-        found.request["label"],
-        found.request["parameters"]["device"],
+        found.request.get("label", ""),
+        found.request["parameters"].get("device", "auto"),
     )
     tuning_results.results(found)
 

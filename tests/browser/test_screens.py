@@ -3,7 +3,7 @@
 By where things stand, not by pictures: a narrow window, a projector, a small laptop.
 """
 
-from playwright.sync_api import expect
+from playwright.sync_api import TimeoutError, expect
 
 from helpers.browsing import MARKS, settle
 from helpers.page_names import PAGES
@@ -14,7 +14,7 @@ pytestmark = MARKS
 SCREENS = {"narrow": (900, 900), "projector": (1280, 720), "laptop": (1400, 900)}
 VIEWS = ["", *PAGES[1:], "drift_map?view=Side+by+side", "drift_map?view=Morph", "learn?step=Methods", "learn?step=Ties"]
 #: What of a figure may be cut off at its edge: title, legend, names of axes, words on it.
-CUT = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(e => e.offsetParent).flatMap(plot => {
+CUT = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(e => e.checkVisibility()).flatMap(plot => {
   const whole = plot.getBoundingClientRect();
   return [...plot.querySelectorAll('.infolayer [class^="g-"] text, .legend .traces, .infolayer .annotation-text, .cbtitle')]
     .map(e => [e, e.getBoundingClientRect()])
@@ -25,7 +25,7 @@ CUT = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(e => e.o
       + `${Math.round(box.bottom - whole.top)} of ${Math.round(whole.height)}`);
 })"""
 #: Words of a legend over the name of an axis, and over each other.
-OVER = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(e => e.offsetParent).flatMap(plot => {
+OVER = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(e => e.checkVisibility()).flatMap(plot => {
   const all = [...plot.querySelectorAll('.legend .legendtext, .infolayer [class^="g-"] text')]
     .map(e => [e.textContent, e.getBoundingClientRect()]).filter(([, box]) => box.width);
   return all.flatMap(([one, a], n) => all.slice(n + 1).filter(([, b]) =>
@@ -33,12 +33,14 @@ OVER = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(e => e.
     .map(([other]) => `"${one.slice(0, 40)}" over "${other.slice(0, 40)}"`));
 })"""
 #: Columns too narrow for a figure or a table, where one of them holds one.
-NARROW = """() => [...document.querySelectorAll('[data-testid=stMain] [data-testid=stColumn]')].filter(e => e.offsetParent
+NARROW = """() => [...document.querySelectorAll('[data-testid=stMain] [data-testid=stColumn]')].filter(e => e.checkVisibility()
   && e.parentElement.querySelector('[data-testid=stColumn] .js-plotly-plot, [data-testid=stColumn] [data-testid=stDataFrame]'))
   .map(e => Math.round(e.getBoundingClientRect().width)).filter(width => width < 280)"""
 #: Plotly draws a figure anew some time after its place has another size.
-DRAWN = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(e => e.offsetParent).every(e =>
+DRAWN = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(e => e.checkVisibility()).every(e =>
   Math.abs(e.querySelector('.main-svg').getBoundingClientRect().width - e.parentElement.getBoundingClientRect().width) < 3)"""
+WIDTHS = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(e => e.checkVisibility()).map(e =>
+  [e.querySelector('.main-svg').getBoundingClientRect().width, e.parentElement.getBoundingClientRect().width].join(' of '))"""
 WIDER = """() => ['stMain', 'stSidebarContent'].map(id => document.querySelector(`[data-testid=${id}]`))
   .filter(e => e && e.scrollWidth > e.clientWidth + 1).map(e => `${e.dataset.testid}: ${e.scrollWidth} of ${e.clientWidth}`)"""
 
@@ -53,7 +55,10 @@ def wrong_on(page, wide, tall):
     """What a page shows badly in a window of this size."""
     page.set_viewport_size({"width": wide, "height": tall})
     settle(page)
-    page.wait_for_function(DRAWN, timeout=60_000)
+    try:
+        page.wait_for_function(DRAWN, timeout=30_000)
+    except TimeoutError:
+        yield f"figures and the places for them: {page.evaluate(WIDTHS)}"
     heading = box(page.locator("h1").first)
     if heading["y"] > 100 or heading["y"] + heading["height"] > tall:
         yield f"the title begins at {heading['y']:.0f}"

@@ -10,7 +10,6 @@ from ks_core.jobs import queue
 from ks_core.ledger import exposure
 from ks_core.study.scan import Study
 from ks_core.tickets.selection import SELECTION_RULES, select
-from ks_core.tuning import trainings
 
 #: Where a ticket is chosen: the page, and the keys of its rule and its k.
 PLACES = {
@@ -73,7 +72,7 @@ def test_noise_is_trained_by_a_job_and_then_chosen_by_and_shown(demo_home, monke
     counts = np.where(low, scan.counts[place] - 1, scan.counts[place] + 1).clip(0)
     drawn = np.tile(counts, (exposure.DRAWS, 1)).astype(np.uint16)
     note = {"dim": scan.dim, "persistence": 0.0, "seed": 0}
-    key = exposure._key(study, trainings.of(demo.TUNED))
+    key = exposure._key(study, exposure.exposure_of(study, scan))
     study.cache.store("null", key, {"token_ids": ids, "counts": drawn}, note)
     at.run()
     assert not at.exception and not at.error
