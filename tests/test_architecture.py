@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import logging
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,22 @@ from helpers.places import ROOT
 
 CORE = ROOT / "ks_core"
 ROOMS = sorted(p.parent.name for p in CORE.glob("*/__init__.py"))
+
+
+@pytest.fixture(autouse=True)
+def loggers():
+    """The linter switches off every logger that is there; tests that come after want them as they were."""
+    was = {
+        name: one.disabled for name, one in logging.root.manager.loggerDict.items() if isinstance(one, logging.Logger)
+    }
+    root = logging.root.level, list(logging.root.handlers)
+    yield
+    for name, disabled in was.items():
+        logging.getLogger(name).disabled = disabled
+    logging.root.setLevel(root[0])
+    logging.root.handlers[:] = root[1]
+
+
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
 
