@@ -275,7 +275,8 @@ def _answer(job: Job, audit: Audit) -> tuple[Inquiry, Mapping[str, Any]] | None:
 
 def _order(audit: Audit, scan: Scan, ticket: np.ndarray) -> str:
     """The rule of the ledger whose first rows a ticket's are: D's, whatever stopped its list, or the ticket's own rule."""
-    first = [i for i in scan.order().tolist() if scan.changed[i]][: len(ticket)]
-    if set(first) == set(ticket.tolist()):
+    order = scan.order()
+    first = order[scan.changed[order]][: len(ticket)]
+    if set(first.tolist()) == set(ticket.tolist()):
         return ASKED
     return audit.rule if audit.rule in RULES else ""

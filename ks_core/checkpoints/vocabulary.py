@@ -33,6 +33,8 @@ RANKS = ".tiktoken"
 ADDED = ("added_tokens.json", "tokenizer_config.json")
 #: Files that name their added tokens themselves, or number them by rules of their own.
 COMPLETE = ("tokenizer.json", "tekken.json")
+#: Of how many texts the ids are remembered.
+FOUND = 1000
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,20 @@ class Vocabulary:
 
     def ids_of(self, text: str) -> list[int]:
         """Every id that stands for exactly this text, which may also be written as ``readable`` writes it."""
-        wanted = text.encode()
-        found = [i for i, token in enumerate(self.tokens) if token and self.piece_bytes(i) == wanted]
-        return found or [i for i, shown in enumerate(self.readable_list()) if shown == text]
+        known = self._found.get(text)
+        if known is None:
+            wanted = text.encode()
+            known = [i for i, token in enumerate(self.tokens) if token and self.piece_bytes(i) == wanted]
+            known = known or [i for i, shown in enumerate(self.readable_list()) if shown == text]
+            if len(self._found) >= FOUND:  # what visitors ask for has no end
+                self._found.clear()
+            self._found[text] = known
+        return list(known)
+
+    @cached_property
+    def _found(self) -> dict[str, list[int]]:
+        """The ids of texts that were asked for, as all tokens have to be looked at for one."""
+        return {}
 
     def readable_list(self) -> list[str]:
         """``readable`` for every id, made once."""

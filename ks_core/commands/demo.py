@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default="en-fr", help="which tuned run (default en-fr)")
     parser.add_argument(
         "--evidence", action="store_true",
-        help="build: not the rows, but every result that the app shows of them at once (an hour, from what the workspace has)",
+        help="build: not the rows, but every result that the app shows of them at once (about 40 minutes, less what the workspace has)",
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Results that come with the program: a second layer below the workspace, which is only read.
 
-What the demo's pages show takes an hour to make, so it was made once and lies in ``assets/demo/evidence``, in the workspace's own
+What the demo's pages show takes most of an hour to make, so it was made once and lies in ``assets/demo/evidence``, in the workspace's own
 order, found by the same keys. The workspace goes before it. Keys name checkpoints by content, so a changed checkpoint finds
 nothing here; jobs, which are known by what was asked, are shown only while every checkpoint that they were made from is as it was.
 A result that another version of a library would name otherwise is not found either, and is made like any other.

@@ -186,12 +186,13 @@ def paths(found: Paths, tokens: Sequence[str]) -> go.Figure:
     stops = np.unique(np.linspace(0, len(found.steps) - 1, min(STOPS, len(found.steps))).astype(np.int64))
     for n in range(drawn):
         figure.add_scatter(name=text(tokens[n]), **_way(found, n, int(stops[-1]), tokens[n]))
-    steps = []
+    steps, frames = [], []
     for stop in stops:
         step, data = int(found.steps[stop]), [go.Scatter(**_way(found, n, int(stop), tokens[n])) for n in range(drawn)]
-        figure.frames += (go.Frame(name=str(step), data=data, traces=list(range(1, drawn + 1))),)
+        frames.append(go.Frame(name=str(step), data=data, traces=list(range(1, drawn + 1))))
         now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
         steps.append({"label": f"{step:,}", "method": "animate", "args": [[str(step)], now]})
+    figure.frames = frames  # at once: Plotly looks through all of them each time
     play = {"fromcurrent": False, "frame": {"duration": PACE, "redraw": True}, "transition": {"duration": 0}}
     figure.update_layout(
         sliders=[{"steps": steps, "active": len(steps) - 1, "x": 0.12, "len": 0.88, "y": -0.1, "currentvalue": {"prefix": "Step "}}],
