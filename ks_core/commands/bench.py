@@ -4,6 +4,7 @@
 
     python -m ks_core bench --process       # what a person waits for a scan instead: ks_core.commands.benches.process
     python -m ks_core bench --training      # training a ticket instead: ks_core.commands.benches.training
+    python -m ks_core bench --translating   # translating held-out sentences instead: ks_core.commands.benches.translating
 
 Ways that would take minutes run on a sample of the rows and are extrapolated; the table says so.
 Seconds are the best of ``--repeat`` runs for every way alike, first calls and compilation not counted.
@@ -51,18 +52,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="time the whole command scan, in new processes, beside scipy's loop")  # fmt: skip
     parser.add_argument("--training", action="store_true", help="time the training of the demo's ticket instead")
     parser.add_argument("--steps", type=int, default=30, help="with --training: steps of each training (default 30)")
-    parser.add_argument("--rounds", type=int, default=3, help="with --training: trainings by each way (default 3)")
+    parser.add_argument("--translating", action="store_true", help="time the translating of held-out sentences instead")
+    parser.add_argument("--sentences", type=int, default=128, help="with --translating: how many (default 128)")
+    parser.add_argument("--rounds", type=int, default=3,
+                        help="with --training and --translating: rounds of each way (default 3)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print a Markdown table. Returns 0, or 1 when any way's integers differ from scipy's.
 
-    With ``--process`` the whole command ``scan`` is measured, with ``--training`` the training; then 1 means that the losses differ.
+    With ``--process`` the whole command ``scan`` is measured, with ``--training`` the training, with ``--translating`` the
+    translating; then 1 means that losses or answers differ.
     """
     if args.training:
         from ks_core.commands.benches import training
 
         return training.run(args.steps, args.rounds, machine())
+    if args.translating:
+        from ks_core.commands.benches import translating
+
+        return translating.run(args.sentences, args.rounds, machine())
     for name in ("rows", "dim", "sample", "repeat"):
         if getattr(args, name) < 1:
             raise SettingsError(f"--{name} is {getattr(args, name)}. Expected at least 1.")

@@ -12,6 +12,9 @@ from ks_core.jobs import sharding, world
 from ks_core.translation.encoder_decoder import is_encoder_decoder, opening
 from ks_core.translation.extraction import extract
 
+#: Batches' worth of prompts among which the place of an answer that has ended is taken by the next, in one process.
+ROUNDS = 8
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -47,24 +50,21 @@ def generate(
     """Let a causal LM continue each prompt, or an encoder-decoder answer it; results in the order of ``prompts``.
 
     Greedy, or beam search with ``beams`` > 1. ``ends`` are ids that end an answer beside those of ``end_ids``. Prompts are
-    padded and batched by length, so little is computed for padding. ``progress(done, total)`` is called as in ``generate_each``;
-    ``should_stop()`` is asked before each, and ``Cancelled`` raised when it says so. Processes that work together
-    (``ks_core.jobs.world``) share the batches, and each gets all answers. The batches are the same however many there are,
-    and so are the answers.
+    batched by length, so little is computed for padding. ``progress(done, total)`` is called as in ``generate_each``;
+    ``should_stop()`` is asked before each call, and ``Cancelled`` raised when it says so. Processes that work together
+    (``ks_core.jobs.world``) share the batches, and each gets all answers; they are the same but for rounding however many
+    processes there are.
     """
 
-    def asked(_run: str, _batch: list[int]) -> contextlib.nullcontext:
+    def told(done: float, total: int, _run: str) -> None:
         if should_stop and should_stop():
             raise Cancelled
-        return contextlib.nullcontext()
-
-    def told(done: float, total: int, _run: str) -> None:
         if progress:
             progress(done, total)
 
     return generate_each(
-        model, tokenizer, {"": prompts}, asked, max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size,
-        ends=ends, progress=told,
+        model, tokenizer, {"": prompts}, lambda run, batch: contextlib.nullcontext(), max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size,
+        ends=ends, progress=told, rounds=ROUNDS if world.size() == 1 else 1,
     )[""]  # fmt: skip
 
 
@@ -78,29 +78,34 @@ def generate_each(
     beams: int = 1,
     batch_size: int = 32,
     ends: Collection[int] = (),
+    rounds: int = 1,
+    in_one_go: bool = False,
     progress: Callable[[float, int, str], None] = lambda done, total, run: None,
 ) -> dict[str, list[Generation]]:
     """``generate`` for several lists of prompts, each batch while the model is as ``acting(run, batch)`` makes it.
 
-    ``batch`` has the positions of the prompts that are written at once. ``progress(done, total, run)`` counts prompts of
+    ``batch`` has the positions of the prompts that are written together: ``batch_size`` at once, the place of an answer that
+    has ended taken by the next until ``rounds`` times as many are done. ``in_one_go`` is for a condition that goes by places: each
+    batch is one call of transformers' ``generate``, padded to one width from the first token to the last. ``progress(done, total, run)`` counts prompts of
     all runs, before each batch and at the end; one process by itself also says after each token how far the batch is, as if
     every answer ran to the limit. What it raises ends the work. Processes that work together share the batches of all runs,
     so that there are enough of them even where each list is short.
     """
-    items = [(run, batch) for run, prompts in runs.items() for batch in batches_of(prompts, batch_size)]
+    items = [(run, batch) for run, prompts in runs.items() for batch in batches_of(prompts, batch_size * rounds)]
     total, done = sum(map(len, runs.values())), 0
     found: dict[tuple[str, int], Generation] = {}
     for (run, batch), counts, taken in world.deal(items, sharding.is_spread(model)):
         progress(done, total, run)
 
-        def stepped(tokens: int, done: int = done, run: str = run, size: int = len(batch)) -> None:
+        def stepped(tokens: float, done: int = done, run: str = run, size: int = len(batch)) -> None:
             progress(done + size * min(1.0, tokens / max_new_tokens), total, run)
 
         with acting(run, batch):
             written = write(
                 model, tokenizer, [runs[run][i] for i in batch], max_new_tokens=max_new_tokens, beams=beams, ends=ends,
                 # One of several processes that left in the middle of a batch would be waited for by the others.
-                stepped=stepped if world.size() == 1 else None,
+                stepped=stepped if world.size() == 1 else None, at_once=batch_size,
+                in_one_go=in_one_go,
             )  # fmt: skip
         if counts:
             found |= {(run, i): answer for i, answer in zip(batch, written, strict=True)}
@@ -129,13 +134,16 @@ def write(
     max_new_tokens: int = 48,
     beams: int = 1,
     ends: Collection[int] = (),
-    stepped: Callable[[int], None] | None = None,
+    stepped: Callable[[float], None] | None = None,
+    at_once: int | None = None,
+    in_one_go: bool = False,
 ) -> list[Generation]:
-    """What a model writes for one batch of prompts. ``stepped`` is ``write_ids``'s."""
+    """What a model writes for some prompts. ``stepped``, ``at_once`` and ``in_one_go`` are ``write_ids``'s."""
     ends = end_ids(model, tokenizer) | set(ends)
     answers = []
     written = write_ids(
-        model, tokenizer, prompts, max_new_tokens=max_new_tokens, beams=beams, ends=ends, stepped=stepped
+        model, tokenizer, prompts, max_new_tokens=max_new_tokens, beams=beams, ends=ends, stepped=stepped, at_once=at_once,
+        in_one_go=in_one_go,
     )  # fmt: skip
     for prompt, (_, ids) in zip(prompts, written, strict=True):
         stopped = bool(ids) and ids[-1] in ends
@@ -154,20 +162,49 @@ def write_ids(
     beams: int = 1,
     ends: Collection[int] = (),
     heard: Callable[[list[int]], None] | None = None,
-    stepped: Callable[[int], None] | None = None,
+    stepped: Callable[[float], None] | None = None,
+    at_once: int | None = None,
+    in_one_go: bool = False,
 ) -> list[tuple[list[int], list[int]]]:
     """The ids of each prompt as the model reads it, and of what it writes, up to its end token (or one of ``ends``; included)
     or the limit. ``heard`` is told each next token as it comes, an id a prompt, and may raise; not with beams. ``stepped`` is told
-    after each token how many there are by now, and may raise.
+    after each token how many an answer has by now (in the mean; an ended one counts as if it had gone on to the limit), and may
+    raise. No more than ``at_once`` are worked at, if that is given.
 
-    The prompts are padded to one width: on the left, where a decoder is to go on; on the right for an encoder, which would
+    Greedy answers of a decoder are written in ``bouts``, where nobody listens and nothing is to go ``in_one_go``. Otherwise the
+    prompts are padded to one width: on the left, where a decoder is to go on; on the right for an encoder, which would
     count its positions from the padding otherwise.
     """
     import torch
 
+    from ks_core.translation import bouts
+
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ends = end_ids(model, tokenizer) | set(ends)
     encoded = [list(tokenizer(prompt)["input_ids"]) for prompt in prompts]
+    settings: dict[str, Any] = {
+        "num_beams": beams,
+        "do_sample": False,
+        "temperature": None,
+        "top_p": None,
+        "top_k": None,
+    }
+    model.eval()
+    # Who listens is told of all answers until the last has ended; processes that share a model have to run it equally often.
+    if beams == 1 and not heard and not in_one_go and not sharding.is_spread(model) and bouts.cache_for(model):
+
+        def criteria(tokens: Callable[[int], float]) -> list[Any]:
+            return [_Counter(lambda n: stepped(tokens(n)))] if stepped else []
+
+        with sharding.inference(model):
+            written = bouts.write(
+                model, encoded, max_new_tokens, at_once or len(prompts), ends, pad, criteria, **settings
+            )
+        return list(zip(encoded, written, strict=True))
+    if at_once and at_once < len(prompts):
+        return _one_after_another(
+            model, tokenizer, prompts, at_once, stepped, max_new_tokens=max_new_tokens, beams=beams, ends=ends, heard=heard
+        )  # fmt: skip
     width, begun = max(map(len, encoded)), opening(model, tokenizer) if is_encoder_decoder(model) else []
     fill = [width - len(e) for e in encoded]
     left = [0 if begun else n for n in fill]
@@ -177,7 +214,8 @@ def write_ids(
             [0] * n + [1] * len(e) + [0] * (width - n - len(e)) for n, e in zip(left, encoded, strict=True)
         ],
     }
-    settings: dict[str, Any] = {"streamer": _Listener(heard)} if heard else {}
+    if heard:
+        settings["streamer"] = _Listener(heard)
     if stepped:
         settings["stopping_criteria"] = [_Counter(stepped)]
     if begun:
@@ -185,16 +223,10 @@ def write_ids(
         # the start of the settings before a beginning that has another one.
         settings |= {"forced_bos_token_id": None, "forced_eos_token_id": None, "decoder_start_token_id": begun[0]}
         inputs["decoder_input_ids"] = [begun] * len(encoded)
-    model.eval()
     with sharding.inference(model):
         written = model.generate(
             **{name: torch.tensor(rows, device=model.device) for name, rows in inputs.items()},
             max_new_tokens=max_new_tokens,
-            num_beams=beams,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
             pad_token_id=pad,
             eos_token_id=sorted(ends),
             **settings,
@@ -203,6 +235,31 @@ def write_ids(
         (ids, tokens[: next((n + 1 for n, token in enumerate(tokens) if token in ends), None)])
         for ids, tokens in zip(encoded, written, strict=True)
     ]
+
+
+def _one_after_another(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    at_once: int,
+    stepped: Callable[[float], None] | None,
+    *,
+    max_new_tokens: int,
+    **settings: Any,
+) -> list[tuple[list[int], list[int]]]:
+    """``write_ids`` of so many prompts at a time."""
+    found: list[tuple[list[int], list[int]]] = []
+    for start in range(0, len(prompts), at_once):
+        batch = prompts[start : start + at_once]
+
+        def told(tokens: float, start: int = start, size: int = len(batch)) -> None:
+            if stepped:
+                stepped((start * max_new_tokens + size * tokens) / len(prompts))
+
+        found += write_ids(
+            model, tokenizer, batch, max_new_tokens=max_new_tokens, stepped=told if stepped else None, **settings
+        )  # fmt: skip
+    return found
 
 
 class _Listener:

@@ -1,5 +1,6 @@
 """Position gating: which token is where, and rows that act there and nowhere else."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -17,7 +18,7 @@ from ks_core.likelihood.rows import lift_off
 from ks_core.likelihood.spans import HEAD, PREFILL, SOURCE, SPANS, TAIL, character_spans, token_spans
 from ks_core.translation.bootstrap import Bootstrap
 from ks_core.translation.extraction import extract
-from ks_core.translation.generation import Generation, generate, generate_each
+from ks_core.translation.generation import Generation, generate_each
 from ks_core.translation.prompts import TEMPLATES, format_prompt, texts
 from ks_core.translation.scores import evaluate
 from ks_core.translation.shares import share
@@ -45,10 +46,19 @@ def tokens(tiny_tokenizer):
     ]
 
 
+def plainly(model, tokenizer, prompts, **options):
+    """In one go, as gated prompts are: to the bit then."""
+
+    def acting(run, batch):
+        return contextlib.nullcontext()
+
+    return generate_each(model, tokenizer, {"": prompts}, acting, in_one_go=True, **options)[""]
+
+
 def gated_generate(model, tokenizer, prompts, tokens, spans, **options):
     """``generate`` with the rows acting in some spans only: the answers, and how often a row's token occurs in each."""
     held = GatedRows(model, tokens, {"": spans})
-    written = generate_each(model, tokenizer, {"": prompts}, held.acting, **options)
+    written = generate_each(model, tokenizer, {"": prompts}, held.acting, in_one_go=True, **options)
     return written[""], held.occurrences(written)[""]
 
 
@@ -132,7 +142,7 @@ def test_a_tokenizer_without_offsets_is_refused():
 @pytest.mark.parametrize("settings", [{}, {"batch_size": 2}, {"beams": 3}])
 def test_all_and_none_are_tuned_and_base_to_the_bit(model, tiny_tokenizer, tokens, settings):
     def plain():
-        return generate(model, tiny_tokenizer, PROMPTS, max_new_tokens=8, **settings)
+        return plainly(model, tiny_tokenizer, PROMPTS, max_new_tokens=8, **settings)
 
     def under(spans):
         return gated_generate(model, tiny_tokenizer, PROMPTS, tokens, spans, max_new_tokens=8, **settings)[0]
@@ -285,7 +295,7 @@ def test_on_the_demo(demo_home):
     assert first == ["Trans", "late", " English", " to", " French", ".", "\n", "English", ":",
                      " Open", " the", " file", ".", "\n", "French", ":"]  # fmt: skip
     assert names(tokens[0][1]) == [SPANS[HEAD]] * 7 + [SPANS[TAIL]] * 2 + [SPANS[SOURCE]] * 4 + [SPANS[PREFILL]] * 3
-    tuned, tuned_logits = logits(model, lambda: generate(model, tokenizer, prompts, max_new_tokens=3))
+    tuned, tuned_logits = logits(model, lambda: plainly(model, tokenizer, prompts, max_new_tokens=3))
     every, every_logits = logits(
         model, lambda: gated_generate(model, tokenizer, prompts, tokens, SPANS, max_new_tokens=3)[0]
     )
@@ -293,7 +303,7 @@ def test_on_the_demo(demo_home):
         model, lambda: gated_generate(model, tokenizer, prompts, tokens, (), max_new_tokens=3)[0]
     )
     lift_off(model)
-    base, base_logits = logits(model, lambda: generate(model, tokenizer, prompts, max_new_tokens=3))
+    base, base_logits = logits(model, lambda: plainly(model, tokenizer, prompts, max_new_tokens=3))
     assert every == tuned and same(every_logits, tuned_logits)
     assert none == base and same(none_logits, base_logits)
     assert not same(tuned_logits, base_logits)

@@ -153,8 +153,8 @@ def position_gating(
         rows = int((laid.slots >= 0).sum())
         held = GatedRows(model, tokens, chosen)
         trials = run_trials(
-            model, tokenizer, dict.fromkeys(chosen, asked), held.acting, resamples=resamples, seed=seed,
-            report=lambda done, total, gate: report(done, total, f"translating with the rows acting in: {gate}"),
+            model, tokenizer, dict.fromkeys(chosen, asked), held.acting, resamples=resamples, seed=seed, in_one_go=True,
+            report=lambda done, total, gate: report(done, total, f"answering with the rows acting in: {gate}"),
         )  # fmt: skip
     occurrences = held.occurrences({name: trial.answers for name, trial in trials.items()})
     runs = []

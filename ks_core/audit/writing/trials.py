@@ -45,19 +45,21 @@ def run_trials(
     *,
     resamples: int = RESAMPLES,
     seed: int = SEED,
+    in_one_go: bool = False,
     report: Report = silent,
 ) -> dict[str, Trial]:
     """Let a model answer what each run asks, and score the answers.
 
     All runs have the same sentences and the same way of answering, and at least one there is; ``acting(run, batch)`` is the
-    condition of a run, entered for each batch of its prompts. ``report(done, total, run)`` counts sentences of all runs;
+    condition of a run, entered for each batch of its prompts; one that goes by places in the padded prompts
+    needs them ``in_one_go``. ``report(done, total, run)`` counts sentences of all runs;
     what it raises ends the work. ``resamples`` (0: no intervals) are drawn with ``seed``. The trials come by run.
     """
     asked = next(iter(runs.values()))
     prompts = {run: held_out.prompts for run, held_out in runs.items()}
     written = generate_each(
         model, tokenizer, prompts, acting, max_new_tokens=asked.max_new_tokens, beams=asked.beams,
-        batch_size=asked.batch_size, progress=lambda done, total, run: report(int(done), total, run),
+        batch_size=asked.batch_size, in_one_go=in_one_go, progress=lambda done, total, run: report(int(done), total, run),
     )  # fmt: skip
     bootstrap = Bootstrap(asked.references, asked.target_language, resamples, seed)
     found = {}
