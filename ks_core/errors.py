@@ -27,6 +27,15 @@ def visible(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else f"⟨U+{ord(c):04X}⟩" for c in text)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what a library said, cut to 200 characters, or the kind of its error where it said nothing.
+
+    >>> first_line(OSError("no such file\\nat all")), first_line(MemoryError())
+    ('no such file', 'MemoryError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+
+
 class KSLotteryError(ValueError):
     """Base of every error this project raises on purpose. Its message is one line."""
 

@@ -134,6 +134,17 @@ def code_span(value: str) -> str:
     return f"{fence}{room}{text}{room}{fence}" if text else ""
 
 
+def escaped(value: str) -> str:
+    """A sentence as text in Markdown, on one line: what is quoted in it draws no link, no picture, no formula, no list.
+
+    >>> print(escaped("a *b* <i>www.c.d"), escaped("1. x: y"))
+    a \\*b\\* \\<i\\>www\\.c.d 1\\. x: y
+    """
+    text = visible(" ".join(value.split()))
+    marked = re.sub(r"[\\`*_~$&<>|{}\[\]#@]|:(?=//)|(?<=www)\.", r"\\\g<0>", text)
+    return re.sub(r"^(\d{0,9})([-+=.)])", r"\1\\\2", marked)
+
+
 def table_cell(text: str) -> str:
     """Markdown, on one line, as a cell of a table: a bar does not end it, and a backslash before one does not free it.
 

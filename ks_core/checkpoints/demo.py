@@ -20,6 +20,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,8 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 GGUF_BYTES = 98_362_432
 ASSETS = places.ASSETS / "demo"
 BASE, TUNED = "demo:base", "demo:en-fr"
+#: The base as the hub knows it (there in 16 bits and with its output tied), and the licence of base and tuned rows.
+HUB_ID, LICENSE = "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
 
 Report = Callable[[float, float, str], None]
 
@@ -92,10 +95,18 @@ def resolve(source: str) -> str:
 
 
 def recipe(run: str = "en-fr") -> dict[str, Any]:
-    """What is known of a tuned run: settings, scores, training counts, and every setting tried. Raises ``CheckpointError``."""
+    """What is known of a tuned run: settings, scores, training counts, and every setting tried; for all who ask the same, so it is only
+    read. Raises ``CheckpointError``."""
     if run not in (path.parent.name for path in ASSETS.glob("*/recipe.json")):
         raise CheckpointError(f"The demo has no recipe for a run {run[:80]!r}. There are: {', '.join(names())}.")
-    return json.loads((ASSETS / run / "recipe.json").read_text(encoding="utf-8"))
+    path = ASSETS / run / "recipe.json"
+    return _recipe(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _recipe(path: Path, written: int) -> dict[str, Any]:
+    """A recipe's file as it was ``written``."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -114,18 +125,21 @@ class KeptTest:
 
 def kept_tests() -> dict[str, KeptTest]:
     """Runs of which only the test is kept, by name: the one with dense Adam. Its rows would be 7 MB more."""
+    return {
+        path.parent.name: _kept_test(path, path.stat().st_mtime_ns) for path in sorted(ASSETS.glob("*/scan.parquet"))
+    }
+
+
+@lru_cache(maxsize=16)
+def _kept_test(path: Path, written: int) -> KeptTest:
+    """A kept test's file as it was ``written``."""
     import pyarrow.parquet as pq
 
-    found = {}
-    for path in sorted(ASSETS.glob("*/scan.parquet")):
-        table = pq.read_table(path)
-        about = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-        dim = int(about["dim"])
-        ids, counts, l2 = (table.column(name).to_numpy() for name in ("token_id", "count", "l2"))
-        found[path.parent.name] = KeptTest(
-            ids.astype(np.int64), counts / dim, l2.astype(np.float64), dim, about["signature"]
-        )
-    return found
+    table = pq.ParquetFile(path).read()  # read_table loads pandas as well
+    about = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    dim = int(about["dim"])
+    ids, counts, l2 = (table.column(name).to_numpy() for name in ("token_id", "count", "l2"))
+    return KeptTest(ids.astype(np.int64), counts / dim, l2.astype(np.float64), dim, about["signature"])
 
 
 def prepare_base(report: Report = lambda done, total, message: None) -> Path:

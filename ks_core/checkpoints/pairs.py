@@ -94,8 +94,7 @@ def match(base: Checkpoint, tuned: Checkpoint) -> Pair:
         by = "string"
         words_base, words_tuned = _tokens(base)[:rows_base], _tokens(tuned)[:rows_tuned]
         ids_base, ids_tuned, placed = _matched(base, tuned, words_base, words_tuned, notes)
-    base_only = np.setdiff1d(np.arange(rows_base), ids_base)
-    tuned_only = np.setdiff1d(np.arange(rows_tuned), ids_tuned)
+    base_only, tuned_only = _without(rows_base, ids_base), _without(rows_tuned, ids_tuned)
     for one, other, lonely, words in ((base, tuned, base_only, words_base), (tuned, base, tuned_only, words_tuned)):
         if len(lonely):
             why = _why_alone(lonely, words, other.label) if by == "string" else _beyond(other)
@@ -108,6 +107,13 @@ def match(base: Checkpoint, tuned: Checkpoint) -> Pair:
         )
     compared = rounding.common(before, after)
     return Pair(ids_base, ids_tuned, base_only, tuned_only, placed, by, notes, rounded, *compared, after)
+
+
+def _without(rows: int, ids: np.ndarray) -> np.ndarray:
+    """The ids of so many rows that are not among some, int64, ascending."""
+    alone = np.ones(rows, bool)
+    alone[ids] = False
+    return np.flatnonzero(alone)
 
 
 def _matched(

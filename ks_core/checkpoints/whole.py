@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ks_core.checkpoints import folders, hub
+from ks_core.checkpoints import adapters, folders, hub
+from ks_core.checkpoints.adapted import settings
 from ks_core.checkpoints.adapters import changes_more
 from ks_core.checkpoints.checkpoint import Checkpoint
 from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.errors import CheckpointError, ModelError
+from ks_core.store import door
 from ks_core.values import without_choice
 
 #: Files of which one holds a tokenizer's vocabulary.
@@ -56,6 +58,38 @@ def _refuse_other(under: Checkpoint) -> None:
             f"{under.source} is the embedding {under.tensor}, which is not what the model reads its text by. The KS test compares it; "
             "tuning, translating and the audit take the model's own: leave out :: and what follows, or choose the encoder's."
         )
+
+
+def prefix_of(source: str, beside: str | None = None) -> tuple[Path, str] | None:
+    """The folder of a prefix (peft's prefix tuning) and the source of its base; ``None`` for a source that is none.
+
+    A prefix changes no weight, so ``open_checkpoint`` refuses it; with its base it is a model all the same. Where the base that it
+    names is not here, it is ``beside``. Raises ``CheckpointError`` for one without a base.
+    """
+    try:
+        folder = Path(source.strip()).expanduser()
+        if not door.allows(folder) or not adapters.is_adapter(folder):
+            return None
+    except (RuntimeError, ValueError, OSError):  # no such user, no such name: no prefix in any case
+        return None
+    if settings.kind(adapters.config(folder)) != settings.PREFIX:
+        return None
+    if not folders.has(folder, adapters.WEIGHTS):
+        raise CheckpointError(f"{folder} has no {adapters.WEIGHTS}. Expected a peft adapter saved as safetensors.")
+    named = adapters.base_of(folder)
+    if beside and (not named or (hub.is_id(named) and not hub.is_here(named))):
+        return folder, beside
+    if not named:
+        raise CheckpointError(
+            f"{folder} does not name its base model. Add base_model_name_or_path to {adapters.CONFIG}, or name the base before it."
+        )
+    try:
+        open_checkpoint(named)
+    except CheckpointError:
+        if not beside:
+            raise
+        return folder, beside
+    return folder, named
 
 
 def root(checkpoint: Checkpoint) -> Checkpoint:

@@ -9,25 +9,24 @@ training (``ks_core.trajectory``) that lies beside its checkpoint tells the step
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ks_core.errors import KSLotteryError
 from ks_core.ledger import recorded
 from ks_core.signature import versions
+from ks_core.store import shelf
 from ks_core.study.scan import Scan, Study
+from ks_core.tickets.calibration import Calibration
 from ks_core.tickets.changed import NEEDS, Changed
 from ks_core.tickets.null import Null
 from ks_core.tickets.stability import Run, Stability, beside_noise
 from ks_core.trajectory.history import Trajectory
 from ks_core.tuning import trainings
 from ks_core.tuning.recipes import Recipe
-
-if TYPE_CHECKING:
-    from ks_core.tickets.calibration import Calibration
 
 #: ``report(done, total, message)``; what it raises ends the work.
 Report = Callable[[int, int, str], None]
@@ -61,7 +60,7 @@ def exposure_of(study: Study, scan: Scan) -> Exposure | str:
         def rebuilt() -> list[list[int]] | str:
             return trainings.by_step(training) or _gone(training)
 
-        key = {"text": training.corpus_hash, "prompt": training.prompt, "recipe": asdict(training.recipe)}
+        key = {"text": training.corpus_hash, "prompt": training.prompt, "recipe": training.recipe.as_dict()}
         return Exposure(training.name, training.recipe, key, rebuilt)
     found = recorded.recording_of(study)
     if found is None:
@@ -75,7 +74,7 @@ def exposure_of(study: Study, scan: Scan) -> Exposure | str:
         return recipe
     assert found.touched is not None
     told = blake2b(found.touched[: point + 1].tobytes() + found.steps[: point + 1].tobytes(), digest_size=16)
-    key = {"recording": told.hexdigest(), "recipe": asdict(recipe)}
+    key = {"recording": told.hexdigest(), "recipe": recipe.as_dict()}
     return Exposure("its recording", recipe, key, lambda: recorded.touches(found, point))
 
 
@@ -177,9 +176,9 @@ def beside(
     assert found.null is not None
     if calibrated:
         chosen = np.isin(found.token_ids, scan.token_ids[ticket])
-        calibrated = calibrated.with_null(found.null, found.statistic, chosen)
+        calibrated = shelf.kept(Calibration.with_null, calibrated, found.null, found.statistic, chosen)
     if stable:
-        stable = beside_noise(stable, Run.from_scan(known.name, scan, ticket, {}), found.null)
+        stable = shelf.kept(beside_noise, stable, Run.from_scan(known.name, scan, ticket, {}), found.null)
     return calibrated, stable, ""
 
 

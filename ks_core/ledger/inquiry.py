@@ -20,7 +20,8 @@ from ks_core.signature import Signature, versions
 from ks_core.study.scan import Scan, Study, check_alpha
 from ks_core.tickets.ticket import Ticket, ticket_of
 from ks_core.translation.bootstrap import RESAMPLES
-from ks_core.translation.prompts import template
+from ks_core.translation.prompts import check_for
+from ks_core.translation.tasks import TASKS
 from ks_core.tuning.plans import CorpusChoice
 
 #: How much of it, by name: fields of ``Inquiry`` (to ``sizes`` the ticket's own is added). The whole has all pairs and the usual sizes.
@@ -83,7 +84,7 @@ class Inquiry:
             raise SettingsError(
                 f"{min(twice)} is named twice. Name each training once: the same one again says nothing of another seed."
             )
-        template(self.prompt)
+        check_for(TASKS[self.corpus.task], self.prompt)
         check_alpha(values.number("alpha", self.alpha))
         for rule in (*values.members("The rules", self.rules), *values.members("The rules to train", self.train)):
             RULES.find(rule)
@@ -144,7 +145,7 @@ class Inquiry:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: ``from_dict`` takes them back."""
-        return json.loads(json.dumps(asdict(self)))
+        return json.loads(json.dumps(asdict(self) | {"corpus": self.corpus.as_dict()}))
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Inquiry:

@@ -216,7 +216,7 @@ def _carried_out(bench: Bench, inquiry: Inquiry, number: int) -> Likelihood | st
             return likelihood_of(model, references, _report(bench, place, title))
 
     key = {
-        "base": bench.checkpoint.content_hash, "rows": sorted(arm.tokens), "recipe": asdict(arm.recipe), "sentences": inquiry.sentences,
+        "base": bench.checkpoint.content_hash, "rows": sorted(arm.tokens), "recipe": arm.recipe.as_dict(), "sentences": inquiry.sentences,
         **kept.facts(corpus, inquiry.prompt, "test", bench.device, inquiry.resources),
     }  # fmt: skip
     try:

@@ -12,6 +12,7 @@ from ks_core.translation.corpora import Corpus
 from ks_core.translation.encoder_decoder import answer_ids, is_encoder_decoder, opening
 from ks_core.translation.evaluation import context_of
 from ks_core.translation.prompts import format_prompt
+from ks_core.translation.tasks import usual_joint
 
 IGNORED = -100  # the label that cross entropy passes over
 
@@ -24,7 +25,7 @@ def examples_for(
     longest: int | None = None,
     *,
     ended: bool = True,
-    joint: str = " ",
+    joint: str | None = None,
     end: int | None = None,
 ) -> list[dict[str, list[int]]]:
     """The training examples of a corpus as a model is given them: ``encode``'s for a decoder (which has ``joint`` and ``end``
@@ -90,13 +91,13 @@ def encode(
     longest: int,
     *,
     ended: bool = True,
-    joint: str = " ",
+    joint: str | None = None,
     end: int | None = None,
 ) -> list[dict[str, list[int]]]:
     """A decoder's training examples: prompt, target and end token as ids, with labels on target and end alone. Those that are
     not ``ended`` lack the end token.
 
-    ``joint`` stands between prompt and target; ``end`` is the id that ends an answer (``None``: the tokenizer's end token).
+    ``joint`` stands between prompt and target (``None``: ``tasks.usual_joint``); ``end`` is the id that ends an answer (``None``: the tokenizer's end token).
     The text is tokenized as a whole, as the model meets it; the target begins where the tokens
     differ from the prompt's own. Raises ``CorpusError`` when an example is longer than ``longest``
     tokens or the tokenizer has no end token to end it with.
@@ -108,7 +109,8 @@ def encode(
     for pair in corpus.train:
         text = format_prompt(prompt, pair.source, corpus.source_language, corpus.target_language)
         start = tokenizer(text)["input_ids"]
-        whole = tokenizer(text + joint + pair.target)["input_ids"]
+        between = usual_joint(corpus.target_language, text) if joint is None else joint
+        whole = tokenizer(text + between + pair.target)["input_ids"]
         if ended and whole and whole[-1] == tokenizer.eos_token_id:
             whole = whole[:-1]
         same = next(

@@ -60,7 +60,7 @@ def references_of(
     *,
     part: str = "test",
     sentences: int = 0,
-    joint: str = " ",
+    joint: str | None = None,
     end: int | None = None,
     ends: Sequence[int] = (),
 ) -> References:

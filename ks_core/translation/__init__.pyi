@@ -14,9 +14,11 @@ from .extraction import (
     ExtractionRule as ExtractionRule,
     dropped as dropped,
     extract as extract,
+    usual_rule as usual_rule,
 )
 from .generation import Generation as Generation, generate as generate
 from .languages import Language as Language, language_name as language_name
+from .metrics import TITLES as TITLES, leading as leading
 from .parallel_text import CORPUS_READERS as CORPUS_READERS, CorpusReader as CorpusReader
 from .prompts import (
     TEMPLATES as TEMPLATES,
@@ -29,3 +31,4 @@ from .prompts import (
 from .protocols import PROTOCOLS as PROTOCOLS, Protocol as Protocol
 from .scores import Evaluation as Evaluation, compare as compare, evaluate as evaluate
 from .shares import Share as Share, share as share
+from .tasks import TASKS as TASKS, TEXT as TEXT, Task as Task

@@ -8,7 +8,8 @@ import numpy as np
 
 from ks_core.translation.extraction import EXTRACTION_RULES
 from ks_core.translation.generation import Generation
-from ks_core.translation.metrics import COMPARED, metrics
+from ks_core.translation.metrics import metrics
+from ks_core.translation.tasks import task_of
 
 #: Draws of as many sentences as there are. A p-value is never below 1 / (RESAMPLES + 1), and has to stay small when many
 #: are corrected together.
@@ -16,7 +17,7 @@ RESAMPLES = 10_000
 #: The seed of all draws, sacrebleu's default.
 SEED = 12345
 
-#: ``[rule][metric]`` with the metrics of ``COMPARED``: float64 (1 + resamples,), the sample itself first.
+#: ``[rule][metric]`` with the metrics in which a task is ``compared``: float64 (1 + resamples,), the sample itself first.
 Scores = dict[str, dict[str, np.ndarray]]
 
 #: Draws that are summed at once.
@@ -39,6 +40,8 @@ class Bootstrap:
 
     def __init__(self, references: Sequence[str], target_language: str, resamples: int = RESAMPLES, seed: int = SEED):
         self.metrics = metrics(target_language, references)
+        #: The metrics in which systems are compared.
+        self.compared = task_of(target_language).compared
         self.weights = weights(len(references), resamples, seed)
         self._scored: dict[tuple[str, ...], np.ndarray] = {}
 
@@ -57,9 +60,9 @@ class Bootstrap:
         return self._scored[key]
 
     def all_scores(self, answers: Sequence[Generation]) -> Scores:
-        """The same under every extraction rule, in the metrics of ``COMPARED``."""
+        """The same under every extraction rule, in the metrics that are ``compared``."""
         cut = {rule: [a.answer(rule) for a in answers] for rule in EXTRACTION_RULES}
-        return {rule: {name: self.scores(name, texts) for name in COMPARED} for rule, texts in cut.items()}
+        return {rule: {name: self.scores(name, texts) for name in self.compared} for rule, texts in cut.items()}
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:

@@ -26,10 +26,10 @@ def is_encoder_decoder(model: Any) -> bool:
 def speak(tokenizer: Any, source_language: str, target_language: str) -> None:
     """Tell a tokenizer that knows languages by codes which it reads and which is to be written; another one is left alone.
 
-    Languages are names or codes as ``languages.find`` takes them. Raises ``SettingsError`` for one that the tokenizer has not.
+    Languages are names or codes as ``languages.find`` takes them; empty, they stay as the tokenizer has them. Raises ``SettingsError`` for one that the tokenizer has not.
     """
     codes = language_codes(tokenizer)
-    if codes:
+    if codes and target_language:
         tokenizer.src_lang, tokenizer.tgt_lang = (_code(codes, name) for name in (source_language, target_language))
 
 

@@ -20,6 +20,7 @@ from ks_core.translation.extraction import SOURCE
 from ks_core.translation.generation import Generation, generate
 from ks_core.translation.prompts import format_prompt, template
 from ks_core.translation.scores import Evaluation, evaluate
+from ks_core.translation.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class HeldOut:
         return {
             "corpus": self.corpus, **({"part": self.part} if self.part else {}), "prompt": self.template,
             "sentences": len(self), "max_new_tokens": self.max_new_tokens, "beams": self.beams,
-            "target_language": self.target_language,
+            **({"target_language": self.target_language} if self.target_language else {"task": task_of("").name}),
         }  # fmt: skip
 
 
@@ -142,9 +143,10 @@ def outcome_of(answers: Sequence[Generation], held_out: HeldOut, seconds: float)
 
 
 def context_of(model: Any) -> int | None:
-    """How many tokens a model reads at most; ``None`` where its configuration sets no bound."""
+    """How many tokens a model reads at most, behind its prefix where it has one; ``None`` where its configuration sets no bound."""
     found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return found if found and found > 0 else None
+    before = getattr(getattr(model, "active_peft_config", None), "num_virtual_tokens", None) or 0
+    return max(found - before, 1) if found and found > 0 else None
 
 
 def check_length(model: Any, tokenizer: Any, held_out: HeldOut) -> None:

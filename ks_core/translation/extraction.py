@@ -12,7 +12,7 @@ a continuation that begins with a newline is not an empty answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ks_core.registry import Entry, Registry
@@ -30,6 +30,15 @@ def extract(text: str, rule: str, prompt: str) -> str:
     prompt. Quotes are part of an answer and stay. Raises ``SettingsError`` for an unknown rule.
     """
     return EXTRACTION_RULES.find(rule).function(text.strip(), prompt)
+
+
+def usual_rule(references: Iterable[str]) -> str:
+    """The rule that a table leads with: up to the first line break, or all that was written where references have several lines.
+
+    >>> usual_rule(["Bonjour le monde"]), usual_rule(["yes", "a list:\\n1"])
+    ('first_line', 'raw')
+    """
+    return "raw" if any("\n" in reference.strip() for reference in references) else "first_line"
 
 
 def dropped(text: str, kept: str) -> str:

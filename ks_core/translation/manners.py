@@ -27,12 +27,12 @@ _SOURCE, _ANSWER = "KSLOTTERYSOURCE", "KSLOTTERYANSWER"
 
 @dataclass(frozen=True)
 class Manner:
-    """A way to ask: ``prompt`` is a template, by name or as text; ``joint`` stands between it and the answer; ``end`` is the id
-    that ends an answer (``None``: the tokenizer's end token); ``breaks``: so does its first line break. ``about`` says what a
-    reader has to know of it, in a sentence."""
+    """A way to ask: ``prompt`` is a template, by name or as text; ``joint`` stands between it and the answer (``None``: what is
+    usual, mostly a space); ``end`` is the id that ends an answer (``None``: the tokenizer's end token); ``breaks``: so does its first
+    line break. ``about`` says what a reader has to know of it, in a sentence."""
 
     prompt: str
-    joint: str = " "
+    joint: str | None = None
     end: int | None = None
     breaks: bool = False
     about: str = ""
@@ -87,17 +87,22 @@ def with_examples(model: Any, tokenizer: Any, corpus: Corpus, prompt: str, seed:
 
 
 def in_chat(model: Any, tokenizer: Any, corpus: Corpus, prompt: str, seed: int = 0) -> Manner:
-    """The same prompt as a user's message under the tokenizer's own chat template, where the assistant's answer begins.
+    """The same prompt under the tokenizer's chat template (``as_message``). Raises ``ModelError`` for an encoder-decoder too."""
+    _refuse_encoder(model, "a chat template")
+    return as_message(tokenizer, prompt, corpus.source_language, corpus.target_language)
+
+
+def as_message(tokenizer: Any, prompt: str, source_language: str = "", target_language: str = "") -> Manner:
+    """A prompt as a user's message under the tokenizer's own chat template, where the assistant's answer begins.
 
     How an answer is joined to the prompt, and which token ends it, is read off a whole conversation. Raises ``ModelError`` for
-    an encoder-decoder, a tokenizer without a template, and a template that makes nothing of a message.
+    a tokenizer without a template, and a template that makes nothing of a message.
     """
-    _refuse_encoder(model, "a chat template")
     if not getattr(tokenizer, "chat_template", None):
-        raise ModelError("The tokenizer has no chat template, so the base cannot be asked in one. Leave this arm out.")
+        raise ModelError("The tokenizer has no chat template, so the base cannot be asked in one. Leave it out.")
     message = {
         "role": "user",
-        "content": format_prompt(prompt, _SOURCE, corpus.source_language, corpus.target_language),
+        "content": format_prompt(prompt, _SOURCE, source_language, target_language),
     }
     before, found, after = _filled(tokenizer, [message, {"role": "assistant", "content": _ANSWER}]).partition(_ANSWER)
     if not found:  # a template that lets no answer stand

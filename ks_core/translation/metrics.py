@@ -6,17 +6,18 @@ sum. Its formulas stand here once more for many sums at once; the tests hold the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ks_core.translation import languages
+from ks_core.translation import languages, overlap, subwords
+from ks_core.translation.overlap import MeanMetric
+from ks_core.translation.tasks import TASKS
 
-#: The metrics in which systems are compared, and gains become shares.
-COMPARED = ("bleu", "chrf")
+#: What people call each metric.
+TITLES = {"bleu": "BLEU", "chrf": "chrF", "ter": "TER", "spbleu": "spBLEU", "rouge": "ROUGE-L", "exact": "Exact match"}
 #: The tokenizers of sacrebleu for scripts that TER splits into characters (its ``asian_support``).
 _CJK = ("zh", "ja-mecab", "ko-mecab")
 
@@ -41,7 +42,9 @@ def tokenizer_for(target_language: str) -> str:
 
 
 def notes(target_language: str) -> list[str]:
-    """What a person should know about the scores of a language, in sentences."""
+    """What a person should know about the scores of a language, in sentences; nothing where there is none, in text to text."""
+    if not target_language:
+        return []
     found, used = languages.find(target_language), tokenizer_for(target_language)
     said = []
     if found is None:
@@ -57,29 +60,8 @@ def notes(target_language: str) -> list[str]:
         )
     elif used == "char":
         said.append(f"BLEU counts characters: {found.name} has no spaces between words, and sacrebleu no words for it.")
-    return said + ([why_no_spbleu()] if why_no_spbleu() else [])
-
-
-def why_no_spbleu() -> str:
-    """Empty when spBLEU can be computed here; otherwise a sentence that says what is missing.
-
-    spBLEU is BLEU over the pieces of a sentencepiece model, which sacrebleu fetches once from the net. This
-    program never fetches it by itself: a score that depends on whether a download worked would be no score.
-    """
-    from importlib.util import find_spec
-
-    from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
-    from sacrebleu.utils import SACREBLEU_DIR
-
-    if find_spec("sentencepiece") is None:
-        return "spBLEU is left out: it needs the package sentencepiece (pip install sentencepiece)."
-    name = SPM_MODELS["flores101"]["url"].rpartition("/")[2]
-    if not (Path(SACREBLEU_DIR) / "models" / name).is_file():
-        return (
-            "spBLEU is left out: its tokenizer model is not on this machine. With a network, once: "
-            "echo a | sacrebleu -tok flores101 <(echo a)"
-        )
-    return ""
+    pieces = subwords.find()
+    return [*said, pieces] if isinstance(pieces, str) else said
 
 
 class Metric:
@@ -112,10 +94,22 @@ class Metric:
         return str(made)
 
 
-def metrics(target_language: str, references: Sequence[str]) -> dict[str, Metric]:
-    """The metrics of a target language over one reference each: ``bleu``, ``chrf``, ``ter``, and ``spbleu`` where it can be."""
+def leading(names: Iterable[str]) -> str:
+    """Of the metrics that something was scored by the one that tables lead with: BLEU, or that of text to text."""
+    found = set(names)
+    return next((task.compared[0] for task in TASKS.values() if task.compared[0] in found), "chrf")
+
+
+def metrics(target_language: str, references: Sequence[str]) -> dict[str, Metric | MeanMetric]:
+    """The metrics of a target language over one reference each: ``bleu``, ``chrf``, ``ter``, and ``spbleu`` where it can be; without a
+    language, of text to text, ``rouge``, ``chrf`` and ``exact``."""
     from sacrebleu.metrics import BLEU, CHRF, TER
 
+    if not target_language:
+        own_ones = overlap.over(references)
+        return {
+            "rouge": own_ones["rouge"], "chrf": Metric("chrf", CHRF(references=[list(references)]), {}), "exact": own_ones["exact"],
+        }  # fmt: skip
     found, used = languages.find(target_language), tokenizer_for(target_language)
     about: dict[str, str] = {}
     if found is None:
@@ -124,13 +118,17 @@ def metrics(target_language: str, references: Sequence[str]) -> dict[str, Metric
         about["missing"] = found.tokenizer
     asian = used in _CJK or about.get("missing") in _CJK
     over = [list(references)]
-    made = {
+    made: dict[str, Metric | MeanMetric] = {
         "bleu": Metric("bleu", BLEU(tokenize=used, references=over), about),
         "chrf": Metric("chrf", CHRF(references=over), {}),
         "ter": Metric("ter", TER(asian_support=asian, normalized=asian, references=over), {}),
     }
-    if not why_no_spbleu():
-        made["spbleu"] = Metric("spbleu", BLEU(tokenize="flores101", references=over), {})
+    pieces = subwords.find()
+    if isinstance(pieces, subwords.Pieces):
+        own: Any = BLEU(tokenize="none")  # by its name, sacrebleu would fetch the model where it is not
+        own.tokenizer, own.tokenizer_signature = pieces, pieces.signature()
+        own._ref_cache = own._cache_references(over)
+        made["spbleu"] = Metric("spbleu", own, {"spm": pieces.sha256[:12]})
     return made
 
 

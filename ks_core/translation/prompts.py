@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ks_core import values
 from ks_core.errors import SettingsError
 from ks_core.registry import Entry, Registry
+from ks_core.translation.tasks import TASKS, TEXT, TRANSLATION, Task
 
 REPLICATION = "an unreviewed replication of KS-Lottery (September 2026)"
 #: The code of a paper by KS-Lottery's authors, "How Vocabulary Sharing Facilitates Multilingualism in LLaMA?".
@@ -23,10 +24,11 @@ ALPACA_OPENING = (
 @dataclass(frozen=True)
 class Template(Entry):
     """A named prompt: ``text`` has ``{source}``, and may have ``{source_language}`` and ``{target_language}``. It ends where the
-    answer begins; one for an ``encoder``, which only reads it, ends with the sentence."""
+    answer begins; one for an ``encoder``, which only reads it, ends with the sentence. ``tasks`` are those that it asks for."""
 
     text: str = ""
     encoder: bool = False
+    tasks: tuple[str, ...] = (TRANSLATION,)
 
 
 TEMPLATES = Registry("prompt", [
@@ -55,12 +57,22 @@ TEMPLATES = Registry("prompt", [
              "### Input:\n{source}\n### Response:",
     ),
     Template(
-        "source", "The sentence alone", "For encoder-decoders that know their languages, such as Marian, mBART, M2M-100 and NLLB.",
-        text="{source}", encoder=True,
+        "source", "The sentence alone", "For encoder-decoders that know their languages, such as Marian, mBART, M2M-100 and NLLB; and for "
+        "text to text, whose prompt is taken as it is.", text="{source}", encoder=True, tasks=(TRANSLATION, TEXT),
     ),
     Template(
         "t5", "T5's task", "The task before the sentence, as T5 was trained to translate.", "Raffel et al. (2020), arXiv 1910.10683",
         text="translate {source_language} to {target_language}: {source}", encoder=True,
+    ),
+    Template(
+        "question", "Question and answer", "Text to text behind the label Question; the answer behind Answer.",
+        text="Question: {source}\nAnswer:", tasks=(TEXT,),
+    ),
+    Template(
+        "instruction", "Alpaca frame, no input", "Text to text as an instruction, as Alpaca puts one that has no input.",
+        "Taori et al. (2023), Stanford Alpaca",
+        text="Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+             "### Instruction:\n{source}\n\n### Response:", tasks=(TEXT,),
     ),
 ])  # fmt: skip
 
@@ -98,14 +110,28 @@ def template(name_or_text: str) -> str:
     return text
 
 
-def texts(encoder: bool = False) -> dict[str, str]:
-    """The text of every named template for a decoder, or for an encoder."""
-    return {name: known.text for name, known in TEMPLATES.items() if known.encoder == encoder}
+def texts(encoder: bool = False, task: str = TRANSLATION) -> dict[str, str]:
+    """The text of every named template of a task: of translation for a decoder, or for an encoder; of text to text for either."""
+    return {
+        name: known.text
+        for name, known in TEMPLATES.items()
+        if task in known.tasks and (task != TRANSLATION or known.encoder == encoder)
+    }
 
 
-def usual_prompt(encoder: bool) -> str:
+def usual_prompt(encoder: bool, task: str = TRANSLATION) -> str:
     """The name of the prompt that is taken where none is named."""
-    return "source" if encoder else "short"
+    return "source" if encoder else TASKS.find(task).prompt
+
+
+def check_for(task: Task, name_or_text: str) -> None:
+    """Raise ``SettingsError`` for a prompt that names languages where the task has none."""
+    named = [name for _, name, _, _ in string.Formatter().parse(template(name_or_text)) if name and name != "source"]
+    if named and task.name == TEXT:
+        raise SettingsError(
+            f"The prompt names {{{named[0]}}}, and text to text has no languages. Expected a prompt with {{source}} alone; named ones: "
+            f"{', '.join(texts(task=TEXT))}."
+        )
 
 
 def template_title(name: str) -> str:

@@ -1,6 +1,6 @@
-"""Scores of translations, each with the signature that says how it was made.
+"""Scores of answers, each with the signature that says how it was made.
 
-BLEU, chrF and TER are sacrebleu's, with sacrebleu's signatures; intervals and p-values are of one bootstrap over sentences.
+BLEU, chrF and TER are sacrebleu's, with sacrebleu's signatures; ROUGE-L and exact match, of text to text, are ``overlap``'s. Intervals and p-values are of one bootstrap over sentences.
 Beside them stand the two numbers that the KS-Lottery debate turns on: how often a model ends its answer, and how long its
 answers are.
 """
@@ -16,7 +16,6 @@ import numpy as np
 from ks_core.translation.bootstrap import RESAMPLES, SEED, Bootstrap, holm, interval, pvalue
 from ks_core.translation.extraction import EXTRACTION_RULES
 from ks_core.translation.generation import Generation
-from ks_core.translation.metrics import COMPARED
 
 #: ``[rule][system][metric]`` with ``difference``, ``pvalue`` and ``holm``.
 Comparison = dict[str, dict[str, dict[str, dict[str, float]]]]
@@ -26,7 +25,7 @@ Comparison = dict[str, dict[str, dict[str, dict[str, float]]]]
 class Score:
     """One metric over a set of answers: its value, a 95% interval, and sacrebleu's signature.
 
-    BLEU and chrF lie between 0 and 100, TER from 0 upwards, and so do their intervals: they are percentiles of the
+    All lie between 0 and 100 but TER, which lies from 0 upwards, and so do their intervals: they are percentiles of the
     bootstrap. NaN bounds: there is one sentence, or nothing was resampled.
     """
 
@@ -41,7 +40,8 @@ class Evaluation:
     """One arm's answers, scored under every extraction rule.
 
     ``scores[rule][metric]`` with the rules of ``EXTRACTION_RULES`` (results of older versions lack some) and the metrics
-    ``bleu``, ``chrf``, ``ter`` (TER: lower is better), and ``spbleu`` where it can be had. ``stop_rate`` is the share of
+    ``bleu``, ``chrf``, ``ter`` (TER: lower is better), and ``spbleu`` where it can be had; of text to text ``rouge``, ``chrf`` and
+    ``exact``. ``stop_rate`` is the share of
     answers that the model ended itself; ``mean_length`` is in characters of the raw answer.
     """
 
@@ -89,7 +89,7 @@ def compare(
 ) -> Comparison:
     """How each system differs from ``baseline``: ``[rule][system][metric]`` with ``difference``, ``pvalue`` and ``holm``.
 
-    The metrics are BLEU and chrF; p is of the paired bootstrap over sentences (``bootstrap.pvalue``), two-sided, and
+    The metrics are BLEU and chrF, of text to text ROUGE-L and chrF; p is of the paired bootstrap over sentences (``bootstrap.pvalue``), two-sided, and
     ``holm`` the same corrected for all that is compared here. Raises ``KeyError`` when there is no such system.
     """
     bootstrap = Bootstrap(references, target_language, resamples)
@@ -99,7 +99,7 @@ def compare(
     for rule in EXTRACTION_RULES if scores else ():
         found[rule] = {name: {} for name in scores}
         for name, own in scores.items():
-            for metric in COMPARED:
+            for metric in bootstrap.compared:
                 difference = own[rule][metric] - start[rule][metric]
                 found[rule][name][metric] = {"difference": float(difference[0]), "pvalue": pvalue(difference)}
     correct([found])

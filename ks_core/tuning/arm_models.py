@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -73,6 +74,20 @@ def lora(bench: Bench, arm: Arm, place: Path, title: str) -> Made:
 
     assert arm.recipe is not None
     with with_lora(bench.model, arm.rank, arm.recipe.seed) as model:
+        yield model, _trained(bench, arm, model, place, title, lambda: model.save_pretrained(place / "adapter"))
+
+
+@contextlib.contextmanager
+def prefix(bench: Bench, arm: Arm, place: Path, title: str) -> Made:
+    """Keys and values before the text."""
+    from ks_core.tuning.prefix import check_room, with_prefix
+
+    assert arm.recipe is not None
+    begun = list(
+        itertools.islice(itertools.chain.from_iterable(e["input_ids"] for e in bench.examples), arm.virtual_tokens)
+    )
+    with with_prefix(bench.model, arm, arm.recipe.seed, begun) as model:
+        check_room(model, bench.examples)
         yield model, _trained(bench, arm, model, place, title, lambda: model.save_pretrained(place / "adapter"))
 
 
@@ -164,7 +179,8 @@ def _trained(bench: Bench, arm: Arm, model: Any, place: Path, title: str, save: 
     outcome = train(
         model, bench.tokenizer, bench.examples, recipe, place / "checkpoints", progress=progress,
         should_stop=bench.should_stop, save_every=25 if arm.kind != "full" else 200,
-        checkpointing=bench.plan.resources.checkpointing, base=bench.plan.base,
+        # What is computed anew does not see a prefix: transformers takes the keys and values away that are given.
+        checkpointing=bench.plan.resources.checkpointing and arm.kind != "prefix", base=bench.plan.base,
         record=place / recording.FILE if arm.kind == "embed" else None,
     )  # fmt: skip
     if outcome.stopped:
@@ -207,7 +223,7 @@ def _save_rows(bench: Bench, arm: Arm, place: Path, laid: Any, ids: Sequence[int
             "arm": arm.name,
             "corpus": {"name": bench.corpus.name, "hash": bench.corpus.content_hash},
             "prompt": template(bench.plan.prompt),
-            "recipe": asdict(arm.recipe) if arm.recipe else None,
+            "recipe": arm.recipe.as_dict() if arm.recipe else None,
             "base_hash": bench.checkpoint.content_hash,
             "tokenizer_hash": bench.checkpoint.vocabulary.content_hash if bench.checkpoint.vocabulary else None,
             "tied": bench.checkpoint.tied,

@@ -28,11 +28,18 @@ MOST_ROWS = 100_000_000
 STEPS = 150
 
 #: What a kind is trained with unless it says otherwise. Rates: 1e-2 for rows is the paper's for Partial
-#: Tuning; the paper's 2e-5 for Embed Tuning moves nothing in a run as short as those that a CPU allows.
+#: Tuning; the paper's 2e-5 for Embed Tuning moves nothing in a run as short as those that a CPU allows. The paper's settings of
+#: prefix tuning are not known: 20 virtual tokens at 1e-2, without a projection, are this program's.
 ROW_RECIPE = Recipe(steps=STEPS, learning_rate=1e-2, schedule="linear")
 EMBED_RECIPE = Recipe(steps=STEPS, learning_rate=1e-2, schedule="linear")
 LORA_RECIPE = Recipe(steps=STEPS, learning_rate=1e-3, optimizer="adam", schedule="linear")
+PREFIX_RECIPE = Recipe(steps=STEPS, learning_rate=1e-2, optimizer="adam", schedule="linear")
 FULL_RECIPE = Recipe(steps=STEPS, learning_rate=5e-5, optimizer="adam", schedule="linear")
+
+#: Settings of a prefix alone, and more virtual tokens than a context has room for.
+OF_A_PREFIX, MOST_VIRTUAL = ("virtual_tokens", "projection"), 10_000
+#: What the command line may say of an arm, beside its recipe.
+SETTINGS = ("k", "alpha", "rank", "seed", "label", "copied", *OF_A_PREFIX)
 
 PAPER = "KS-Lottery, arXiv 2402.02801"
 
@@ -104,6 +111,8 @@ ARMS = Registry("arm", [
             REPLICATION, function=row_choice.ticket, needs_ticket=True, needs_tuned_rows=True, seeded=True),
     ArmKind("lora", "LoRA", "Low-rank updates of the attention's query and value matrices.", "Hu et al. (2021), arXiv 2106.09685",
             model="ks_core.tuning.arm_models:lora", recipe=LORA_RECIPE),
+    ArmKind("prefix", "Prefix tuning", "Keys and values that every layer reads before the text, as if they were words; no weight changes.",
+            "Li and Liang (2021), arXiv 2101.00190", model="ks_core.tuning.arm_models:prefix", recipe=PREFIX_RECIPE),
     ArmKind("full", "Full tuning", "Every weight of the model.", model="ks_core.tuning.arm_models:full", recipe=FULL_RECIPE),
 ])  # fmt: skip
 
@@ -113,7 +122,9 @@ class Arm:
     """One arm. ``k`` rows are chosen (``None``: as many as the ticket has), by ``seed`` where chance has a part.
 
     ``tokens`` are the ids of the kind ``rows``; ``alpha`` another threshold than the run's, for a sweep;
-    ``rank`` a LoRA's. ``copied``: its rows are taken from the tuned model and not trained. ``recipe`` is how it is trained (``None``: the kind's default).
+    ``rank`` a LoRA's; ``virtual_tokens`` are how many a prefix stands for, and ``projection`` has it come out of a small network that is
+    trained in its place. ``copied``: its rows are taken from the tuned model and not trained. ``recipe`` is how it is trained (``None``:
+    the kind's default).
     Raises ``SettingsError`` for an arm that cannot be.
     """
 
@@ -126,6 +137,8 @@ class Arm:
     recipe: Recipe | None = None
     label: str = ""
     copied: bool = False
+    virtual_tokens: int = 20
+    projection: bool = False
 
     def __post_init__(self) -> None:
         kind = ARMS.find(values.text("An arm's kind", self.kind))
@@ -137,15 +150,17 @@ class Arm:
             values.whole(f"{title}: k", self.k, 1, MOST_ROWS)
         values.whole(f"{title}: the seed", self.seed, 0, values.LARGEST_SEED)
         values.whole(f"{title}: the rank", self.rank, 1, 65_536)
+        values.whole(f"{title}: the virtual tokens", self.virtual_tokens, 1, MOST_VIRTUAL)
         for token in values.members(f"{title}: tokens", self.tokens):
             values.whole(f"{title}: a token id", token, 0, MOST_ROWS)
         if self.kind == "rows" and not self.tokens:
             raise TicketError("Chosen rows: the list of rows is empty. Name at least one token.")
         if self.recipe is not None and not isinstance(self.recipe, Recipe):
             raise SettingsError(f"{title}: the recipe is {str(self.recipe)[:80]!r}. Expected a table of settings.")
-        if not isinstance(self.copied, bool) and self.copied not in (0, 1):
-            raise SettingsError(f"{title}: copied is {str(self.copied)[:80]!r}. Expected true or false.")
-        object.__setattr__(self, "copied", bool(self.copied))
+        for name in ("copied", "projection"):
+            if not isinstance(value := getattr(self, name), bool) and value not in (0, 1):
+                raise SettingsError(f"{title}: {name} is {str(value)[:80]!r}. Expected true or false.")
+            object.__setattr__(self, name, bool(value))
         if self.copied and not kind.function:
             raise SettingsError(f"{title} lays no rows over the base, so none can be copied. Leave copied out.")
         trained = None if self.copied else kind.recipe
@@ -161,11 +176,15 @@ class Arm:
         if self.alpha is not None:
             name += f", alpha {self.alpha:g}"
         name += ", copied" if self.copied and ARMS[self.kind].recipe else ""
+        if self.kind == "prefix":
+            name += f", {self.virtual_tokens} virtual tokens" if self.virtual_tokens != Arm.virtual_tokens else ""
+            name += ", projected" if self.projection else ""
         return name + (f", seed {self.seed}" if ARMS[self.kind].seeded and self.seed else "")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON. What only a prefix has stands in it where it was chosen, so that runs from before are found again."""
+        found = asdict(self) | ({"recipe": self.recipe.as_dict()} if self.recipe else {})
+        return {name: value for name, value in found.items() if name not in OF_A_PREFIX or value != getattr(Arm, name)}
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Arm:
@@ -192,11 +211,11 @@ def parse_arm(text: str, rows: Sequence[int] = (), **recipe: Any) -> Arm:
     own: dict[str, Any] = {}
     for setting in settings:
         name, _, value = setting.partition("=")
-        target, of = (found, Arm) if name in ("k", "alpha", "rank", "seed", "label", "copied") else (own, Recipe)
+        target, of = (found, Arm) if name in SETTINGS else (own, Recipe)
         if name not in of.__dataclass_fields__ or not value:
             raise SettingsError(
-                f"{setting!r} in the arm {text!r} says nothing. Expected name=value with one of: k, alpha, rank, seed, "
-                f"label, copied, {', '.join(n for n in Recipe.__dataclass_fields__ if n != 'seed')}."
+                f"{setting!r} in the arm {text!r} says nothing. Expected name=value with one of: {', '.join(SETTINGS)}, "
+                f"{', '.join(n for n in Recipe.__dataclass_fields__ if n != 'seed')}."
             )
         target[name] = value if name == "label" else _number(value)
     arm = Arm(**found)

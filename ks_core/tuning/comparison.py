@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ks_core.likelihood.judgement import judge
 from ks_core.likelihood.nats import PARTS, Draws, Likelihood
+from ks_core.translation import shares
 from ks_core.translation.extraction import EXTRACTION_RULES
+from ks_core.translation.metrics import leading
 from ks_core.tuning import trainings
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ NARROW = (
     "Intervals of gains in BLEU are too narrow: simulated from the demo's answers to 77 sentences, 85 of 100 held the true value (to 24, "
     "74), of gains in chrF 94 and in nats 93."
 )
+#: Metrics of which a table has the intervals too.
+BOUNDED = ("bleu", "chrf", "rouge", "exact")
 #: The kinds of arms that all others are compared with: the base, Embed Tuning (of the run, or given), the base with a forced stop.
 AGAINST = ("base", "embed", "tuned", "stop")
 
@@ -48,6 +52,17 @@ def judged(arms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def judgement_of(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The judgement that a summary holds; made here for a run that is going on. Empty for a run of before there was one."""
     return summary["likelihood"] if "likelihood" in summary else judged(summary["arms"])
+
+
+def rule_of(summary: Mapping[str, Any]) -> str:
+    """The extraction rule that a summary's table leads with; of a run that is going on, or is older than the choice, the first line."""
+    return str(summary.get("rule") or "first_line")
+
+
+def metric_of(summary: Mapping[str, Any]) -> str:
+    """The metric that its table leads with: ``bleu`` of translations, ``rouge`` of text to text; ``bleu`` where nothing was written."""
+    found = next((a["evaluation"]["scores"] for a in summary["arms"] if a.get("evaluation")), None)
+    return leading(next(iter(found.values()))) if found else "bleu"
 
 
 def base_of(summary: Mapping[str, Any]) -> str:
@@ -80,16 +95,17 @@ def table(summary: Mapping[str, Any]) -> pd.DataFrame:
     no clear gain to be a share of.
 
     Of the answers, where there are some: for each rule ``bleu_``, ``bleu_low_``, ``bleu_high_``, ``chrf_`` likewise, ``ter_`` (and
-    ``spbleu_`` where it was scored) with the rule's name; ``stop_rate`` (0 to 1) with ``stop_low``, ``stop_high`` (Wilson 1927),
+    ``spbleu_`` where it was scored) with the rule's name, of text to text ``rouge_``, ``chrf_`` and ``exact_`` with their bounds; ``stop_rate`` (0 to 1) with ``stop_low``, ``stop_high`` (Wilson 1927),
     ``mean_length`` (characters). A rule that an older result was not scored under has no columns.
 
     Then ``training_seconds``, ``translating_seconds``, ``tokens_per_second``, and p-values of paired bootstraps against the base,
-    Embed Tuning and the base with a forced stop, as they are and corrected for all comparisons of the run: of BLEU under
-    ``first_line`` (``p against ...``), and of the likelihood (``nats p against ...``).
+    Embed Tuning and the base with a forced stop, as they are and corrected for all comparisons of the run: of BLEU (``metric_of``) under
+    ``first_line`` (``rule_of``; ``p against ...``), and of the likelihood (``nats p against ...``).
     """
     import pandas as pd
 
     judgement, base = judgement_of(summary), base_of(summary)
+    rule, metric = rule_of(summary), metric_of(summary)
     records = []
     for arm in summary["arms"]:
         if arm["error"]:
@@ -101,7 +117,7 @@ def table(summary: Mapping[str, Any]) -> pd.DataFrame:
             "tokens_per_second": arm.get("tokens_per_second"),
         }  # fmt: skip
         for baseline, rules in summary.get("significance", {}).items():
-            found = rules["first_line"].get(arm["name"], {}).get("bleu", {})
+            found = rules[rule].get(arm["name"], {}).get(metric, {})
             record[f"p against {baseline}"] = found.get("pvalue")
             record[f"Holm p against {baseline}"] = found.get("holm")
         for baseline, gains in judgement.get("gains", {}).items():
@@ -121,14 +137,12 @@ def _of_answers(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
         if rule not in evaluation["scores"]:  # of an older version
             continue
         scores = evaluation["scores"][rule]
-        for metric in ("bleu", "chrf"):
+        for metric in (name for name in BOUNDED if name in scores):
             found |= {
                 f"{metric}_{rule}": scores[metric]["value"], f"{metric}_low_{rule}": scores[metric]["low"],
                 f"{metric}_high_{rule}": scores[metric]["high"],
             }  # fmt: skip
-        found[f"ter_{rule}"] = scores["ter"]["value"]
-        if "spbleu" in scores:
-            found[f"spbleu_{rule}"] = scores["spbleu"]["value"]
+        found |= {f"{metric}_{rule}": scores[metric]["value"] for metric in ("ter", "spbleu") if metric in scores}
     low, high = wilson(evaluation["stop_rate"], evaluation["sentences"])
     return found | {
         "stop_rate": evaluation["stop_rate"], "stop_low": low, "stop_high": high, "mean_length": evaluation["mean_length"],
@@ -170,10 +184,7 @@ def wilson(rate: float, count: int) -> tuple[float, float]:
     >>> [round(bound, 3) for bound in wilson(0.0, 64)]
     [0.0, 0.057]
     """
-    from scipy.stats import binomtest
-
-    found = binomtest(round(rate * count), count).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    return shares.wilson(round(rate * count), count)
 
 
 def lengths(summary: Mapping[str, Any], tuned: str = "") -> str:
@@ -203,7 +214,7 @@ def steps_of(arm: Mapping[str, Any]) -> int | None:
 
 def rules_of(frame: pd.DataFrame) -> list[str]:
     """The extraction rules that a ``table`` has scores of."""
-    return [rule for rule in EXTRACTION_RULES if f"bleu_{rule}" in frame]
+    return [rule for rule in EXTRACTION_RULES if f"chrf_{rule}" in frame]
 
 
 def losses(arms: Sequence[str], events: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -106,7 +106,7 @@ def build(run: Run, report: Report = lambda done, total, message: None, folder: 
     ids = rows.ids[moved].tolist()
     write_trainable_tokens(folder, ids, rows.rows.detach()[moved].numpy(), base=BASE)
     found = {
-        "run": asdict(run), "recipe": asdict(settings), "rows_changed": len(ids),
+        "run": asdict(run), "recipe": settings.as_dict(), "rows_changed": len(ids),
         "corpus": {"name": corpus.name, "hash": corpus.content_hash, "train": len(corpus.train),
                    "held_out": len(corpus.held_out), "test": len(corpus.test), "part": "test", "dropped": corpus.dropped},
         "base": {"package": PACKAGE, "gguf_sha256": GGUF_SHA256},

@@ -78,6 +78,7 @@ def keep(plan: Plan, rates: Rates, where: Allocation | None = None) -> None:
 
 def seconds(plan: Plan, corpus: Corpus, rates: Rates) -> list[tuple[str, float]]:
     """Seconds per arm, and for loading and the sweep: (name, seconds) in the order of the run."""
+    plan = plan.in_steps(corpus)
     tokens = _tokens(plan.prompt, corpus, rates)
     scored = min(plan.sentences or len(corpus.test), len(corpus.test))
     translating = _steps(plan, scored) * rates.generate if plan.generate else 0.0
@@ -174,7 +175,7 @@ def learn(plan: Plan, summary: dict[str, Any], where: Allocation | None = None) 
     rates = known(plan, where)
     if rates is None:
         return
-    trained = [a for a in summary["arms"] if a.get("training_tokens") and a["kind"] not in ("full", "lora")]
+    trained = [a for a in summary["arms"] if a.get("training_tokens") and a["kind"] not in ("full", "lora", "prefix")]
     tokens, spent = sum(a["training_tokens"] for a in trained), sum(a["training_seconds"] for a in trained)
     if spent > 0:
         rates = replace(rates, train=spent / tokens, when=time.time())

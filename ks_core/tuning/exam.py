@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ks_core import values
-from ks_core.checkpoints import demo
+from ks_core.checkpoints import adapters, demo, folders, whole
+from ks_core.checkpoints.opening import open_checkpoint
 from ks_core.errors import ModelError, SettingsError
 from ks_core.jobs import devices, world
 from ks_core.jobs.resources import Resources
 from ks_core.signature import Signature, versions
+from ks_core.store import door
 from ks_core.translation.corpora import Corpus
 from ks_core.translation.encoder_decoder import speak
 from ks_core.translation.evaluation import HeldOut, held_out
+from ks_core.translation.extraction import usual_rule
 from ks_core.translation.generation import Generation
 from ks_core.translation.metrics import notes
-from ks_core.translation.prompts import template
+from ks_core.translation.prompts import check_for
 from ks_core.translation.scores import compare, correct
+from ks_core.translation.tasks import TASKS
 from ks_core.tuning.arms import ARMS, Arm
 from ks_core.tuning.comparison import judged
 from ks_core.tuning.plans import CorpusChoice, Plan
@@ -49,7 +54,7 @@ class Exam:
             raise SettingsError("No checkpoint is named. Name at least one.")
         for source in self.sources:
             values.text("The checkpoint", source)
-        template(self.prompt)
+        check_for(TASKS[self.corpus.task], self.prompt)
         for kind in self.baselines:
             if not ARMS.find(values.text("A baseline", kind)).free:
                 free = ", ".join(name for name, known in ARMS.items() if known.free)
@@ -65,7 +70,8 @@ class Exam:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: ``from_dict`` takes them back."""
-        return {**asdict(self), "sources": list(self.sources), "baselines": list(self.baselines)}
+        own = {"corpus": self.corpus.as_dict(), "sources": list(self.sources), "baselines": list(self.baselines)}
+        return {**asdict(self), **own}
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Exam:
@@ -81,7 +87,6 @@ class Exam:
 def run_evaluate(parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     """The job ``evaluate``: every checkpoint's scores, likelihood and answers, compared with the first's, which is asked in the
     manners of ``baselines`` too; a run's summary in form."""
-    from ks_core.checkpoints.opening import open_checkpoint
     from ks_core.tuning.models import load_model
 
     exam = Exam.from_dict(parameters)
@@ -98,7 +103,7 @@ def run_evaluate(parameters: dict[str, Any], running: Running) -> dict[str, Any]
         beside = first if source != first else None
         model, tokenizer = load_model(source, device, exam.resources, beside)
         speak(tokenizer, corpus.source_language, corpus.target_language)
-        hashes.append(f"{source}@{open_checkpoint(source, beside=beside).content_hash[:12]}")
+        hashes.append(f"{source}@{_hash(source, beside)}")
         for kind in ("", *(exam.baselines if source == first else ())):
             name = f"{source}, {ARMS[kind].title}" if kind else source
             results.append(_examined(exam, model, tokenizer, corpus, questions, running, name, kind, answers))
@@ -115,12 +120,23 @@ def run_evaluate(parameters: dict[str, Any], running: Running) -> dict[str, Any]
         "significance": significance,
         "likelihood": judged(results),
         "sweep": [],
+        "rule": usual_rule(questions.references),
         "notes": notes(questions.target_language),
         "signature": str(Signature({
             "checkpoints": ", ".join(hashes), **questions.settings(), "device": device.partition(":")[0],
             **exam.resources.facts(), **versions("torch", "transformers", "accelerate", "sacrebleu"),
         })),
     }  # fmt: skip
+
+
+def _hash(source: str, beside: str | None) -> str:
+    """The beginning of the hash of a checkpoint's embedding; of a prefix, which has none, of its base's and its own values."""
+    found = whole.prefix_of(source, beside)
+    if not found:
+        return open_checkpoint(source, beside=beside).content_hash[:12]
+    folder, under = found
+    own = door.read_bytes(folders.inside(folder, folder / adapters.WEIGHTS))
+    return hashlib.sha256(open_checkpoint(under).content_hash.encode() + own).hexdigest()[:12]
 
 
 def _examined(

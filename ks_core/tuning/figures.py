@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 
 from ks_core.drawing import BASE, CONTROL, LEGEND_ABOVE, MUTED, SCALE, TUNED, WINNING, labelled, sheet, text
+from ks_core.translation.metrics import TITLES
 from ks_core.tuning.comparison import nats_of
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 #: One colour per kind of arm: base, tuned, ticket and control mean what they mean in every other figure.
 KIND_COLOURS = {
-    "base": BASE, "stop": BASE, "examples": BASE, "chat": BASE, "tuned": TUNED, "embed": TUNED, "partial": WINNING, "transfer": WINNING, "lora": MUTED, "full": MUTED,
+    "base": BASE, "stop": BASE, "examples": BASE, "chat": BASE, "tuned": TUNED, "embed": TUNED, "partial": WINNING, "transfer": WINNING, "lora": MUTED, "prefix": MUTED, "full": MUTED,
 }  # fmt: skip
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "pentagon", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -42,7 +43,7 @@ def loss_curves(losses: pd.DataFrame, kinds: Mapping[str, str]) -> go.Figure:
 def score_chart(frame: pd.DataFrame, metric: str, rule: str) -> go.Figure:
     """Score of every arm against how many values it trains (log scale; 0 stands at the left edge).
 
-    ``frame`` is ``comparison.table``'s; ``metric`` is ``bleu`` or ``chrf``, with its 95% bootstrap interval.
+    ``frame`` is ``comparison.table``'s; ``metric`` is one of ``comparison.BOUNDED``, with its 95% bootstrap interval.
     """
     figure = sheet(f"{_NAMES[metric]} ({rule.replace('_', ' ')})", "Trained values (log scale)")
     floor = max(1.0, min(frame.trainable[frame.trainable > 0], default=576) / 10) if len(frame) else 1.0
@@ -103,7 +104,7 @@ def nats_chart(frame: pd.DataFrame) -> go.Figure:
 def sweep_chart(points: Sequence[Mapping[str, Any]], metric: str, rule: str) -> go.Figure:
     """Partial Transfer at several alphas: the score (left axis) and the ticket's size (right axis, log scale).
 
-    ``metric`` is ``bleu`` or ``chrf`` under a ``rule``, or ``nats`` a target token, of points that have a likelihood.
+    ``metric`` is one of ``comparison.BOUNDED`` under a ``rule``, or ``nats`` a target token, of points that have a likelihood.
     """
     nats = metric == "nats"
     figure = sheet(
@@ -126,4 +127,4 @@ def sweep_chart(points: Sequence[Mapping[str, Any]], metric: str, rule: str) -> 
                     f"{_NAMES[metric]} and ticket size at {len(points)} alphas, from {points[0]['rows']:,} to {points[-1]['rows']:,} rows.")  # fmt: skip
 
 
-_NAMES = {"bleu": "BLEU", "chrf": "chrF", "nats": "nats a target token"}
+_NAMES = {**TITLES, "nats": "nats a target token"}

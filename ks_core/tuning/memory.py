@@ -27,6 +27,7 @@ from ks_core.jobs.resources import PRECISIONS, Resources
 from ks_core.translation.corpora import Corpus
 from ks_core.translation.manners import SHOTS
 from ks_core.translation.prompts import format_prompt
+from ks_core.tuning.arms import Arm
 from ks_core.tuning.plans import Plan
 
 #: Characters of a token where the tokenizer was not asked: few, so that texts are taken as rather long.
@@ -103,7 +104,7 @@ class Work:
     """What is done with the model: ``rows`` trained, ``examples`` a step of at most ``tokens`` tokens, ``targets`` of them
     learned; ``written`` tokens an answer with ``beams``; ``everything``: all weights are trained;
     ``second``: a tuned model is loaded beside the base; ``read``: tokens of the longest reference with all that stands before it
-    (0: ``tokens``)."""
+    (0: ``tokens``). ``prefix``: values of the largest prefix that is trained, which cannot be done with checkpointing."""
 
     rows: int = 100
     examples: int = 8
@@ -114,6 +115,7 @@ class Work:
     everything: bool = False
     second: bool = False
     read: int = 0
+    prefix: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ def need(shape: Shape, resources: Resources, work: Work) -> Need:
     weights += max(16 * shape.parameters * work.everything, weights * work.second)
     examples = -(-work.examples // together)
     kept = kept_per_layer(shape, size)
-    per_token = shape.layers * size * shape.hidden + kept if resources.checkpointing else shape.layers * kept
+    checkpointing = resources.checkpointing and not work.prefix
+    per_token = shape.layers * size * shape.hidden + kept if checkpointing else shape.layers * kept
     per_token += 4 * shape.hidden  # the last norm's input
     training = examples * (work.tokens * per_token + work.targets * shape.vocabulary * 12)
     cached = shape.layers * 2 * shape.kv_heads * shape.head * size
@@ -152,13 +155,23 @@ def need(shape: Shape, resources: Resources, work: Work) -> Need:
     translating = SENTENCES * work.beams * ((read + work.written) * cached + shape.vocabulary * 8)
     # One layer at a time, and logits as in training.
     reading = REFERENCES * (read * kept + work.targets * shape.vocabulary * 12)
-    return Need(weights, 16.0 * work.rows * shape.hidden, training, max(translating, reading))
+    trained = max(work.rows * shape.hidden, work.prefix)  # one arm after the other
+    return Need(weights, 16.0 * trained, training, max(translating, reading))
 
 
 def kept_per_layer(shape: Shape, size: int) -> int:
     """Bytes that a layer keeps of a token for the backward pass, its values being ``size`` bytes each."""
     attention = 2 * shape.head * (shape.heads + shape.kv_heads)
     return 8 * shape.hidden + size * (attention + 3 * shape.intermediate)
+
+
+def prefix_values(shape: Shape, arm: Arm) -> int:
+    """How many values a prefix trains: keys and values of each virtual token in each layer, or the network that they come out of."""
+    wide = shape.kv_heads * shape.head
+    flat = 2 * shape.layers * wide
+    if not arm.projection:
+        return arm.virtual_tokens * flat
+    return arm.virtual_tokens * wide + (wide + 1) * wide + (wide + 1) * flat
 
 
 def work_of(plan: Plan, corpus: Corpus, shape: Shape, ticket: int = 1000) -> Work:
@@ -169,11 +182,14 @@ def work_of(plan: Plan, corpus: Corpus, shape: Shape, ticket: int = 1000) -> Wor
     ]
     longest, target = (max(n) / CHARACTERS for n in zip(*((a + b, b) for a, b in texts), strict=True))
     recipes = [arm.recipe for arm in plan.arms if arm.recipe]
+    prefixes = [arm for arm in plan.arms if arm.kind == "prefix"]
+    longest += max((arm.virtual_tokens for arm in prefixes), default=0)
     rows = max((shape.vocabulary if a.kind == "embed" else a.k or ticket for a in plan.arms if a.recipe), default=0)
     return Work(
-        rows, max((r.batch_size for r in recipes), default=0), int(longest) + 1, int(target) + 2, plan.max_new_tokens,
+        rows, max((-(-r.batch_size // r.accumulate) for r in recipes), default=0), int(longest) + 1, int(target) + 2, plan.max_new_tokens,
         plan.beams, any(a.kind == "full" for a in plan.arms), _second(plan),
         int(longest * (1 + SHOTS * any(a.kind == "examples" for a in plan.arms))) + 1,
+        max((prefix_values(shape, arm) for arm in prefixes), default=0),
     )  # fmt: skip
 
 
@@ -233,6 +249,9 @@ def _ways(resources: Resources, work: Work, device: str) -> Iterable[tuple[str, 
     if work.everything:
         yield "Without the arm Full tuning", resources, replace(work, everything=False)
         work = replace(work, everything=False)
+    if work.prefix:
+        yield "Without the arm Prefix tuning", resources, replace(work, prefix=0)
+        work = replace(work, prefix=0)
     if work.second:
         yield "Without the arm Embed Tuning (given)", resources, replace(work, second=False)
     gpus = 1 if device == "cpu" else devices.count(device)

@@ -14,10 +14,11 @@ from ks_core.checkpoints import folders, handover, hub, whole
 from ks_core.checkpoints.adapters import changes_more
 from ks_core.checkpoints.checkpoint import Checkpoint
 from ks_core.checkpoints.opening import open_checkpoint
-from ks_core.errors import KSLotteryError, ModelError
+from ks_core.errors import KSLotteryError, ModelError, first_line
 from ks_core.jobs import sharding, world
 from ks_core.jobs.resources import Resources
 from ks_core.likelihood.rows import RowEmbedding, encoder_of, lay_over
+from ks_core.translation.manners import as_message
 from ks_core.tuning import runnable
 
 
@@ -31,12 +32,18 @@ def load_model(
     that work together (``ks_core.jobs.world``).
 
     A ticket, or any adapter that changes embedding rows alone, is laid over its base as rows
-    (``ks_core.likelihood.rows``); one that changes more is merged into it by peft. Code that a checkpoint brings
-    is never run. Raises ``ModelError`` when there is no whole model or no tokenizer at the source, and for one of which
+    (``ks_core.likelihood.rows``); one that changes more is merged into it by peft; a prefix is put before the text of its base
+    (``tuning.prefix``). Code that a checkpoint brings is never run. Raises ``ModelError`` when there is no whole model or no tokenizer at the source, and for one of which
     a part is missing, which transformers would draw at random.
     """
     import torch
 
+    if found := whole.prefix_of(source, beside):
+        from ks_core.tuning.prefix import laid_before
+
+        folder, under = found
+        bare, tokenizer = load_model(under, device, resources)
+        return laid_before(bare, folder), tokenizer
     whole.check(source, beside)
     asked = resources or Resources()
     checkpoint = open_checkpoint(source, beside=beside)
@@ -111,11 +118,16 @@ def load_tokenizer(source: str) -> Any:
         raise ModelError(f"{source} has no tokenizer that could be loaded ({_reason(error)}).") from None
 
 
+def chat_prompt(source: str) -> str:
+    """What a source's own chat template makes of a prompt, as a template with ``{source}`` for text to text. Raises ``ModelError``."""
+    return as_message(load_tokenizer(source), "source").prompt
+
+
 def _reason(error: Exception) -> str:
     """The first line of what a library said, or the kind of its error."""
     if isinstance(error, pickle.UnpicklingError):
         return "a file holds more than weights, and loading it could run code"
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    return first_line(error)
 
 
 def _tokenizer(where: str, extra: dict[str, str]) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ks_core.tuning.comparison import NARROW, OVER_SENTENCES, base_of, judgement_of, lengths
+from ks_core.translation.metrics import TITLES
+from ks_core.tuning.comparison import NARROW, OVER_SENTENCES, base_of, judgement_of, lengths, metric_of, rule_of
 
 #: Kinds of arms that are the ticket, and those of an exam, the first of which is the base.
 TICKETS = ("partial", "transfer", "checkpoint")
@@ -27,11 +28,11 @@ def notes(summary: Mapping[str, Any], tuned: str = "") -> list[str]:
     """
     finished = [arm for arm in summary["arms"] if not arm["error"]]
     judgement = judgement_of(summary)
-    spread = _spread(finished, judgement)
+    spread = _spread(finished, judgement, rule_of(summary))
     said = [OVER_SENTENCES + (f" Over the seeds here: {'; '.join(spread)}." if spread else "")]
     if finished and not any(arm.get("evaluation") for arm in finished):
         said.append("No answers were written: the arms are judged by the likelihood of the references alone.")
-    elif len(finished) > 1:
+    elif len(finished) > 1 and metric_of(summary) == "bleu":  # of other metrics it was not looked at
         said.append(NARROW)
     said += _disagreements(finished, summary, judgement) + _stop_sequences(finished, summary, judgement)
     said += filter(None, [lengths(summary, tuned)])
@@ -41,7 +42,7 @@ def notes(summary: Mapping[str, Any], tuned: str = "") -> list[str]:
     return said + _missing(finished, judgement)
 
 
-def _spread(finished: Sequence[Mapping[str, Any]], judgement: Mapping[str, Any]) -> list[str]:
+def _spread(finished: Sequence[Mapping[str, Any]], judgement: Mapping[str, Any], rule: str) -> list[str]:
     """Of each kind of arm that there is with several seeds, from where to where it goes."""
     by_kind: dict[str, list[Mapping[str, Any]]] = {}
     for arm in finished:
@@ -56,10 +57,10 @@ def _spread(finished: Sequence[Mapping[str, Any]], judgement: Mapping[str, Any])
         written = [a["evaluation"] for a in arms if a.get("evaluation")]
         words = [f"{nats[0]:.2f} to {nats[-1]:.2f} nats a target token"] if len(nats) > 1 else []
         if len(written) > 1:
-            chrf = sorted(e["scores"]["first_line"]["chrf"]["value"] for e in written)
+            chrf = sorted(e["scores"][rule]["chrf"]["value"] for e in written)
             stops = sorted(e["stop_rate"] for e in written)
             words += [
-                f"{chrf[0]:.1f} to {chrf[-1]:.1f} chrF (first line)", f"ending {stops[0]:.0%} to {stops[-1]:.0%} of answers"
+                f"{chrf[0]:.1f} to {chrf[-1]:.1f} chrF ({_words(rule)})", f"ending {stops[0]:.0%} to {stops[-1]:.0%} of answers"
             ]  # fmt: skip
         if words:
             found.append(f"{arms[0]['name']} {', '.join(words)}")
@@ -69,51 +70,50 @@ def _spread(finished: Sequence[Mapping[str, Any]], judgement: Mapping[str, Any])
 def _disagreements(
     finished: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], judgement: Mapping[str, Any]
 ) -> list[str]:
-    """Where likelihood and BLEU disagree: about a gain over the base being there, and about an order."""
+    """Where likelihood and BLEU (``metric_of``) disagree: about a gain over the base being there, and about an order."""
     significance, said = summary.get("significance", {}), []
-    likely_alone, bleu_alone, turned = [], [], []
+    likely_alone, score_alone, turned = [], [], []
+    metric, rule = metric_of(summary), rule_of(summary)
+    title = TITLES[metric]
+    told = f"{title} ({_words(rule)})"
     base = base_of(summary)
     for baseline, gains in judgement.get("gains", {}).items():
         for name, gain in gains.items():
-            leaf = significance.get(baseline, {}).get("first_line", {}).get(name, {}).get("bleu")
+            leaf = significance.get(baseline, {}).get(rule, {}).get(name, {}).get(metric)
             if leaf is None:
                 continue
             likely = _sign(gain["all"]["value"], gain["holm"])
-            bleu = _sign(leaf["difference"], leaf.get("holm", leaf["pvalue"]))
-            if likely * bleu < 0:
-                better, worse = ("likelihood", "BLEU") if likely > 0 else ("BLEU", "likelihood")
+            score = _sign(leaf["difference"], leaf.get("holm", leaf["pvalue"]))
+            if likely * score < 0:
+                better, worse = ("likelihood", title) if likely > 0 else (title, "likelihood")
                 turned.append(f"against {baseline}, {name} is clearly better by {better} and clearly worse by {worse}")
-            elif baseline == base and likely > 0 and not bleu:
+            elif baseline == base and likely > 0 and not score:
                 likely_alone.append(name)
-            elif baseline == base and bleu > 0 and not likely:
-                bleu_alone.append(name)
+            elif baseline == base and score > 0 and not likely:
+                score_alone.append(name)
     parts = []
     if likely_alone:
-        parts.append(
-            f"by likelihood a gain over the base is clear that is not by BLEU (first line) for {_listed(likely_alone)}"
-        )
-    if bleu_alone:
-        parts.append(
-            f"by BLEU (first line) a gain over the base is clear that is not by likelihood for {_listed(bleu_alone)}"
-        )
+        parts.append(f"by likelihood a gain over the base is clear that is not by {told} for {_listed(likely_alone)}")
+    if score_alone:
+        parts.append(f"by {told} a gain over the base is clear that is not by likelihood for {_listed(score_alone)}")
     if parts:
         said.append(f"The scores disagree about a gain: {'; '.join(parts)}.")
-    order = [*_best(finished, judgement), *turned]
+    order = [*_best(finished, judgement, metric, rule), *turned]
     return said + ([f"The scores disagree about an order: {'; '.join(order)}."] if order else [])
 
 
-def _best(finished: Sequence[Mapping[str, Any]], judgement: Mapping[str, Any]) -> list[str]:
-    """That another arm of three or more is the best by likelihood than by BLEU, clearly or not."""
+def _best(finished: Sequence[Mapping[str, Any]], judgement: Mapping[str, Any], metric: str, rule: str) -> list[str]:
+    """That another arm of three or more is the best by likelihood than by a metric, clearly or not."""
     both = [a for a in finished if a.get("evaluation") and a["name"] in judgement.get("arms", {})]
     if len(both) < 3:
         return []
     # By the character, as arms that are asked otherwise may read a reference in other pieces.
     likely = min(both, key=lambda a: judgement["arms"][a["name"]]["bits_per_character"])
-    scored = {a["name"]: a["evaluation"]["scores"]["first_line"]["bleu"]["value"] for a in both}
-    bleu = max(both, key=lambda a: scored[a["name"]])
-    if scored[bleu["name"]] <= scored[likely["name"]]:  # one and the same, or as good
+    scored = {a["name"]: a["evaluation"]["scores"][rule][metric]["value"] for a in both}
+    best = max(both, key=lambda a: scored[a["name"]])
+    if scored[best["name"]] <= scored[likely["name"]]:  # one and the same, or as good
         return []
-    return [f"the best by likelihood is {likely['name']}, by BLEU (first line) {bleu['name']}"]
+    return [f"the best by likelihood is {likely['name']}, by {TITLES[metric]} ({_words(rule)}) {best['name']}"]
 
 
 def _stop_sequences(
@@ -121,13 +121,14 @@ def _stop_sequences(
 ) -> list[str]:
     """Of each ticket that is not clearly better than the base with a forced stop, that it is not."""
     stopped = next((a["name"] for a in finished if a["kind"] == "stop"), None)
-    said = []
+    metric, said = metric_of(summary), []
+    title = TITLES[metric]
     for arm in finished if stopped else []:
         if arm["kind"] not in TICKETS or (arm["kind"] == "checkpoint" and arm is finished[0]):
             continue
         name = arm["name"]
         gain = judgement.get("gains", {}).get(stopped, {}).get(name)
-        leaf = summary.get("significance", {}).get(stopped, {}).get("raw", {}).get(name, {}).get("bleu")
+        leaf = summary.get("significance", {}).get(stopped, {}).get("raw", {}).get(name, {}).get(metric)
         found: list[tuple[str, str, bool]] = []
         if gain:
             own = gain["all"]
@@ -137,7 +138,7 @@ def _stop_sequences(
         if leaf:
             p = leaf.get("holm", leaf["pvalue"])
             found.append(
-                ("BLEU (raw)", f"{leaf['difference']:+.1f} BLEU, p = {p:.2g}", _sign(leaf["difference"], p) > 0)
+                (f"{title} (raw)", f"{leaf['difference']:+.1f} {title}, p = {p:.2g}", _sign(leaf["difference"], p) > 0)
             )
         more, no_more = ([one for one in found if one[2] is clear] for clear in (True, False))
         if no_more:
@@ -163,6 +164,11 @@ def _missing(finished: Sequence[Mapping[str, Any]], judgement: Mapping[str, Any]
             "was learned of stopping is not seen in it."
         )
     return said
+
+
+def _words(rule: str) -> str:
+    """A rule's name in a sentence."""
+    return rule.replace("_", " ")
 
 
 def _sign(value: float, p: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from ks_core import values
@@ -15,13 +15,21 @@ from ks_core.study.scan import check_alpha
 from ks_core.tickets.selection import SELECTION_RULES
 from ks_core.translation import corpora
 from ks_core.translation.corpora import Corpus
-from ks_core.translation.prompts import template
+from ks_core.translation.prompts import check_for
+from ks_core.translation.tasks import TASKS, TRANSLATION
 from ks_core.tuning.arms import ARMS, Arm
+
+#: Fields of a corpus that stand in what is saved only where they were chosen.
+LATER = ("test", "most", "task")
 
 
 @dataclass(frozen=True)
 class CorpusChoice:
-    """Which parallel text: the arguments of ``corpora.load``. Raises ``SettingsError`` for those that cannot be."""
+    """Which parallel text: the arguments of ``corpora.load``. Raises ``SettingsError`` for those that cannot be.
+
+    ``test`` names a text of its own whose pairs are all tested on; of the other ``most`` pairs (0: all) are trained on. ``task`` is one of
+    ``TASKS``.
+    """
 
     name: str = "pack:fr-FR"
     shortest: int = 3
@@ -30,17 +38,29 @@ class CorpusChoice:
     target_field: str = "target"
     source_language: str = ""
     target_language: str = ""
+    test: str = ""
+    most: int = 0
+    task: str = TRANSLATION
 
     def __post_init__(self) -> None:
-        for name in ("name", "source_field", "target_field", "source_language", "target_language"):
+        for name in ("name", "source_field", "target_field", "source_language", "target_language", "test", "task"):
             values.text(f"The corpus: {name.replace('_', ' ')}", getattr(self, name))
         for name in ("shortest", "longest"):
             values.whole(f"The corpus: {name}", getattr(self, name), 0, 1_000_000)
+        TASKS.find(self.task)
+        values.whole("The corpus: most", self.most, 0, 1_000_000_000)
 
     def load(self) -> Corpus:
         """The corpus. Raises ``CorpusError``."""
         arguments = asdict(self)
         return corpora.load(arguments.pop("name"), **arguments)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and keys. What was added later stands in it where it was chosen, so that older results are found again."""
+        found = asdict(self)
+        return {
+            name: value for name, value in found.items() if name not in LATER or value != getattr(CorpusChoice, name)
+        }
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> CorpusChoice:
@@ -72,11 +92,11 @@ class Subject:
         SELECTION_RULES.find(values.text("The rule", self.rule))
         for name, most in (("k", 100_000_000), ("max_new_tokens", 1_000_000)):
             values.whole(name, getattr(self, name), 1, most)
-        template(self.prompt)
+        check_for(TASKS[self.corpus.task], self.prompt)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: ``from_dict`` takes them back."""
-        return json.loads(json.dumps(asdict(self)))
+        return json.loads(json.dumps(asdict(self) | {"corpus": self.corpus.as_dict()}))
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Self:
@@ -136,7 +156,10 @@ class Plan(Subject):
             raise SettingsError(
                 f"{wide[0]} trains inside the layers, which are sharded here. Leave the arm out, or do not shard."
             )
-        most = min((a.recipe.batch_size for a in self.arms if a.recipe), default=self.resources.processes)
+        most = min(
+            (a.recipe.batch_size // a.recipe.accumulate for a in self.arms if a.recipe),
+            default=self.resources.processes,
+        )
         if self.resources.processes > most:
             raise SettingsError(
                 f"{self.resources.processes} processes share steps of {most} pairs, and each needs one at least. Name at most "
@@ -145,6 +168,14 @@ class Plan(Subject):
         if not self.tuned:  # the ticket comes out of that arm
             first = [a for a in self.arms if a.kind in ("base", "embed")]
             object.__setattr__(self, "arms", (*first, *(a for a in self.arms if a not in first)))
+
+    def in_steps(self, corpus: Corpus | None = None) -> Self:
+        """The same with every recipe in steps, which epochs are of its text (read here where it is not given). Raises ``CorpusError``."""
+        if not any(arm.recipe and (arm.recipe.epochs or arm.recipe.warmup_share) for arm in self.arms):
+            return self
+        pairs = len((corpus or self.corpus.load()).train)
+        arms = (replace(arm, recipe=arm.recipe.in_steps(pairs)) if arm.recipe else arm for arm in self.arms)
+        return replace(self, arms=tuple(arms))
 
     @property
     def has_ticket(self) -> bool:
@@ -162,7 +193,7 @@ class Plan(Subject):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: ``from_dict`` takes them back."""
-        found = super().as_dict()
+        found = super().as_dict() | {"arms": [json.loads(json.dumps(arm.as_dict())) for arm in self.arms]}
         if self.generate:  # as the plans say that are older than the choice, so that their runs are found again
             del found["generate"]
         return found

@@ -40,7 +40,9 @@ such rows 63 moved alike in every value, to 1%, under ``rowwise_adam``, 563 unde
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from ks_core import values
 from ks_core.errors import SettingsError
@@ -49,6 +51,8 @@ from ks_core.errors import SettingsError
 ROWWISE = ("adam_per_row", "rowwise_adam")
 OPTIMIZERS = (*ROWWISE, "adam")
 SCHEDULES = ("constant", "linear", "cosine")
+#: Fields that stand in a saved recipe only where they were chosen, so that what older recipes made is found again.
+LATER = ("accumulate", "epochs", "warmup_share")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,10 @@ class Recipe:
     ``optimizer``: ``adam_per_row`` and ``rowwise_adam`` step only the rows in the batch and correct bias by the row's
     own count of steps, or by the training's (``trainer.AdamPerRow``, ``RowwiseAdam``); ``adam`` is dense Adam without
     weight decay. ``schedule`` and ``warmup`` (steps) are transformers'.
+
+    ``accumulate``: a step's pairs are read in so many parts, one after the other, which takes less memory and is the same step but for
+    rounding. ``epochs`` above 0 say how often the text is gone through, in the place of ``steps``, and ``warmup_share`` which share of
+    the steps warms up, in the place of ``warmup``: what these are of a text says ``in_steps``.
     """
 
     steps: int = 150
@@ -69,12 +77,22 @@ class Recipe:
     schedule: str = "constant"
     warmup: int = 0
     seed: int = 0
+    accumulate: int = 1
+    epochs: float = 0.0
+    warmup_share: float = 0.0
 
     def __post_init__(self) -> None:
         values.whole("steps", self.steps, 1, 10_000_000)
         values.whole("batch_size", self.batch_size, 1, 65_536)
         values.whole("warmup", self.warmup, 0, 10_000_000)
         values.whole("seed", self.seed, 0, values.LARGEST_SEED)
+        values.whole("accumulate", self.accumulate, 1, self.batch_size)
+        if not 0 <= values.number("epochs", self.epochs) <= 10_000:
+            raise SettingsError(
+                f"epochs is {self.epochs}. Expected a number from 0, which leaves it to steps, to 10,000."
+            )
+        if not 0 <= values.number("warmup_share", self.warmup_share) < 1:
+            raise SettingsError(f"warmup_share is {self.warmup_share}. Expected a number from 0 to below 1.")
         if values.number("The learning rate", self.learning_rate) <= 0:
             raise SettingsError(f"The learning rate is {self.learning_rate}. Expected a number above 0, such as 0.01.")
         for name, value, valid in (
@@ -85,3 +103,20 @@ class Recipe:
                 raise SettingsError(f"{value!r} is no {name}. Expected one of: {', '.join(valid)}.")
         if not (0 <= values.number("beta1", self.beta1) < 1 and 0 <= values.number("beta2", self.beta2) < 1):
             raise SettingsError(f"The betas are {self.beta1} and {self.beta2}. Expected numbers from 0 to below 1.")
+
+    def in_steps(self, pairs: int) -> Recipe:
+        """The same with its epochs, and its share of warm-up, as steps over a text of so many pairs: an epoch is as
+        many steps as go through the text once, the last one counted whole.
+
+        >>> Recipe(batch_size=128, epochs=3, warmup_share=0.03).in_steps(10_000).steps
+        237
+        """
+        steps = max(1, math.ceil(self.epochs * math.ceil(pairs / self.batch_size))) if self.epochs else self.steps
+        warmup = math.ceil(self.warmup_share * steps) if self.warmup_share else self.warmup
+        return replace(self, steps=steps, warmup=warmup, epochs=0.0, warmup_share=0.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, signatures and keys."""
+        return {
+            name: value for name, value in asdict(self).items() if name not in LATER or value != getattr(Recipe, name)
+        }

@@ -37,8 +37,10 @@ BOTH_WAYS = ("cpmant", "diffusion_gemma", "paligemma", "xlnet")
 def check(*sources: str) -> None:
     """Raise a ``KSLotteryError`` with the reason for the first source that cannot be run, as far as its files tell. The first of
     them is the base that the others are compared with."""
-    for source in filter(None, sources):
-        beside = sources[0] if source != sources[0] else None
+    for named in filter(None, sources):
+        beside = sources[0] if named != sources[0] else None
+        prefix = whole.prefix_of(named, beside)
+        source, beside = (prefix[1], None) if prefix else (named, beside)
         whole.check(source, beside)
         config = _config(source, beside)
         if config is not None:  # GGUF, or of the hub and not here yet: known when it is loaded

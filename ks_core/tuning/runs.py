@@ -23,7 +23,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from ks_core.jobs import world
 from ks_core.store import log, workspace
 from ks_core.tickets.ticket import TICKET_FILE, Ticket
 from ks_core.translation.evaluation import read_answers
+from ks_core.translation.extraction import usual_rule
 from ks_core.translation.generation import Generation
 from ks_core.translation.scores import Comparison, compare, correct
 from ks_core.tuning import comparison
@@ -82,6 +83,7 @@ def run(
         "significance": _significance(bench, results, folder) if world.is_main() else {},
         "likelihood": comparison.judged(results) if world.is_main() else {},
         "sweep": _sweep(bench, folder) if plan.sweep else [],
+        "rule": usual_rule(bench.held_out.references),
         "corpus": {
             "name": bench.corpus.name, "hash": bench.corpus.content_hash, "train": len(bench.corpus.train),
             "held_out": len(bench.corpus.held_out), "development": len(bench.corpus.development),
@@ -148,7 +150,7 @@ def _carry_out(bench: Bench, arm: Arm, place: Path, title: str) -> dict[str, Any
     result["signature"] = str(
         bench.signature.with_fields(
             arm=arm.kind, rows=len(result.get("rows", [])),
-            **(asdict(arm.recipe) if arm.recipe else {}),
+            **(arm.recipe.as_dict() if arm.recipe else {}),
         )
     )  # fmt: skip
     write_once(place / "result.json", result)

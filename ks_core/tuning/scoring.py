@@ -110,7 +110,8 @@ def _written(
     """What the model writes, each answer up to where the manner ends it, with its scores."""
 
     def progress(done: float, total: int) -> None:
-        report(done, total, f"{title}: translating", unit="sentences", stage=f"{stage} translating")
+        does = "translating" if asked.target_language else "answering"
+        report(done, total, f"{title}: {does}", unit="sentences", stage=f"{stage} translating")
 
     if written is None:
         ends = () if manner.end is None else (manner.end,)

@@ -134,7 +134,11 @@ class TargetTrainer(Trainer):
         # The mean over the step's targets in all processes. They average their gradients, so each loss counts for all.
         count = (inputs["labels"][:, 1:] != IGNORED).sum()
         together = self.accelerator.num_processes
-        shared = self.accelerator.reduce(count) if together > 1 else count
+        if self.args.gradient_accumulation_steps > 1:  # a batch of several parts: its targets in all of them
+            assert num_items_in_batch is not None
+            shared = num_items_in_batch
+        else:
+            shared = self.accelerator.reduce(count) if together > 1 else count
         loss = target_loss(model, inputs, shared, self.parts) * together
         return (loss, {"loss": loss}) if return_outputs else loss
 
@@ -224,6 +228,7 @@ def train(
     parameters = list(trained_parameters(model).values())
     arguments = TrainingArguments(
         output_dir=str(folder), max_steps=recipe.steps, per_device_train_batch_size=1,  # an item is a batch
+        gradient_accumulation_steps=recipe.accumulate,
         learning_rate=recipe.learning_rate, lr_scheduler_type=recipe.schedule, warmup_steps=recipe.warmup,
         seed=recipe.seed, data_seed=recipe.seed, max_grad_norm=0.0, weight_decay=0.0,
         logging_steps=1, logging_nan_inf_filter=False, report_to=[], disable_tqdm=True,
@@ -240,7 +245,9 @@ def train(
     elif isinstance(rows, RowEmbedding) and len(parameters) == 1:
         optimizer = ROW_OPTIMIZERS[recipe.optimizer](parameters, lr=recipe.learning_rate, betas=betas)
     else:
-        raise SettingsError(f"{recipe.optimizer} steps embedding rows alone. Choose adam for LoRA and full tuning.")
+        raise SettingsError(
+            f"{recipe.optimizer} steps embedding rows alone. Choose adam for LoRA, prefix and full tuning."
+        )
     watcher = _Watcher(progress, should_stop)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     packer = Packer(Collator(pad), rows.weight.shape[1])
@@ -250,12 +257,15 @@ def train(
     trainer = TargetTrainer(
         model=model,
         args=arguments,
-        train_dataset=_shares([examples[i] for i in order], recipe.batch_size, world.size()),
+        train_dataset=_shares([examples[i] for i in order], recipe.batch_size, world.size() * recipe.accumulate),
         data_collator=lambda items: collate(items[0]),
         optimizers=(optimizer, None),
         # After the watcher: a training that is stopped saves at this step, and is recorded at it.
         callbacks=[watcher, *([KSLotteryCallback(record, base=base)] if record else [])],
     )
+    trainer.model_accepts_loss_kwargs |= (
+        recipe.accumulate > 1
+    )  # so that the targets of all parts are counted before the first
     if record and tokenizer.eos_token_id is not None:
         trainer.parts = LossParts(tokenizer.eos_token_id)
     trainer.pop_callback(_printer())

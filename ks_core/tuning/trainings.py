@@ -122,7 +122,7 @@ def differ_in_seed(one: Training, other: Training) -> bool:
     # The demo's notes know its base by the file that it came in, and not by content.
     of_one = one.base == other.base or one.base_source == other.base_source
     alike = of_one and all(getattr(one, name) == getattr(other, name) for name in ("kind", "corpus_hash", "prompt"))
-    own, its = ({**asdict(t.recipe), "seed": 0} for t in (one, other))
+    own, its = ({**t.recipe.as_dict(), "seed": 0} for t in (one, other))
     return alike and own == its and one.recipe.seed != other.recipe.seed
 
 
@@ -144,8 +144,8 @@ def seen(training: Training) -> Seen | None:
 
     ``None`` where its text or its base's tokenizer is not as it was any more.
     """
-    key = {"corpus": training.corpus_hash, "prompt": training.prompt, "recipe": asdict(training.recipe),
-           "choice": asdict(training.corpus), "base": training.base, "counted": COUNTED}  # fmt: skip
+    key = {"corpus": training.corpus_hash, "prompt": training.prompt, "recipe": training.recipe.as_dict(),
+           "choice": training.corpus.as_dict(), "base": training.base, "counted": COUNTED}  # fmt: skip
     with _REBUILDING:  # of several sessions that ask one does it, and the others find it
         entry = Cache().load("steps", key)
         if entry is not None:

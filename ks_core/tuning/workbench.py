@@ -49,7 +49,13 @@ class Bench:
         self.device = world.device(devices.select(plan.device).removeprefix("torch:"))
         if plan.resources.precision == "bfloat16" and not devices.has_bfloat16(self.device):
             raise SettingsError(f"The GPU {self.device} does not compute in bfloat16. Choose float32.")
-        self.plan, self.folder, self.report, self.event, self.should_stop = plan, folder, report, event, should_stop
+        self.plan, self.folder, self.report, self.event, self.should_stop = (
+            plan.in_steps(),
+            folder,
+            report,
+            event,
+            should_stop,
+        )
 
     @cached_property
     def loaded(self) -> tuple[Any, Any]:

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from ks_core.errors import KSLotteryError, SettingsError
+from ks_core.errors import SettingsError
 from ks_core.jobs import Allocation
 from ks_core.study import Study
-from ks_core.translation import (
-    TEMPLATES,
-    Corpus,
-    format_prompt,
-    language_name,
-    parallel_text,
-    template_title,
-    usual_prompt,
-)
-from ks_core.tuning import ARMS, OPTIMIZERS, ROW_RECIPE, SCHEDULES, Arm, CorpusChoice, Plan, Recipe, runnable
-from pages.parts import pair, place, say, ticket_rule
+from ks_core.translation import Corpus
+from ks_core.tuning import ARMS, OPTIMIZERS, ROW_RECIPE, SCHEDULES, Arm, Plan, Recipe, runnable
+from pages.parts import pair, place, say, ticket_rule, tuning_text
 from pages.parts.say import plain
 
-OWN = {"file": "A TSV or JSONL file", "flores": "A folder in Flores layout", "hub": "A dataset on the hub"}
 SWEEP = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5)
 DEFAULT = ("base", "tuned", "transfer", "partial", "paired", "partners", "rows")
-
-
-@st.cache_resource(max_entries=4, show_spinner="Reading the text …")
-def read(choice: dict[str, Any], _version: int = 1) -> Corpus:
-    """A corpus, held for all sessions as it is: nothing changes one, and a copy of a large one for each visit takes long."""
-    return CorpusChoice(**choice).load()
 
 
 @dataclass(frozen=True)
@@ -49,16 +34,16 @@ def form(study: Study, alpha: float) -> Chosen | None:
     """What the widgets describe; ``None`` while something is missing, which it says."""
     left, right = st.columns(2)
     with left, st.container(border=True, height="stretch"):
-        found = corpus()
+        found = tuning_text.corpus()
     with right, st.container(border=True, height="stretch"):
-        template = prompt(found[1] if found else None, study.base_source)
+        template = tuning_text.prompt(found[1] if found else None, study.base_source)
     with st.container(border=True):
         given, rule, k, size = _ticket(study, alpha)
         arms = _arms(study, given)
     with st.expander("Scoring and device", icon=":material/tune:"), st.container(horizontal=True):
         sentences = st.number_input(
             "Held-out sentences", 1, 5000, 64, key="tune_sentences",
-            help="How many of the held-out pairs are translated by every arm. More make the intervals narrower.",
+            help="How many of the held-out pairs are answered by every arm. More make the intervals narrower.",
         )  # fmt: skip
         limit = st.number_input("Most new tokens", 1, 1024, 48, key="tune_limit", help="Where an answer is cut off.")
         beams = st.number_input("Beams", 1, 16, 1, key="tune_beams", help="1 is greedy decoding.")
@@ -77,82 +62,6 @@ def form(study: Study, alpha: float) -> Chosen | None:
         resources=resources,
     )  # fmt: skip
     return Chosen(plan, found[1], allocation, size)
-
-
-def corpus() -> tuple[CorpusChoice, Corpus] | None:
-    """The chosen text, read; ``None`` while it is not named or cannot be read, which is said."""
-    st.header("Text")
-    packs = [f"pack:{code}" for code in parallel_text.installed_packs()]
-    names = {name: f"English to {language_name(name[5:])} (menus and messages of JupyterLab)" for name in packs} | OWN
-    kind = st.selectbox(
-        "Parallel text", list(names), format_func=lambda name: names[name], key="tune_corpus", bind="query-params",
-        index=packs.index("pack:fr-FR") if "pack:fr-FR" in packs else 0,
-        help="Other languages: pip install jupyterlab-language-pack-de-DE, and so on.",
-    )  # fmt: skip
-    settings: dict[str, Any] = {"name": kind}
-    if kind in OWN:
-        what = {"file": "pairs.tsv or pairs.jsonl", "flores": "folder#eng,cat", "hub": "org/name#source,target"}[kind]
-        where = st.text_input("Where", placeholder=what, key="tune_where", bind="query-params").strip()
-        settings["name"] = f"{kind}:{where}"
-        with st.container(horizontal=True):
-            if kind == "file":
-                settings["source_field"] = st.text_input(
-                    "Source field (JSONL)", "source", key="tune_source_field", bind="query-params"
-                )
-                settings["target_field"] = st.text_input(
-                    "Target field (JSONL)", "target", key="tune_target_field", bind="query-params"
-                )
-            settings["source_language"] = st.text_input(
-                "From", placeholder="English", key="tune_from", bind="query-params"
-            )
-            settings["target_language"] = st.text_input("To", placeholder="French", key="tune_to", bind="query-params")
-        if not where:
-            st.caption(f"Expected: {what}.")
-            return None
-    shortest, longest = st.slider(
-        "Words of a source sentence", 1, 60, (3, 16), key="tune_words", help="Longer and shorter pairs are left out."
-    )
-    choice = CorpusChoice(**settings, shortest=shortest, longest=longest)
-    try:
-        found = read(asdict(choice))
-    except KSLotteryError as error:
-        say.error(error)
-        return None
-    dropped = ", ".join(f"{n:,} {why}" for why, n in found.dropped.items()) or "nothing"
-    st.write(
-        f"**{len(found.train):,}** pairs to train on, **{len(found.test):,}** to score on, **{len(found.development):,}** to choose "
-        f"settings by. Left out: {plain(dropped)}."
-    )
-    with st.expander("Look at the held-out part"):
-        st.dataframe(
-            pd.DataFrame({found.source_language: [p.source for p in found.held_out[:100]],
-                          found.target_language: [p.target for p in found.held_out[:100]]}),
-            hide_index=True, alt="The first held-out pairs",
-        )  # fmt: skip
-    return choice, found
-
-
-def prompt(text: Corpus | None, base: str) -> str:
-    """The chosen prompt for a base: a template's name, or the user's own text. Shown on the first held-out sentence."""
-    st.header("Prompt")
-    name = st.selectbox(
-        "Template",
-        [*TEMPLATES, "own"],
-        index=list(TEMPLATES).index(usual_prompt(runnable.reads_with_encoder(base))),
-        key="tune_prompt",
-        help="A ticket is keyed to the prompt that it was trained with.",
-        format_func=lambda name: "My own text" if name == "own" else template_title(name),
-    )
-    own = st.text_area(
-        "Text", TEMPLATES["short" if name == "own" else name].text, disabled=name != "own", key=f"tune_prompt_{name}", height=118,
-        help="{source} is the sentence; {source_language} and {target_language} are the languages' names.",
-    )  # fmt: skip
-    chosen = own if name == "own" else str(name)
-    if text:
-        example = format_prompt(chosen, text.held_out[0].source, text.source_language, text.target_language)
-        st.caption("The model reads, and its answer begins where this ends:")
-        st.code(example, language=None, wrap_lines=True)
-    return chosen
 
 
 def _ticket(study: Study, alpha: float) -> tuple[bool, str, int, int]:
@@ -192,6 +101,7 @@ def _arms(study: Study, given: bool) -> tuple[Arm, ...] | None:
             help="Tokens as the page Winning tokens shows them, or ids, with spaces between. ⏎ is the newline: one row "
             "of the prompt's frame, which in the replication gave nearly all of the gain.",
         )  # fmt: skip
+        virtual, projected = _prefix() if "prefix" in chosen else (Arm.virtual_tokens, Arm.projection)
     if not chosen:
         say.info("Choose at least one arm.")
         return None
@@ -200,9 +110,24 @@ def _arms(study: Study, given: bool) -> tuple[Arm, ...] | None:
     for kind in chosen:
         label = f"Row {words.strip()}" if kind == "rows" and len(tokens) == 1 else ""
         for seed in range(int(seeds) if ARMS[kind].seeded else 1):
-            arms.append(Arm(kind, tokens=tokens if kind == "rows" else (), seed=seed, label=label))
+            own: dict[str, Any] = {"virtual_tokens": virtual, "projection": projected} if kind == "prefix" else {}
+            arms.append(Arm(kind, tokens=tokens if kind == "rows" else (), seed=seed, label=label, **own))
     trained = [arm for arm in arms if arm.recipe]
     return tuple(_settings(arms, trained)) if trained else tuple(arms)
+
+
+def _prefix() -> tuple[int, bool]:
+    """The settings of the arm Prefix tuning: how many virtual tokens, and whether they are projected."""
+    count = st.number_input(
+        "Virtual tokens of the prefix", 1, 1000, Arm.virtual_tokens, key="tune_virtual",
+        help="For so many words stand the keys and values before the text; the model reads that much less of it.",
+    )  # fmt: skip
+    projected = st.toggle(
+        "Projected", key="tune_projected",
+        help="The prefix comes out of a small network that is trained in its place, as its authors did it: more values are "
+        "trained, and what is saved is the prefix alone.",
+    )  # fmt: skip
+    return int(count), bool(projected)
 
 
 def _tokens(study: Study, words: str) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from ks_core.jobs import Job, resume
 from ks_core.ledger import as_well
 from ks_core.store import access, door, workspace
 from ks_core.study import Study
-from ks_core.translation import dropped, part_of, read_answers
+from ks_core.translation import TASKS, TEXT, TITLES, dropped, part_of, read_answers
 from ks_core.tuning import comparison, figures as tuning_figures, notes
 from pages.parts import charts, downloads, job, say, tuning_tables
 from pages.parts.say import plain
@@ -71,8 +71,7 @@ def live(run: Job) -> None:
         arms = _names(run)
         found = comparison.losses(list(arms), run.events())
         if len(found):
-            figure = tuning_figures.loss_curves(found, arms)
-            charts.chart(figure, "live-losses")
+            charts.chart(partial(tuning_figures.loss_curves, found, arms), "live-losses")
         summary = _partial(run)
         if summary["arms"]:
             tuning_tables.show(
@@ -92,18 +91,20 @@ def results(run: Job) -> None:
     if not len(frame):
         say.info("No arm was finished.", icon="hourglass_empty")
         return
-    tuning_tables.show(frame, [*notes.notes(summary, run.request["parameters"].get("tuned", "")), *summary["notes"]])
+    told = [*notes.notes(summary, run.request["parameters"].get("tuned", "")), *summary["notes"]]
+    tuning_tables.show(frame, told, comparison.rule_of(summary))
     if "nats" in frame:
-        charts.chart(tuning_figures.nats_chart(frame), "nats", summary["signature"])
+        charts.chart(partial(tuning_figures.nats_chart, frame), "nats", summary["signature"])
         points = [p for p in summary["sweep"] if p.get("likelihood")]
         if points:
-            charts.chart(tuning_figures.sweep_chart(points, "nats", ""), "sweep-nats", summary["signature"])
+            charts.chart(partial(tuning_figures.sweep_chart, points, "nats", ""), "sweep-nats", summary["signature"])
     if comparison.rules_of(frame):
         _answers(run, summary, frame)
     _as_well(run, summary)
     with st.expander("Training loss", icon=":material/show_chart:"):
-        figure = tuning_figures.loss_curves(comparison.losses(list(_names(run)), run.events()), _names(run))
-        charts.chart(figure, "losses", summary["signature"])
+        arms = _names(run)
+        losses = comparison.losses(list(arms), run.events())
+        charts.chart(partial(tuning_figures.loss_curves, losses, arms), "losses", summary["signature"])
     with st.expander("Settings of this run", icon=":material/tune:"):
         st.json(run.request["parameters"], expanded=1)
     _files(run, summary, frame)
@@ -113,23 +114,29 @@ def results(run: Job) -> None:
 def _answers(run: Job, summary: dict[str, Any], frame: pd.DataFrame) -> None:
     """How the answers scored under a rule, and the answers themselves."""
     with st.container(horizontal=True):
-        rule = str(st.segmented_control("Extraction rule", comparison.rules_of(frame), default="first_line", required=True, key="tune_rule_shown",
+        rule = str(st.segmented_control("Extraction rule", comparison.rules_of(frame), default=comparison.rule_of(summary), required=True, key="tune_rule_shown",
                                     format_func=plain, help=RULE_HELP))  # fmt: skip
-        metric = st.segmented_control("Metric", ["chrf", "bleu"], default="chrf", required=True, key="tune_metric",
-                                      format_func=lambda name: {"chrf": "chrF", "bleu": "BLEU"}[name])  # fmt: skip
-    figure = tuning_figures.score_chart(frame, metric, rule)
-    charts.chart(figure, "scores", summary["signature"])
+        leads = comparison.metric_of(summary)
+        metrics = ["chrf", leads, *(["exact"] if leads == "rouge" else [])]
+        metric = st.segmented_control("Metric", metrics, default="chrf", required=True, key="tune_metric" if leads == "bleu" else "tune_metric_text",
+                                      format_func=lambda name: plain(TITLES[name]))  # fmt: skip
+    charts.chart(partial(tuning_figures.score_chart, frame, metric, rule), "scores", summary["signature"])
     if summary["sweep"]:
-        figure = tuning_figures.sweep_chart(summary["sweep"], metric, rule)
-        charts.chart(figure, "sweep", summary["signature"])
+        charts.chart(partial(tuning_figures.sweep_chart, summary["sweep"], metric, rule), "sweep", summary["signature"])
     _translations(run, summary, rule)
 
 
 def _translations(run: Job, summary: dict[str, Any], rule: str) -> None:
     from ks_core.tuning import Plan
 
-    with st.expander("Translations side by side", icon=":material/translate:", expanded=True):
-        plan = Plan.from_dict(run.request["parameters"])
+    plan = Plan.from_dict(run.request["parameters"])
+    task = TASKS[plan.corpus.task]
+    text_to_text = task.name == TEXT
+    with st.expander(
+        "Answers side by side" if text_to_text else "Translations side by side",
+        icon=":material/translate:",
+        expanded=True,
+    ):
         try:
             pairs = plan.corpus.load().part(part_of(summary["signature"]))
         except KSLotteryError as error:
@@ -137,8 +144,13 @@ def _translations(run: Job, summary: dict[str, Any], rule: str) -> None:
             return
         answers = {arm["name"]: read_answers(run.folder, arm) for arm in summary["arms"] if arm.get("evaluation")}
         count = min(len(next(iter(answers.values()))), len(pairs))
-        number = int(st.number_input(f"Sentence (of {count:,})", 1, count, 1, key="tune_sentence")) - 1
-        st.markdown(f"**Source** {plain(pairs[number].source)}  \n**Reference** {plain(pairs[number].target)}")
+        number = (
+            int(st.number_input(f"{plain(task.pair.capitalize())} (of {count:,})", 1, count, 1, key="tune_sentence"))
+            - 1
+        )
+        st.markdown(
+            f"**{plain(task.source)}** {plain(pairs[number].source)}  \n**Reference** {plain(pairs[number].target)}"
+        )
         rows = ["| Arm | Answer | |", "|---|---|---|"]
         for name, given in answers.items():
             answer = given[number]

@@ -6,16 +6,17 @@ import pandas as pd
 import streamlit as st
 
 from ks_core.jobs import duration
+from ks_core.translation import TITLES, leading
 from ks_core.tuning import comparison
 from pages.parts.say import plain
 
 
-def show(frame: pd.DataFrame, said: list[str]) -> None:
-    """The tables of likelihoods and of scores, and below them what has to be known to read them."""
+def show(frame: pd.DataFrame, said: list[str], rule: str = "first_line") -> None:
+    """The tables of likelihoods and of scores, and below them what has to be known to read them. ``rule`` is the one that p is under."""
     if "nats" in frame:
         _likelihoods(frame)
     if comparison.rules_of(frame):
-        _scores(frame)
+        _scores(frame, rule)
     for note in said:
         st.caption(plain(note))
 
@@ -62,15 +63,19 @@ def _bounded(frame: pd.DataFrame, name: str, form: str) -> list[str]:
     ]
 
 
-def _scores(frame: pd.DataFrame) -> None:
+def _scores(frame: pd.DataFrame, ruled: str) -> None:
     """How the answers scored under every rule."""
+    rules = comparison.rules_of(frame)
+    metric = leading(name for name in TITLES if f"{name}_{rules[0]}" in frame)
+    title = TITLES[metric]
     corrected = [c for c in frame if c.startswith("Holm p") and frame[c].notna().any()]
     pvalues = corrected or [c for c in frame if c.startswith("p against")]  # an older run's stand as they are
     shown = pd.DataFrame({
         "Arm": frame.arm, "Rows": [f"{n:,}" if n else "–" for n in frame.rows],
         "In ticket": ["–" if pd.isna(n) else f"{int(n):,}" for n in frame.in_ticket],
         "Steps": ["–" if pd.isna(n) else f"{int(n):,}" for n in frame.steps], "Trained values": frame.trainable,
-        **{f"BLEU {rule.replace('_', ' ')}": _interval(frame, "bleu", rule, ".2f", ".1f") for rule in comparison.rules_of(frame)},
+        **{f"{title} {rule.replace('_', ' ')}": _interval(frame, metric, rule, ".2f", ".1f") for rule in rules},
+        **{f"{TITLES['exact']} {rule.replace('_', ' ')}": _interval(frame, "exact", rule, ".1f", ".1f") for rule in rules if f"exact_{rule}" in frame},
         **{f"chrF {rule.replace('_', ' ')}": _interval(frame, "chrf", rule, ".1f", ".1f") for rule in ("raw", "first_line")},
         "Stops": [
             f"{100 * v:.0f}% [{100 * low:.0f}, {100 * high:.0f}]"
@@ -88,12 +93,12 @@ def _scores(frame: pd.DataFrame) -> None:
             "Stops": st.column_config.TextColumn(help="Answers that the model ended by itself, with the 95% interval of that share (Wilson)."),
             "Length": st.column_config.NumberColumn(format="%.0f", help="Mean length of the raw answer, in characters."),
             "Time": st.column_config.TextColumn(help="Training and translating, on the machine that ran it."),
-            **{c: st.column_config.NumberColumn(format="%.3g", help="Paired bootstrap of BLEU under first_line" + (", corrected for all p of the run (Holm)." if corrected else ", not corrected."))
+            **{c: st.column_config.NumberColumn(format="%.3g", help=f"Paired bootstrap of {plain(title)} under {plain(ruled)}" + (", corrected for all p of the run (Holm)." if corrected else ", not corrected."))
                for c in shown if "p, against" in c},
         },
     )  # fmt: skip
     st.caption(
-        "BLEU and chrF with their 95% bootstrap intervals under each extraction rule; the references are never looked at to cut."
+        f"{plain(title)} and chrF with their 95% bootstrap intervals under each extraction rule; the references are never looked at to cut."
     )
 
 

@@ -381,3 +381,38 @@ def test_a_saved_recipe_still_says_how_it_was_trained():
 def test_recipes_that_cannot_be(bad):
     with pytest.raises(SettingsError):
         Recipe(**bad)
+
+
+@pytest.mark.parametrize("two_words", [False, True])
+def test_a_step_in_parts_is_the_same_step(tiny_model, tiny_tokenizer, tmp_path, two_words):
+    """Gradient accumulation: the same losses and the same rows, though the parts have unequal numbers of targets; resumed too."""
+    pairs = tuple(
+        SentencePair(f"w{i} w{i + 1}", f"w{i + 20}" + f" w{i + 7}" * (two_words and i % 3 == 0) * 3)
+        for i in range(5, 25)
+    )
+    examples = encode(replace(CORPUS, train=pairs), tiny_tokenizer, PROMPT, 128)
+    found = {}
+    for name, accumulate in (("whole", 1), ("parts", 4), ("more", 8)):
+        model = copy.deepcopy(tiny_model)
+        rows = lay_over(model, sorted(count_tokens(examples)))
+        recipe = Recipe(steps=6, batch_size=8, learning_rate=0.05, accumulate=accumulate, warmup=2, schedule="cosine")
+        outcome = trainer.train(model, tiny_tokenizer, examples, recipe, tmp_path / name)
+        assert [step for step, _ in outcome.losses] == list(range(1, 7))
+        found[name] = ([loss for _, loss in outcome.losses], rows.rows.detach().clone(), outcome.tokens)
+    for name in ("parts", "more"):
+        assert found[name][0] == pytest.approx(found["whole"][0], rel=1e-4)
+        torch.testing.assert_close(found[name][1], found["whole"][1], rtol=0, atol=2e-3)
+        assert found[name][2] == found["whole"][2], "the same pairs were read"
+    # Stopped in the middle, in parts.
+    model = copy.deepcopy(tiny_model)
+    rows = lay_over(model, sorted(count_tokens(examples)))
+    recipe = Recipe(steps=6, batch_size=8, learning_rate=0.05, accumulate=4, warmup=2, schedule="cosine")
+    steps = iter(range(100))
+    stopped = trainer.train(
+        model, tiny_tokenizer, examples, recipe, tmp_path / "cut", should_stop=lambda: next(steps) >= 2
+    )
+    assert stopped.stopped
+    model = copy.deepcopy(tiny_model)
+    rows = lay_over(model, sorted(count_tokens(examples)))
+    trainer.train(model, tiny_tokenizer, examples, recipe, tmp_path / "cut")
+    torch.testing.assert_close(rows.rows.detach(), found["parts"][1], rtol=0, atol=1e-6)

@@ -13,7 +13,8 @@ REMEDY = "Merge it with peft (merge_and_unload) where it was trained and open th
 #: Kinds of adapters that are read. What says no kind is taken for a LoRA, as old ones were.
 READ = ("LORA", "TRAINABLE_TOKENS")
 #: Kinds that put something before the text and leave every weight as it was.
-BEFORE_THE_TEXT = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT")
+PREFIX = "PREFIX_TUNING"
+BEFORE_THE_TEXT = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", PREFIX, "ADAPTION_PROMPT", "CPT")
 #: Settings of a LoRA with which a weight is no longer a base and a product, and why.
 OTHERWISE = {
     "alora_invocation_tokens": "acts on the text behind certain tokens alone (aLoRA)",
@@ -42,8 +43,9 @@ def refuse_other_kinds(folder: Path, settings: Mapping[str, Any]) -> None:
     found = kind(settings)
     if found in BEFORE_THE_TEXT:
         raise CheckpointError(
-            f"{folder} is an adapter of the kind {found}, which puts something before the text and changes no weight. There is nothing "
-            "to compare: open what was tuned otherwise."
+            f"{folder} is an adapter of the kind {found}, which puts something before the text and changes no weight, and so no row of "
+            "the embedding. There is nothing to compare: open what was tuned otherwise."
+            + (" The command evaluate scores it beside its base." if found == PREFIX else "")
         )
     if found not in READ:
         raise CheckpointError(
