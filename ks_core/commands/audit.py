@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ks_core.checkpoints import demo
 from ks_core.commands import corpus_options, resource_options
 from ks_core.commands.progress_line import Line, finish
-from ks_core.commands.ticket import RULE_HELP
+from ks_core.commands.ticket import add_rule_arguments
 from ks_core.commands.tune import have
 from ks_core.errors import SettingsError
 from ks_core.jobs.handle import Job
@@ -30,17 +30,8 @@ def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
     """What is audited: the options that ``audit`` and ``report`` share."""
     parser.add_argument("base", nargs="?", default=demo.BASE, help="checkpoint before tuning (default demo:base)")
     parser.add_argument("tuned", nargs="?", default=demo.TUNED, help="checkpoint after tuning (default demo:en-fr)")
-    parser.add_argument("--rule", default="alpha", help=RULE_HELP)
-    parser.add_argument("--alpha", type=float, default=0.05)
-    parser.add_argument(
-        "--k", type=int, default=18, help="rows of the ticket, with a rule that takes so many (default 18)"
-    )
-    parser.add_argument("--budget", default="standard", choices=("small", "standard", "large"),
-                        help="how many sentences, training steps and seeds (default standard)")  # fmt: skip
-    parser.add_argument(
-        "--generate", action="store_true",
-        help="have answers written too, for BLEU and chrF beside the likelihood of the references; takes several times as long",
-    )  # fmt: skip
+    add_rule_arguments(parser)
+    corpus_options.add_budget_arguments(parser)
     corpus_options.add_arguments(parser, scoring=False)
 
 

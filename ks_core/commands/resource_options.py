@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ks_core.tuning.plans import Plan
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse._ActionsContainer) -> None:
     """The options, in two groups."""
     group = parser.add_argument_group("how it is computed")
     group.add_argument("--processes", type=int, default=0, metavar="N", help="processes that share batches and sentences, a GPU "

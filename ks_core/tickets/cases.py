@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ks_core.translation.shares import wilson
+
 
 @dataclass(frozen=True)
 class Case:
@@ -31,12 +33,9 @@ class Case:
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """The 95% interval of that share (Wilson, 1927), the rows being a sample; NaN when there is no row."""
-        from scipy.stats import binomtest
-
         if not len(self.pvalues):
             return math.nan, math.nan
-        found = binomtest(int((self.pvalues < alpha).sum()), len(self.pvalues)).proportion_ci(method="wilson")
-        return float(found.low), float(found.high)
+        return wilson(int((self.pvalues < alpha).sum()), len(self.pvalues))
 
     def density(self, edges: np.ndarray) -> np.ndarray:
         """The histogram as a density, float64 (len(edges) - 1,): 1 in every bin would be uniform."""

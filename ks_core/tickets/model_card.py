@@ -11,7 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from ks_core.values import code_span, table_cell
+from ks_core.tickets.card_metadata import Publication, metadata, quoted
+from ks_core.translation.metrics import TITLES, leading
+from ks_core.values import code_span, escaped, table_cell
 
 
 class Described(Protocol):
@@ -57,18 +59,16 @@ reach under the same budget.
 """
 
 
-def model_card(ticket: Described) -> str:
-    """Markdown with the hub's metadata block, for ``README.md`` in a ticket's folder."""
+def model_card(ticket: Described, more: Publication | None = None) -> str:
+    """Markdown with the hub's metadata block, for ``README.md`` in a ticket's folder. ``more``: for one that is published."""
     about = ticket.about
     lines = [
-        "---",
-        f"base_model: {_quoted(ticket.base)}",
-        "library_name: peft",
-        "tags: [ks-lottery, trainable-tokens]",
-        "---",
+        *metadata(ticket.base, more),
         "",
         f"# KS-Lottery ticket: {len(ticket):,} embedding rows",
+        *(_audited(more) if more else ()),
         "",
+        *(("## What it is", "") if more else ()),
         f"A peft TrainableTokens adapter: {len(ticket):,} rows of the input embedding of {code_span(ticket.base)}, everything else "
         "as it was. Made by KS-Lottery Explorer. `ticket.json` holds all of the below for programs.",
         "",
@@ -77,7 +77,7 @@ def model_card(ticket: Described) -> str:
         "from transformers import AutoModelForCausalLM",
         "",
         f"base = AutoModelForCausalLM.from_pretrained({_base(ticket)})",
-        'model = PeftModel.from_pretrained(base, "this folder")',
+        f"model = PeftModel.from_pretrained(base, {quoted(more.repository if more else 'this folder')})",
         "```",
     ]
     if about.get("tied"):
@@ -103,24 +103,31 @@ def model_card(ticket: Described) -> str:
             break
         tested = (f"{ticket.statistic[n]:.4f}", f"{ticket.pvalue[n]:.3g}") if ticket.statistic else ("", "")
         lines.append(f"| {table_cell(code_span(token))} | {token_id} | {tested[0]} | {tested[1]} |")
-    return "\n".join([*lines, CAVEAT])
+    return "\n".join([*lines, "" if more and more.said else CAVEAT])
+
+
+def _audited(more: Publication) -> list[str]:
+    """What the audit says, what counts against the ticket first."""
+    lines = ["", "## Is it real?", ""]
+    if not more.said:
+        lines.append("Nobody has asked: nothing of this ticket was audited before it was published.")
+    if more.short:
+        lines += [
+            "In short, with what counts against it first:",
+            "",
+            *(f"- **{escaped(one)}**" for one in more.short),
+            "",
+        ]
+    lines += [f"- {escaped(one)}" for one in more.said]
+    if more.missing:
+        lines += ["", "Not known, because it was not run:", "", *(f"- {escaped(one)}" for one in more.missing)]
+    lines += [f"\n{escaped(one)}" for one in more.notes]
+    return [*lines, *(("", f"Signature of the audit: {code_span(more.signature)}") if more.signature else ()), ""]
 
 
 def _base(ticket: Described) -> str:
     """The base as a string of Python; a demo name means nothing to transformers."""
-    return _quoted(ticket.base if ":" not in ticket.base else "folder or hub id of the base")
-
-
-def _quoted(value: str) -> str:
-    """Text in double quotes, on one line, which YAML and Python both read as that text.
-
-    >>> _quoted('a"b'), _quoted("two\\nlines"), _quoted("\\u2028")
-    ('"a\\\\"b"', '"two\\\\nlines"', '"\\\\u2028"')
-    """
-    quoted = json.dumps(value, ensure_ascii=False)
-    return "".join(
-        c if c.isprintable() else f"\\u{ord(c):04x}" if ord(c) < 1 << 16 else f"\\U{ord(c):08x}" for c in quoted
-    )
+    return quoted(ticket.base if ":" not in ticket.base else "folder or hub id of the base")
 
 
 def _text(value: Any) -> str:
@@ -133,7 +140,8 @@ def _key(key: str) -> str:
 
 
 def _scores(scores: dict[str, Any]) -> list[str]:
-    lines = ["## Scores", "", "| rule | BLEU | chrF |", "|---|---:|---:|"]
+    metric = leading(next(iter(scores["scores"].values())))
+    lines = ["## Scores", "", f"| rule | {TITLES[metric]} | chrF |", "|---|---:|---:|"]
     for rule, found in scores["scores"].items():
-        lines.append(f"| {table_cell(code_span(rule))} | {found['bleu']['value']:.2f} | {found['chrf']['value']:.1f} |")
+        lines.append(f"| {table_cell(code_span(rule))} | {found[metric]['value']:.2f} | {found['chrf']['value']:.1f} |")
     return [*lines, "", f"{scores['stop_rate']:.0%} of {scores['sentences']:,} answers were ended by the model.", ""]

@@ -140,11 +140,12 @@ def shared_with_trained(ranked: np.ndarray, trained: Mapping[int, int], ks: int)
     often = np.sort(np.array([n for n in trained.values() if n > 0], float))[::-1]
     own = np.array([trained.get(int(i), 0) for i in ranked[:ks]], float)
     found = np.full(ks, math.nan)
-    for k in range(1, min(ks, len(often)) + 1):
-        least = often[k - 1]
-        above = int((often > least).sum())
-        equal = (k - above) / int((often == least).sum())
-        found[k - 1] = (own[:k] > least).sum() + equal * (own[:k] == least).sum()
+    k = np.arange(1, min(ks, len(often)) + 1)
+    least = often[k - 1]  # of a k each, float64 (k,)
+    above, up_to = (np.searchsorted(-often, -least, side=side) for side in ("left", "right"))
+    first = np.arange(len(own)) < k[:, None]  # which of the ids are among the k first: bool (k, ids)
+    more = ((own > least[:, None]) & first).sum(axis=1)
+    found[: len(k)] = more + (k - above) / (up_to - above) * ((own == least[:, None]) & first).sum(axis=1)
     return found
 
 

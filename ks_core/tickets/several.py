@@ -60,9 +60,9 @@ class Several:
         """Every combination of tickets (or of groups) that has rows of its own, the largest first."""
         names, member = self.grouped() if by_group else (self.names, self.ticket)
         found: dict[tuple[str, ...], list[int]] = {}
-        for token, row in zip(self.token_ids.tolist(), member, strict=True):
-            if row.any():
-                found.setdefault(tuple(n for n, inside in zip(names, row, strict=True) if inside), []).append(token)
+        anywhere = member.any(axis=1)
+        for token, row in zip(self.token_ids[anywhere].tolist(), member[anywhere].tolist(), strict=True):
+            found.setdefault(tuple(n for n, inside in zip(names, row, strict=True) if inside), []).append(token)
         made = [Intersection(key, tuple(ids)) for key, ids in found.items()]
         return sorted(made, key=lambda i: (-len(i.token_ids), len(i.names), i.names))
 

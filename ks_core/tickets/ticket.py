@@ -17,6 +17,7 @@ from ks_core.errors import CheckpointError, TicketError
 from ks_core.signature import Signature
 from ks_core.store import workspace
 from ks_core.study.scan import Scan, Study, readable
+from ks_core.tickets.card_metadata import Publication
 from ks_core.tickets.model_card import model_card
 
 TICKET_FILE = "ticket.json"
@@ -74,8 +75,9 @@ class Ticket:
             rows=rows,
         )
 
-    def save(self, folder: Path | str) -> Path:
-        """Write a peft TrainableTokens adapter with ``ticket.json`` beside it. Returns the folder.
+    def save(self, folder: Path | str, more: Publication | None = None) -> Path:
+        """Write a peft TrainableTokens adapter with ``ticket.json`` beside it. Returns the folder. ``more``: what its card says
+        besides, of a ticket that is published.
 
         Raises ``TicketError`` when the ticket is empty or its rows are not known: an adapter
         without rows would be a promise only.
@@ -104,7 +106,7 @@ class Ticket:
                 "module": self.module,
             },
         )
-        workspace.write_atomically(folder / "README.md", model_card(self).encode())
+        workspace.write_atomically(folder / "README.md", model_card(self, more).encode())
         return folder
 
     @classmethod
