@@ -1,12 +1,14 @@
 """Drift map: where the changed rows were, and where they went."""
 
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
 from ks_core.ledger import attributed
-from ks_core.study import COLOURS, Rows, drift, map_figures, neighbourhoods, readable
+from ks_core.study import COLOURS, DriftMap, Rows, drift, map_figures, neighbourhoods, readable
 from ks_core.tuning import trainings
 from pages.parts import charts, downloads, map_side, pair, provenance, say
 from pages.parts.job import make
@@ -84,29 +86,43 @@ if found is None:
 provenance.of_job(found.shipped, "drift", parameters, settings.method.upper())
 
 signature = str(found.signature.with_fields(alpha=f"{alpha:g}"))
-# Two maps take all of the width, and what stands beside one map then stands below.
-left, right = (st.container(), st.container()) if shown == "Side by side" else st.columns([7, 4])
-with right:
-    position = map_side.look_for(rows)
-    map_side.metric()
-    spot, frame = (None, None) if position is None else map_side.near(study, scan, rows, position, metric)
-earlier = map_side.picked(st.session_state.get("map-figure"), rows) if shown == "Side by side" else []
-view = map_figures.View(colour, arrows, names, regions, tuple(earlier), spot)
-with left:
-    event = charts.chart(
-        VIEWS[shown](found, rows, view), "map-figure", signature, **({} if shown == "Morph" else {"on_select": "rerun"})
-    )
-    st.caption(
-        f"One fit on base and tuned rows together, made in {found.seconds:.1f} s; unchanged tokens are one point and do not "
-        "move. Drag to pan, scroll to zoom, double-click to see all again; draw around tokens (box or lasso, above the map) to pick them."
-    )
-with right:
-    chosen = map_side.picked(event, rows) if shown != "Morph" else []
-    if position is not None and frame is not None:
-        map_side.spot(rows, position, frame, signature, position in map_figures.places(found))
-    if chosen:
-        map_side.selection(study, scan, rows, chosen, alpha, signature)
-downloads.signature(signature)
-if not chosen and position is None:
-    with right:  # last, as it ends the page while there is nothing to show
-        map_side.movers(study, scan, rows, metric, signature)
+
+
+@st.fragment
+def station(found: DriftMap) -> None:
+    """The map and what stands beside it. A token that is looked for or picked has these drawn again, and nothing else."""
+    # Two maps take all of the width, and what stands beside one map then stands below.
+    side = shown == "Side by side"
+    left, right = (st.container(), st.container()) if side else st.columns([7, 4])
+    with right:
+        position = map_side.look_for(rows)
+        if map_side.metric() != metric:
+            st.rerun()  # the map can be coloured by it
+        spot, frame = (None, None) if position is None else map_side.near(study, scan, rows, position, metric)
+    earlier = map_side.picked(st.session_state.get("map-figure"), rows, found, beside=True) if side else []
+    view = map_figures.View(colour, arrows, names, regions, tuple(earlier), spot)
+    drawn_around: dict[str, Any] = {} if shown == "Morph" else {"on_select": "rerun"}
+    with left:
+        event = charts.chart(partial(VIEWS[shown], found, rows, view), "map-figure", signature, **drawn_around)
+        st.caption(
+            f"One fit on base and tuned rows together, made in {found.seconds:.1f} s; unchanged tokens are one point and do not "
+            "move. Drag to pan, scroll to zoom, double-click to see all again; draw around tokens (box or lasso, above the map) to pick them."
+        )
+        if not map_figures.singly(found).all():
+            st.caption(
+                f"Of the tokens in grey {map_figures.SINGLE:,} can be pointed at. The others are a picture behind them, and are picked "
+                "by drawing around them, or looked for by name."
+            )
+    with right:
+        chosen = map_side.picked(event, rows, found, beside=side) if shown != "Morph" else []
+        if position is not None and frame is not None:
+            map_side.spot(rows, position, frame, signature, position in map_figures.places(found))
+        if chosen:
+            map_side.selection(study, scan, rows, chosen, alpha, signature)
+    downloads.signature(signature)
+    if not chosen and position is None:
+        with right:  # last, as it ends the page while there is nothing to show
+            map_side.movers(study, scan, rows, metric, signature)
+
+
+station(found)

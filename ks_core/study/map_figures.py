@@ -2,8 +2,10 @@
 
 Every function takes a map, and ``Rows``, what is known of the rows that are on it.
 
-Plotly's WebGL points draw them. The component of Embedding Atlas was looked at and left: it brings a database and language models
-along, and its users report that it fails inside Streamlit from about 260,000 points on and that its search stopped working there.
+Plotly's WebGL points draw them, and a picture the many that stand still. Where there is no GPU, 128,256 points cost 1.1 s of processor
+time whenever a map was drawn, which is at each step of a drag; with the picture it is a quarter of that. The component of Embedding Atlas
+was looked at and left: it brings a database and language models along, and its users report that it fails inside Streamlit from about
+260,000 points on and that its search stopped working there.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from plotly.subplots import make_subplots
 from ks_core.drawing import BASE, LEGEND_ABOVE, MUTED, SCALE, WINNING, labelled, sheet, texts
 from ks_core.study.drift import DriftMap
 from ks_core.study.map_labels import COLOURS, TALL, WIDE, Rows, Spot, names, places, regions, ringed, spotted
+from ks_core.study.map_picture import dots
 
-#: Points that a map sends to the browser at most, those of them that say which they are, and arrows that can be told apart.
-POINTS, NAMED_POINTS, ARROWS = 150_000, 60_000, 600
+#: Tokens of the background that are points, and say who they are; the others are one picture. Arrows that can be told apart.
+SINGLE, ARROWS = 6000, 600
 #: Steps of a morph.
 STEPS = 11
 
@@ -39,15 +42,14 @@ class View:
     spot: Spot | None = None
 
 
-def drift_map(found: DriftMap, rows: Rows, view: View | None = None, *, limit: int = POINTS) -> go.Figure:
-    """The map: other tokens in grey, changed ones at their new place, arrows for the winning ones.
-
-    At most ``limit`` points are drawn (the background gives way) and ``ARROWS`` arrows, those of the largest D.
+def drift_map(found: DriftMap, rows: Rows, view: View | None = None) -> go.Figure:
+    """The map: other tokens in grey, changed ones at their new place, arrows for the winning ones: at most ``ARROWS``, those of the
+    largest D.
     """
     view = view or View()
     figure = _sheet(found)
     c, wins = found.changed, rows.winning[found.changed]
-    b = _background(figure, found, rows, limit - len(c) - int(wins.sum()))
+    _background(figure, found, rows)
     arrowed = np.nonzero(wins)[0][:ARROWS] if view.arrows else np.zeros(0, np.int64)
     if len(arrowed):
         start, stop = found.before_xy[arrowed], found.after_xy[arrowed]
@@ -74,19 +76,19 @@ def drift_map(found: DriftMap, rows: Rows, view: View | None = None, *, limit: i
     written = names(figure, found, rows, window) if view.names else 0
     if view.regions:
         regions(figure, found, rows)
-    labelled(figure, f"{len(c):,} changed tokens at their new place, {len(b):,} others in grey",
+    labelled(figure, f"{len(c):,} changed tokens at their new place, {len(found.background):,} others in grey",
          f"Map of embedding rows by {found.settings.method.upper()}: {len(c):,} changed tokens, "
-         f"{wins.sum():,} of them winning, among {len(b):,} others; {len(arrowed):,} arrows from base "
+         f"{wins.sum():,} of them winning, among {len(found.background):,} others; {len(arrowed):,} arrows from base "
          f"to tuned, {written} names, colour by {view.colour}.")  # fmt: skip
     return figure
 
 
-def morph(found: DriftMap, rows: Rows, view: View | None = None, *, limit: int = POINTS) -> go.Figure:
+def morph(found: DriftMap, rows: Rows, view: View | None = None) -> go.Figure:
     """The map with a slider from base to tuned: each changed token goes its way in a straight line, in ``STEPS`` steps."""
     view = view or View()
     figure = _sheet(found)
     c, wins = found.changed, rows.winning[found.changed]
-    b = _background(figure, found, rows, limit - len(c))
+    _background(figure, found, rows)
     moving: list[tuple[int, np.ndarray]] = []
     for name, part, size, line in (("changed", ~wins, 4, (0.5, MUTED)), ("winning", wins, 8, (1, WINNING))):
         if part.any():
@@ -117,13 +119,13 @@ def morph(found: DriftMap, rows: Rows, view: View | None = None, *, limit: int =
         figure.update_xaxes(range=[float(low[0]), float(high[0])])
         figure.update_yaxes(range=[float(low[1]), float(high[1])])
     _colour_bar(figure, c, rows, view.colour)
-    labelled(figure, f"{len(c):,} changed tokens on their way, {len(b):,} others in grey",
+    labelled(figure, f"{len(c):,} changed tokens on their way, {len(found.background):,} others in grey",
          f"Map of embedding rows by {found.settings.method.upper()} with a slider from base to tuned: {len(c):,} changed tokens, "
-         f"{wins.sum():,} of them winning, among {len(b):,} others, colour by {view.colour}.")  # fmt: skip
+         f"{wins.sum():,} of them winning, among {len(found.background):,} others, colour by {view.colour}.")  # fmt: skip
     return figure
 
 
-def side_by_side(found: DriftMap, rows: Rows, view: View | None = None, *, limit: int = POINTS) -> go.Figure:
+def side_by_side(found: DriftMap, rows: Rows, view: View | None = None) -> go.Figure:
     """Two maps with the same axes: the base on the left, the tuned model on the right. What is picked in one is ringed in both."""
     view = view or View()
     c, wins = found.changed, rows.winning[found.changed]
@@ -133,7 +135,7 @@ def side_by_side(found: DriftMap, rows: Rows, view: View | None = None, *, limit
     empty = _sheet(found)
     figure.update_layout(empty.layout)
     for column, xy in ((1, found.before_xy), (2, found.after_xy)):
-        b = _background(figure, found, rows, limit // 2 - len(c), column)
+        _background(figure, found, rows, column)
         for name, part, size, line in (("changed", ~wins, 4, (0.5, MUTED)), ("winning", wins, 7, (1, WINNING))):
             if part.any():
                 _points(figure, name, c[part], xy[part], rows, view.colour, size, "circle", line, column=column)
@@ -150,9 +152,9 @@ def side_by_side(found: DriftMap, rows: Rows, view: View | None = None, *, limit
     every = np.concatenate([found.before_xy, found.after_xy, found.background_xy])
     wide, tall = (every.max(axis=0) - every.min(axis=0) + 1e-6) if len(every) else (1.0, 1.0)
     figure.update_layout(height=float(np.clip(WIDE / 2 * tall / wide + 200, TALL * 2 / 3, TALL)))
-    labelled(figure, f"{len(c):,} changed tokens before and after, {len(b):,} others in grey",
+    labelled(figure, f"{len(c):,} changed tokens before and after, {len(found.background):,} others in grey",
          f"Two maps of embedding rows by {found.settings.method.upper()}, base and tuned: {len(c):,} changed tokens, "
-         f"{wins.sum():,} of them winning, among {len(b):,} others, colour by {view.colour}.")  # fmt: skip
+         f"{wins.sum():,} of them winning, among {len(found.background):,} others, colour by {view.colour}.")  # fmt: skip
     return figure
 
 
@@ -166,20 +168,35 @@ def _sheet(found: DriftMap) -> go.Figure:
     return figure
 
 
-def _background(figure: go.Figure, found: DriftMap, rows: Rows, room: int, column: int | None = None) -> np.ndarray:
-    """Draw the tokens that stand still, as many as there is room for; their positions."""
-    drawn = np.linspace(0, len(found.background) - 1, max(0, min(room, len(found.background)))).astype(np.int64)
-    b, xy = found.background[drawn], found.background_xy[drawn]
-    others = "others, at their base place" if (rows.l2[b] > 0).any() else "unchanged"
-    named = len(b) <= NAMED_POINTS
+def singly(found: DriftMap) -> np.ndarray:
+    """Which tokens of the background are points of their own, bool (b,): ``SINGLE`` over all of it, and those at its four ends,
+    by which the axes are chosen. All others are in the picture."""
+    xy = found.background_xy
+    if len(xy) <= SINGLE:
+        return np.ones(len(xy), bool)
+    chosen = np.zeros(len(xy), bool)
+    chosen[np.linspace(0, len(xy) - 1, SINGLE).astype(np.int64)] = True
+    chosen[[*xy.argmin(axis=0), *xy.argmax(axis=0)]] = True
+    return chosen
+
+
+def _background(figure: go.Figure, found: DriftMap, rows: Rows, column: int | None = None) -> None:
+    """Draw the tokens that stand still."""
+    alone = singly(found)
+    b, xy = found.background[alone], found.background_xy[alone]
+    others = "others, at their base place" if (rows.l2[found.background] > 0).any() else "unchanged"
+    cell: dict[str, int] = {} if column is None else {"row": 1, "col": column}
+    if not alone.all():
+        made = dots(found.background_xy[~alone], MUTED)
+        figure.add_layout_image(
+            source=made.source, x=made.low[0], y=made.high[1], sizex=made.high[0] - made.low[0], sizey=made.high[1] - made.low[1],
+            xref="x", yref="y", xanchor="left", yanchor="top", sizing="stretch", layer="below", **cell,
+        )  # fmt: skip
     figure.add_scattergl(
         x=xy[:, 0], y=xy[:, 1], mode="markers", name=others, showlegend=column in (None, 1), legendgroup=others,
-        marker={"color": MUTED, "size": 3, "opacity": 0.35}, customdata=rows.token_ids[b],
-        **({"text": texts(rows.tokens, b), "hovertemplate": f"%{{text}}<br>{others}<extra></extra>"} if named else
-           {"hovertemplate": f"token %{{customdata}}<br>{others}<extra></extra>"}),
-        **({} if column is None else {"row": 1, "col": column}),
+        marker={"color": MUTED, "size": 3, "opacity": 0.35}, customdata=rows.token_ids[b], text=texts(rows.tokens, b),
+        hovertemplate=f"%{{text}}<br>{others}<extra></extra>", **cell,
     )  # fmt: skip
-    return b
 
 
 def _points(

@@ -272,15 +272,17 @@ def readable(strings: list[str] | None, token_id: int) -> str:
     return strings[token_id]
 
 
-def table(study: Study, scan: Scan, alpha: float, counts: Mapping[int, int] | None = None) -> pd.DataFrame:
-    """A row per token, the largest shift first.
+def table(
+    study: Study, scan: Scan, alpha: float, counts: Mapping[int, int] | None = None, most: int | None = None
+) -> pd.DataFrame:
+    """A row per token, the largest shift first; ``most`` rows where a number is given.
 
     Columns: ``rank, token_id, token, statistic, pvalue, winner, l2, cosine`` and, where a corpus was
     counted, ``count`` (how often the token occurs in its training text).
     """
     import pandas as pd
 
-    order = scan.order()
+    order = scan.order()[:most]
     strings = study.token_strings()
     ids = scan.token_ids[order]
     frame = pd.DataFrame({

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from ks_core.study import METRICS, Rows, Scan, Spot, Study, neighbourhoods
+from ks_core.study import METRICS, DriftMap, Rows, Scan, Spot, Study, neighbourhoods, outlines
 from ks_core.tickets import ticket_of
 from pages.parts import downloads, provenance
 from pages.parts.job import make
@@ -79,16 +79,24 @@ def spot(rows: Rows, position: int, frame: pd.DataFrame, signature: str, on_map:
     )  # fmt: skip
 
 
-def picked(event: Any, rows: Rows) -> list[int]:
-    """Positions of what was drawn around or clicked on a map, without what is there twice."""
+def picked(event: Any, rows: Rows, found: DriftMap, *, beside: bool = False) -> list[int]:
+    """Positions of what was drawn around or clicked on a map, without what is there twice: points say who they are, and what is drawn
+    in the picture behind them is known by its place."""
+    selection = event.selection if event else None
     ids = []
-    for point in (event.selection.points if event and event.selection else []) or []:
+    for point in (selection.points if selection else []) or []:
         about = point.get("customdata")
         about = about[0] if isinstance(about, list | tuple) and about else about
-        if isinstance(about, int | float):
+        if isinstance(about, int | float) and about == about and abs(about) < 2**53:
             ids.append(int(about))
     where = {int(i): n for n, i in enumerate(rows.token_ids)} if ids else {}
-    return [where[i] for i in dict.fromkeys(ids) if i in where]
+    within = outlines.enclosed(found, _drawn(selection, "box"), _drawn(selection, "lasso"), beside=beside)
+    return list(dict.fromkeys([*(where[i] for i in ids if i in where), *within.tolist()]))
+
+
+def _drawn(selection: Any, name: str) -> list[Any]:
+    drawn = getattr(selection, name, None)
+    return drawn if isinstance(drawn, list) else []
 
 
 def selection(study: Study, scan: Scan, rows: Rows, positions: list[int], alpha: float, signature: str) -> None:

@@ -110,8 +110,29 @@ def test_picked_tokens_are_a_table_and_a_ticket(study, monkeypatch):
     ]
     plain = map_side.picked
     event = type("Event", (), {"selection": type("Selection", (), {"points": points})()})()
-    monkeypatch.setattr(map_side, "picked", lambda given, rows: plain(event, rows))
+    monkeypatch.setattr(map_side, "picked", lambda given, *about, **more: plain(event, *about, **more))
     at = opened()
     assert "2 tokens picked" in words(at) and "The ticket takes the 1 of them" in words(at)
     (table,) = (d.value for d in at.dataframe if "winner" in d.value)
     assert table.token_id.tolist() == [winner, still] and table.winner.tolist() == [True, False]
+
+
+def test_what_is_drawn_around_is_picked_in_the_picture_too(study, monkeypatch):
+    """Of a background of more tokens than are points of their own, nothing but its place says where a token is."""
+    from ks_core.study import drift, map_figures
+    from pages.parts import map_side
+
+    monkeypatch.setattr(map_figures, "SINGLE", 100)
+    found = drift.project(study, study.scan(), drift.Settings(changed=4000))
+    apart = found.background[~map_figures.singly(found)]
+    x, y = (float(v) for v in found.background_xy[~map_figures.singly(found)][7])
+    box = {"xref": "x", "yref": "y", "x": [x - 1e-5, x + 1e-5], "y": [y + 1e-5, y - 1e-5]}
+    plain, event = (
+        map_side.picked,
+        type("Event", (), {"selection": type("Selection", (), {"points": [], "box": [box]})()})(),
+    )
+    monkeypatch.setattr(map_side, "picked", lambda given, *about, **more: plain(event, *about, **more))
+    at = opened(map="PCA")
+    assert "Of the tokens in grey 100 can be pointed at" in words(at) and drawn(at)["layout"]["images"]
+    (table,) = (d.value for d in at.dataframe if "winner" in d.value)
+    assert study.scan().token_ids[apart[7]] in table.token_id.tolist()

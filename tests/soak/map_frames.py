@@ -2,11 +2,13 @@
 
 ``python tests/soak/map_frames.py``. On the demo (49,152 tokens) and on a pair of 128,256 rows that is made up for it, every token
 drawn, in Chromium. Where there is no GPU its WebGL is computed by the processor, which is said: on a screen of one's own it is faster.
+What a busy machine changes little is the processor time that browser and server take for each drawing of a drag.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import sys
 import tempfile
@@ -17,6 +19,7 @@ from urllib.parse import urlencode
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
+import psutil
 from playwright.sync_api import Page, sync_playwright
 from safetensors.numpy import save_file
 
@@ -52,24 +55,35 @@ def made_up(folder: Path) -> dict[str, str]:
     return {"base": str(folder / "base.safetensors"), "tuned": str(folder / "tuned.safetensors")}
 
 
-def drag(page: Page, seconds: float) -> tuple[float, float]:
-    """Drag the map to and fro; frames of the browser and drawings of the map a second."""
+def spent() -> float:
+    """Seconds of processor time of the browser's processes and the server's, so far."""
+    found = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            found += sum(process.cpu_times()[:2])
+    return found
+
+
+def drag(page: Page, seconds: float) -> tuple[float, float, float]:
+    """Drag the map to and fro; frames of the browser and drawings of the map a second, and seconds of processor time a drawing."""
     area = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
     assert area
     x, y = area["x"] + area["width"] / 2, area["y"] + area["height"] / 2
     page.evaluate(COUNT)
     page.mouse.move(x, y)
     page.mouse.down()
-    began, step = time.monotonic(), 0
+    began, step, before = time.monotonic(), 0, spent()
     while time.monotonic() - began < seconds:
         step += 1
         page.mouse.move(x + 60 * np.sin(step / 6), y + 40 * np.cos(step / 9))
+    took = spent() - before
     page.mouse.up()
     found = page.evaluate("() => { window.counted.over = true; return window.counted; }")
-    return tuple(
+    frames, drawn = (
         len(times) / ((times[-1] - times[0]) / 1000) if len(times) > 1 else 0.0
         for times in (found["frames"], found["drawn"])
-    )  # type: ignore[return-value]
+    )
+    return frames, drawn, took / max(1, len(found["drawn"]))
 
 
 def select(page: Page, part: float) -> float:
@@ -111,11 +125,12 @@ def measure(page: Page, address: str, pair: dict[str, str], seconds: float) -> N
     drawn = page.evaluate(
         "() => document.querySelector('.js-plotly-plot')._fullData.reduce((n, t) => n + (t.type == 'scattergl' && t.mode != 'lines' ? t._length || 0 : 0), 0)"
     )
-    frames, moved = drag(page, seconds)
+    frames, moved, took = drag(page, seconds)
     page.locator(".js-plotly-plot").first.hover()
     page.locator('.js-plotly-plot [data-title="Box Select"]').first.click()
     picked = [select(page, part) for part in (0.1, 0.2, 0.3)]
-    print(f"{int(most):,} tokens, {drawn:,} points: {frames:.0f} frames a second while dragged, the map drawn anew {moved:.0f} times a second; "
+    print(f"{int(most):,} tokens, {drawn:,} points and a picture: {frames:.0f} frames a second while dragged, the map drawn anew {moved:.0f} times a second, each for "
+          f"{1000 * took:.0f} ms of processor time; "
           f"a selection to its table in {statistics.median(picked):.2f} s (median of {len(picked)}, {min(picked):.2f} to {max(picked):.2f})")  # fmt: skip
 
 

@@ -1,15 +1,19 @@
 """Drift maps as they are drawn: each token where it is, one scale of colours, names where they have room."""
 
+import base64
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ks_core import drawing
 from ks_core.signature import Signature
 from ks_core.study import drift, map_figures, map_labels
 from ks_core.study.map_figures import View, drift_map, morph, side_by_side
 from ks_core.study.map_labels import COLOURS, Rows, Spot, places
+from ks_core.study.map_picture import dots
 
 
 @pytest.fixture
@@ -91,20 +95,47 @@ def test_arrows_lead_from_base_to_tuned(many):
 def test_a_map_keeps_to_its_limits(many, monkeypatch):
     found, rows = many
     monkeypatch.setattr(map_figures, "ARROWS", 10)
-    figure = drift_map(found, rows, limit=500)
+    figure = drift_map(found, rows)
     traces = points(figure)
-    assert len(traces["unchanged"].x) == 100
     assert (
         traces["winning, tuned"].customdata[:, 0].tolist() == list(range(5000, 5010)) and len(traces["winning"].x) == 90
     )
-    assert "100 others in grey" in figure.layout.title.text and "10 arrows" in drawing.alt(figure)
+    assert "10 arrows" in drawing.alt(figure)
 
 
-def test_more_points_than_can_say_who_they_are_still_say_their_id(many, monkeypatch):
+@pytest.mark.parametrize("draw", [drift_map, morph, side_by_side])
+def test_many_tokens_that_stand_still_are_points_and_a_picture(many, monkeypatch, draw):
+    """Every token is in the one or the other, and the picture has each where it belongs."""
     found, rows = many
-    monkeypatch.setattr(map_figures, "NAMED_POINTS", 699)
-    trace = points(drift_map(found, rows))["unchanged"]
-    assert trace.text is None and trace.customdata[0] == 5300 and "customdata" in trace.hovertemplate
+    assert not draw(found, rows).layout.images and len(points(draw(found, rows))["unchanged"].x) == 700
+    monkeypatch.setattr(map_figures, "SINGLE", 50)
+    figure = draw(found, rows)
+    alone = map_figures.singly(found)
+    assert 50 <= alone.sum() <= 54 and len(points(figure)["unchanged"].x) == alone.sum()
+    assert "700 others in grey" in figure.layout.title.text
+    ends = found.background_xy[alone]
+    assert (ends.min(axis=0) == found.background_xy.min(axis=0)).all() and (
+        ends.max(axis=0) == found.background_xy.max(axis=0)
+    ).all()
+    for image in figure.layout.images:
+        seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(image.source.partition(",")[2]))).convert("RGBA"))
+        assert (seen[seen[..., 3] > 0][:, :3] == (0x8A, 0x94, 0xA0)).all()
+        unit = image.sizex / seen.shape[1]
+        assert unit == pytest.approx(image.sizey / seen.shape[0])
+        column, row = ((found.background_xy[~alone] - (image.x, image.y)) / (unit, -unit)).astype(int).T
+        assert (seen[row, column, 3] > 60).all(), "there is a dot where the token is"
+        assert 0 < (seen[..., 3] > 0).sum() < 650 * 60, "and nowhere else"
+    assert [(i.xref, i.layer) for i in figure.layout.images] == [("x", "below"), ("x2", "below")][
+        : 2 if draw is side_by_side else 1
+    ]
+
+
+def test_a_picture_of_one_place_and_of_places_that_are_one():
+    for xy in (np.array([[3.0, -4.0]]), np.full((9, 2), 7.0), np.array([[0.0, 5.0], [9.0, 5.0]])):
+        made = dots(xy.astype(np.float32), "#102030")
+        seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(made.source.partition(",")[2]))).convert("RGBA"))
+        assert made.low[0] < xy[0, 0] < made.high[0] and made.low[1] < xy[0, 1] < made.high[1]
+        assert seen[..., 3].max() == (round(255 * 0.4) if len(xy) < 9 else round(255 * (1 - 0.6**9)))
 
 
 def test_a_background_that_moved_is_not_called_unchanged(many):
