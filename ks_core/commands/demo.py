@@ -61,7 +61,7 @@ def build(name: str) -> int:
 
 def evidence() -> int:
     """Make what of the shipped results the workspace lacks, collect all of them, and write the sums of all files anew."""
-    from ks_core.commands.demo_evidence import build as collect
+    from ks_core.commands.demos.evidence import build as collect
 
     size = collect(Line(""), finish)
     demo_files.write_sums()

@@ -33,6 +33,7 @@ COMMANDS = Registry("command", [
     Command("trajectory", "Trajectory", "test every checkpoint of a training against its start, or read what was recorded of it: when did each token win?", example="trajectory demo:base demo:en-fr --output trajectory.csv"),
     Command("ask", "Ask", "let base, ticket and tuned model answer one prompt, and show where their probabilities part", example='ask "The file could not be opened." demo:base demo:en-fr'),
     Command("rules", "Rules", "compare D with every other rule that chooses rows, by what their rows keep of the gain in likelihood", example="rules demo:base demo:en-fr --sizes 1,5,18,112 --output rules.json"),
+    Command("reproduce", "Reproduce", "run the paper's experiments, or a small one of the demo, as one suite with one table", example="reproduce --list"),
     Command("audit", "Audit", "ask whether a ticket is real: controls, position gating, other prompts, strength, calibration, stability", example="audit demo:base demo:en-fr --budget small"),
     Command("report", "Report", "write what is known of a pair as one HTML file: test, verdict, panels; starts no training", example="report demo:base demo:en-fr --output report.html"),
     Command("jobs", "Jobs", "list the jobs, here and in Slurm's queue; cancel, requeue or resume one", example="jobs"),

@@ -19,6 +19,7 @@ from ks_core.errors import JobError, KSLotteryError, SettingsError, TicketError,
 from ks_core.jobs import queue
 from ks_core.jobs.handle import duration
 from ks_core.store import workspace
+from ks_core.translation.metrics import TITLES
 from ks_core.tuning.arms import ARMS, parse_arm
 from ks_core.values import table_cell
 
@@ -195,11 +196,12 @@ def table_lines(summary: dict[str, Any], tuned: str = "") -> list[str]:
 
     judgement = comparison.judgement_of(summary)
     lines = [*_likelihood_lines(summary, judgement), *_answer_lines(summary)]
+    rule, metric = comparison.rule_of(summary), comparison.metric_of(summary)
     for baseline, rules in summary["significance"].items():
-        for name, found in rules["first_line"].items():
-            b = found["bleu"]
+        for name, found in rules[rule].items():
+            b = found[metric]
             lines.append(
-                f"first line, {name} against {baseline}: BLEU {b['difference']:+.2f}, "
+                f"{rule.replace('_', ' ')}, {name} against {baseline}: {TITLES[metric]} {b['difference']:+.2f}, "
                 + (
                     f"p = {b['holm']:.3g} by Holm ({b['pvalue']:.3g} alone)"
                     if "holm" in b
@@ -219,8 +221,8 @@ def table_lines(summary: dict[str, Any], tuned: str = "") -> list[str]:
         if point["evaluation"]:
             e = point["evaluation"]["scores"]
             said += (
-                f", BLEU {_bounded(e['raw']['bleu'], '.2f', '.1f')} raw, {_bounded(e['first_line']['bleu'], '.2f', '.1f')} first line, "
-                f"chrF {_bounded(e['first_line']['chrf'], '.1f')}"
+                f", {TITLES[metric]} {_bounded(e['raw'][metric], '.2f', '.1f')} raw, "
+                f"{_bounded(e['first_line'][metric], '.2f', '.1f')} first line, chrF {_bounded(e['first_line']['chrf'], '.1f')}"
             )
         lines.append(said)
     lines += [f"note: {note}" for note in [*notes.notes(summary, tuned), *summary["notes"]]]
@@ -258,22 +260,25 @@ def _answer_lines(summary: Mapping[str, Any]) -> list[str]:
     """A row an arm: its rows and training, and how its answers scored, where it wrote some."""
     from ks_core.tuning import comparison
 
-    lines = [
-        "| arm | rows | in ticket | steps | trained values | BLEU raw | BLEU first line | BLEU prompt restart | chrF raw | chrF first line | stops | length | seconds |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    metric = comparison.metric_of(summary)
+    # The leading metric under three rules, chrF under two; of text to text how many answers are the reference.
+    columns = [(metric, rule, ".2f") for rule in ("raw", "first_line", "prompt_restart")]
+    columns += [("chrf", rule, ".1f") for rule in ("raw", "first_line")]
+    columns += [("exact", comparison.rule_of(summary), ".1f")] if metric == "rouge" else []
+    titles = [f"{TITLES[name]} {rule.replace('_', ' ')}" for name, rule, _ in columns]
+    titles = ["arm", "rows", "in ticket", "steps", "trained values", *titles, "stops", "length", "seconds"]
+    lines = [f"| {' | '.join(titles)} |", f"|---|{'---:|' * (len(titles) - 1)}"]
     for arm in summary["arms"]:
         name = table_cell(arm["name"])
         if arm["error"]:
-            lines.append(f"| {name} | - | - | - | - | {table_cell(arm['error'])} | | | | | | | |")
+            lines.append(f"| {name} | - | - | - | - | {table_cell(arm['error'])} |{' |' * (len(titles) - 6)}")
             continue
         inside, e = arm.get("in_ticket"), arm["evaluation"]
-        scores = ["-"] * 7
+        scores = ["-"] * (len(columns) + 2)
         if e:
             low, high = comparison.wilson(e["stop_rate"], e["sentences"])
             scores = [
-                *(_bounded(e["scores"][rule]["bleu"], ".2f", ".1f") for rule in ("raw", "first_line", "prompt_restart")),
-                *(_bounded(e["scores"][rule]["chrf"], ".1f") for rule in ("raw", "first_line")),
+                *(_bounded(e["scores"][rule][name], form, ".1f") for name, rule, form in columns),
                 f"{e['stop_rate']:.0%} [{100 * low:.0f}, {100 * high:.0f}]", f"{e['mean_length']:.0f}",
             ]  # fmt: skip
         seconds = arm.get("training_seconds", 0) + arm["translating_seconds"]

@@ -1,9 +1,12 @@
-"""The command line, as a process of its own: what it prints, writes and says when something is wrong."""
+"""The command line: what it prints, writes and says when something is wrong; as a process of its own where that makes a difference."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,10 +21,17 @@ from ks_core.commands.scan import PARTS
 COLUMNS = ["token_id", "token", "statistic", "pvalue", "winner", "l2", "cosine"]
 
 
-def run(*arguments):
+def process(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "ks_core", *map(str, arguments)], capture_output=True, text=True, timeout=120
     )
+
+
+def run(*arguments):
+    """The same in this process, which need not load anything for it."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main(list(map(str, arguments)))
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 @pytest.fixture
@@ -62,7 +72,7 @@ def test_scan_writes_a_row_per_token(pair, tmp_path, suffix):
 @pytest.mark.parametrize("more", [(), ("--layers",)])
 def test_timings_add_up_to_the_whole_process(pair, more):
     began = time.monotonic()
-    done = run("scan", *pair, "--timings", *more)
+    done = process("scan", *pair, "--timings", *more)
     waited = time.monotonic() - began
     assert done.returncode == 0, done.stderr
     lines = done.stdout.partition("seconds, by part\n")[2].splitlines()
@@ -197,7 +207,7 @@ def test_bad_input_is_one_clear_line(tmp_path, workspace_folder, capsys):
 
 
 def test_bad_input_ends_a_real_process_with_2(tmp_path):
-    done = run("scan", tmp_path / "missing", "demo:base")
+    done = process("scan", tmp_path / "missing", "demo:base")
     assert done.returncode == 2 and "does not exist" in done.stderr and not done.stdout
 
 

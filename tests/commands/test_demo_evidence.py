@@ -10,7 +10,7 @@ from ks_core.audit.inquiry import Audit
 from ks_core.audit.panels import PANELS
 from ks_core.checkpoints import demo, demo_files
 from ks_core.checkpoints.adapters import write_trainable_tokens
-from ks_core.commands import demo_evidence
+from ks_core.commands.demos import evidence as demo_evidence
 from ks_core.commands.program import main
 from ks_core.jobs import queue
 from ks_core.store import shipped

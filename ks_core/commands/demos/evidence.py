@@ -2,7 +2,7 @@
 
 Everything that a page shows of the demo before anybody chose anything: the standard audit with ledger, controls, panels, calibration and
 noise; a bake-off of the rules; a run of Fine-tune with its losses and translations; layers, maps and neighbours; the tests of the demo's
-other runs. Collected are results, never rows: an arm's adapter or a model stays in the workspace.
+other runs; the demo's suite, where it was run. Collected are results, never rows: an arm's adapter or a model stays in the workspace.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from ks_core.ledger.inquiry import Inquiry
 from ks_core.store import cache, shipped, workspace
 from ks_core.study import drift, layers, neighbourhoods
 from ks_core.study.scan import Scan, Study
+from ks_core.suites.presets import PRESETS, suite_of
 from ks_core.tickets.changed import Changed
 from ks_core.tuning import trainings
 from ks_core.tuning.arms import Arm
@@ -69,6 +70,10 @@ def build(report: Report, follow: Callable[[Job], None], folder: Path = shipped.
     with cache.noted() as read:
         look(audit, scan, report)
     jobs = [found.run, queue.find(found.account.job), *filter(None, map(_done, steps(study, scan)))]
+    if suite := _done(
+        Step("suite", suite_of(PRESETS["demo"]).as_dict(), "Suite demo")
+    ):  # of three quarters of an hour: if it was run
+        jobs.insert(0, suite)
     panels = _done(Step("audit", audit.as_dict(), "Audit"))
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as scratch:
         made = Path(scratch) / "made"
