@@ -11,7 +11,7 @@ from ks_core.checkpoints import demo_files
 from ks_core.errors import KSLotteryError, of_machine
 from ks_core.jobs import turns
 from ks_core.store import log
-from pages.parts import gate, links, pair, readiness, say
+from pages.parts import gate, links, pair, readiness, say, warm_up
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -71,6 +71,8 @@ else:
                     help="Is the ticket real? What stopping explains, what other rows give, where and when it acts."),
             st.Page("pages/certificate.py", title="Certificate", icon=":material/verified:",
                     help="Does the ticket model predict what the embed-tuned one does, where the margin says it should?"),
+            st.Page("pages/paper.py", title="Paper", icon=":material/article:",
+                    help="What was published, what was replicated, and what suites of runs measured here, row by row."),
         ],
     }  # fmt: skip
 
@@ -91,5 +93,7 @@ else:
         with turns.turn(), links.checked(page.title):
             pair.sidebar(above)
             page.run()
+        left = [entry.url_path for pages in PAGES.values() for entry in pages if entry.url_path != page.url_path]
+        warm_up.answered(left, {name: str(st.session_state[name]) for name in ("base", "tuned")})
     except Exception as error:  # Streamlit's own ways out of a script are none
         failed(error, f"page {page.title}")

@@ -7,7 +7,7 @@ import streamlit as st
 from ks_core.audit import PANELS, Step, account, gather, left, second_seed, structural_row
 from ks_core.store import shipped
 from ks_core.tuning import ARMS
-from pages.parts import audit_panels, audit_runs, audited, downloads, job, pair, place, provenance, tuning_form
+from pages.parts import audit_panels, audit_runs, audited, downloads, job, pair, place, provenance, tuning_text
 from pages.parts.say import plain
 
 st.title("Audit")
@@ -20,7 +20,7 @@ scan = pair.scan(study)
 
 asked, allocation = audited.choose(study)
 with audited.explained(), st.spinner("Collecting what is known about this ticket …"):
-    found = gather(asked, scan)
+    found = gather(asked, scan, pair.open_study)
 
 
 def everything_button() -> None:
@@ -66,7 +66,7 @@ def controls_button() -> None:
     about = f"{len(plan.arms)} arms: {', '.join(dict.fromkeys(ARMS[a.kind].title for a in plan.arms))}."
     step = Step.of_run(plan, f"Controls: {len(plan.arms)} arms")
     audit_runs.step_button(step, "Run the controls", about, plan.device, allocation)
-    corpus = tuning_form.read(asdict(plan.corpus))
+    corpus = tuning_text.read(asdict(plan.corpus))
     place.memory_line(plan, corpus, len(found.ticket), allocation)
     place.time_line(plan, corpus, allocation)
 

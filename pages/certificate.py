@@ -1,5 +1,7 @@
 """Certificate: does the ticket model predict what the embed-tuned model predicts, where the theorem says it should?"""
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
@@ -66,10 +68,10 @@ columns[2].metric(
 )  # fmt: skip
 columns[3].metric("Agreement, all", f"{measured.all.share:.1%}", help=f"Certified or not. {plain(measured.all.bounds)}")
 st.write(plain(whole.sentence))
-charts.chart(panel_figures.agreement_curve(panel), "agreement", str(asked.signature))
+charts.chart(partial(panel_figures.agreement_curve, panel), "agreement", str(asked.signature))
 if found.others:
     st.header("The same tokens, with other rows copied")
-    charts.chart(panel_figures.agreement_points(panel, str(reading)), "agreement-others", str(asked.signature))
+    charts.chart(partial(panel_figures.agreement_points, panel, str(reading)), "agreement-others", str(asked.signature))
     rows, caption = named(PANELS["certificate"].table)(panel)
     st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Agreement with other rows copied, along either prefix")
     st.caption(plain(caption))

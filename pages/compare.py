@@ -1,6 +1,7 @@
 """Compare: several tuned checkpoints of one base in the same views."""
 
 import json
+from functools import partial
 
 import streamlit as st
 
@@ -84,19 +85,19 @@ with left:
                                   help="A language has the rows that are in any of its tickets.")  # fmt: skip
     parts = found.intersections(by_group=by == "languages")
     charts.chart(
-        several_figures.upset(parts, found.grouped()[0] if by == "languages" else found.names),
+        partial(several_figures.upset, parts, found.grouped()[0] if by == "languages" else found.names),
         "compare-upset",
         signature,
     )
 with right:
-    charts.chart(several_figures.pvalue_outlines(found, alpha), "compare-p", signature)
+    charts.chart(partial(several_figures.pvalue_outlines, found, alpha), "compare-p", signature)
 first = st.selectbox("Follow the top of", list(found.names), key="compare_first")
 tokens = [readable(strings, int(i)) for i in found.token_ids]
-charts.chart(several_figures.rank_changes(found, tokens, found.names.index(first)), "compare-ranks", signature)
+charts.chart(partial(several_figures.rank_changes, found, tokens, found.names.index(first)), "compare-ranks", signature)
 st.caption("Orange: in every ticket. A token that the other trainings hardly met falls far down.")
 measure = st.segmented_control("Overlap, two by two", list(audit_figures.MEASURES), default="shared", required=True,
                                key="compare_measure", format_func=audit_figures.MEASURES.__getitem__)  # fmt: skip
-charts.chart(audit_figures.overlap_heatmap(found.overlap, str(measure)), "compare-overlap", signature)
+charts.chart(partial(audit_figures.overlap_heatmap, found.overlap, str(measure)), "compare-overlap", signature)
 
 st.header("Tokens in any ticket")
 frame = found.table(strings)

@@ -11,7 +11,7 @@ from pages.parts.tuning_form import Chosen
 
 st.title("Fine-tune")
 st.write(
-    "Does the ticket translate as well as the model it came from, and would other rows have done as well? Every arm below "
+    "Does the ticket do as well as the model it came from, and would other rows have done as well? Every arm below "
     "starts from the same base, sees the same sentences and is scored on the same held-out ones."
 )
 study = pair.study()

@@ -1,5 +1,7 @@
 """KS test: the p-values, the statistic, the ticket's size against alpha, and any token's two CDFs."""
 
+from functools import partial
+
 import numpy as np
 import streamlit as st
 
@@ -39,7 +41,7 @@ with left:
         )
         == "log"
     )
-    charts.chart(figures.pvalue_histogram(scan.pvalue, scan.changed, alpha, log=log), "p", signature)
+    charts.chart(partial(figures.pvalue_histogram, scan.pvalue, scan.changed, alpha, log=log), "p", signature)
     st.caption(
         f"{int((~scan.changed).sum()):,} rows did not change at all: D = 0 and p = 1. They are not drawn. "
         "Gaps between the bars are values that p cannot take, as D is a multiple of 1/d."
@@ -49,18 +51,22 @@ with right:
         "D lies on the lattice k/d: it is the largest gap between the empirical CDFs of a row's values before and "
         "after. The dashed line is the smallest D whose exact p-value is below alpha."
     )
-    charts.chart(figures.statistic_histogram(scan.statistic, scan.changed, scan.dim, critical, alpha), "d", signature)
+    charts.chart(
+        partial(figures.statistic_histogram, scan.statistic, scan.changed, scan.dim, critical, alpha), "d", signature
+    )
 
 left, right = st.columns(2)
 with left:
     alphas = np.logspace(-12, np.log10(0.999), 200)
-    charts.chart(figures.ticket_size_curve(alphas, sizes(scan, alphas), alpha, int(winners.sum())), "size", signature)
+    charts.chart(
+        partial(figures.ticket_size_curve, alphas, sizes(scan, alphas), alpha, int(winners.sum())), "size", signature
+    )
 with right:
     shown = scan.order()
     shown = shown[scan.changed[shown]][:20_000]
     names = [readable(strings, int(i)) for i in scan.token_ids[shown]]
     charts.chart(
-        figures.shift_scatter(scan.l2[shown], scan.statistic[shown], winners[shown], names), "shift", signature
+        partial(figures.shift_scatter, scan.l2[shown], scan.statistic[shown], winners[shown], names), "shift", signature
     )
 
 st.header("One token, before and after")
@@ -91,7 +97,7 @@ if not len(place):
 else:
     i = int(place[0])
     before, after = (to_floats(take(m, np.array([i])), m.dtype)[0] for m in (study.pair.before, study.pair.after))
-    charts.chart(figures.cdfs(before, after, readable(strings, chosen)), "cdfs", signature)
+    charts.chart(partial(figures.cdfs, before, after, readable(strings, chosen)), "cdfs", signature)
     with st.container(horizontal=True):
         st.metric("D", f"{scan.statistic[i]:.4f}", border=True)
         st.metric("p-value (exact)", f"{scan.pvalue[i]:.3g}", border=True)

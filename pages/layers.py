@@ -1,5 +1,7 @@
 """Layers: the same test over every tensor of the model."""
 
+from functools import partial
+
 import streamlit as st
 
 from ks_core.ks import critical_value
@@ -58,8 +60,9 @@ measure = st.segmented_control(
     format_func=figures.MEASURES.__getitem__,
     key="measure",
 )
-figure = figures.layer_map(frame, measure)
-event = charts.chart(figure, "layer-map", signature, on_select="rerun", selection_mode="points")
+event = charts.chart(
+    partial(figures.layer_map, frame, measure), "layer-map", signature, on_select="rerun", selection_mode="points"
+)
 clicked = event.selection.points
 names = [t.name for t in sorted(scan.tensors, key=lambda t: t.share(alpha) * t.rows, reverse=True)]
 if clicked and clicked[0]["customdata"][0] in names:
@@ -68,8 +71,7 @@ name = st.selectbox(
     "Tensor", names, key="tensor", help="Or click a square. Those with the most winning rows come first."
 )
 found = next(t for t in scan.tensors if t.name == name)
-figure = figures.tensor_histogram(found, critical_value(found.dim, alpha))
-charts.chart(figure, "tensor-histogram", signature)
+charts.chart(partial(figures.tensor_histogram, found, critical_value(found.dim, alpha)), "tensor-histogram", signature)
 st.caption(
     f"{found.rows:,} rows of {found.dim:,} values; the critical D at alpha = {alpha:g} is {critical_value(found.dim, alpha):.4f}. "
     "Tensors of different width have different power: compare shares within a module first."

@@ -79,7 +79,7 @@ elif scan.dim < 1024:
     )
 
 st.header("Largest shifts")
-largest = table(study, scan, alpha).head(12)
+largest = table(study, scan, alpha, most=12)
 st.dataframe(
     largest[["rank", "token", "statistic", "pvalue", "l2", "winner"]],
     hide_index=True, height=458, alt="The twelve tokens with the largest D",

@@ -1,12 +1,14 @@
 """Which rule?: of the rules that choose rows, whose keep most of what a tuning learnt? D against all others, by likelihood."""
 
+from functools import partial
+
 import streamlit as st
 
 from ks_core.errors import KSLotteryError
 from ks_core.jobs import devices
 from ks_core.ledger import BUDGETS, MARGINS, RULES, Inquiry, figures, tables, ticket_of_smallest
 from ks_core.tuning import runnable, trainings
-from pages.parts import charts, downloads, job, pair, provenance, rules_results, say, tuning_form
+from pages.parts import charts, downloads, job, pair, provenance, rules_results, say, tuning_text
 from pages.parts.say import plain
 
 KEEP = {
@@ -64,11 +66,11 @@ with st.expander("What is asked", icon=":material/tune:"):
         steps = st.number_input("Steps", 1, 100_000, 80, key="rules_steps", disabled=not train, help="Of eight pairs.")
     left, right = st.columns(2)
     with left:
-        corpus = tuning_form.corpus()
+        corpus = tuning_text.corpus()
     with right:
-        prompt = tuning_form.prompt(corpus[1] if corpus else None, study.base_source)
+        prompt = tuning_text.prompt(corpus[1] if corpus else None, study.base_source)
 if not corpus:
-    say.info("Name the parallel text under What is asked.")
+    say.info("Name the text under What is asked.")
     st.stop()
 try:
     runnable.check(study.base_source)
@@ -99,7 +101,7 @@ drawn = st.multiselect(
     "Rules drawn", rules, [r for r in figures.DRAWN if r in rules], format_func=lambda r: plain(RULES[r].title), key="rules_drawn",
     help=plain("; ".join(f"{RULES[r].title}: {RULES[r].about}" for r in rules)),
 )  # fmt: skip
-charts.chart(figures.gain_curves(result, drawn), "rules-gain", signature)
+charts.chart(partial(figures.gain_curves, result, drawn), "rules-gain", signature)
 
 st.header("Is the difference clear?")
 rules_results.differences(result)
@@ -113,16 +115,16 @@ rules_results.trained(result, signature)
 
 st.header("Which rows?")
 if "attribution" in result:
-    charts.chart(figures.attribution_map(result), "rules-attribution", signature)
+    charts.chart(partial(figures.attribution_map, result), "rules-attribution", signature)
     st.caption(plain(result["attribution"]["sentence"]))
-charts.chart(figures.overlap_map(result), "rules-overlap", signature)
+charts.chart(partial(figures.overlap_map, result), "rules-overlap", signature)
 if "null" in result:
     st.header("Against a training on noise")
     st.write(plain(result["null"]["sentence"]))
 if "smallest" in result:
     st.header("The smallest ticket")
     st.write(plain(result["smallest"]["sentence"]))
-    charts.chart(figures.smallest_curve(result), "rules-smallest", signature)
+    charts.chart(partial(figures.smallest_curve, result), "rules-smallest", signature)
     if result["smallest"]["token_ids"]:
         downloads.ticket(lambda: ticket_of_smallest(asked, result), f"smallest-{scan.signature.short}")
 

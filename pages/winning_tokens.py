@@ -1,11 +1,13 @@
 """Winning tokens: the table behind the numbers, and the ticket that comes out of it."""
 
+from functools import partial
+
 import numpy as np
 import streamlit as st
 
 from ks_core.checkpoints import take, to_floats
 from ks_core.study import figures, table
-from ks_core.tickets import SELECTION_RULES, ticket_of
+from ks_core.tickets import SELECTION_RULES, spearman, ticket_of
 from ks_core.tuning import trainings
 from pages.parts import beside, charts, downloads, pair, say, ticket_rule
 from pages.parts.say import plain
@@ -75,8 +77,7 @@ else:
         row = shown.iloc[rows[0] if rows and rows[0] < len(shown) else 0]
         place = np.nonzero(scan.token_ids == row.token_id)[0]
         before, after = (to_floats(take(m, place), m.dtype)[0] for m in (study.pair.before, study.pair.after))
-        figure = figures.cdfs(before, after, row.token)
-        charts.chart(figure, "token-cdfs", signature)
+        charts.chart(partial(figures.cdfs, before, after, row.token), "token-cdfs", signature)
         st.caption(
             f"Rank {row['rank']:,}, id {row.token_id:d}: D = {row.statistic:.4f}, p = {row.pvalue:.3g}. Select a row to see "
             "another token."
@@ -88,7 +89,7 @@ if len(chosen):
 if counts is not None:
     with st.expander("Do frequent tokens win?", icon=":material/query_stats:"):
         changed = frame[frame.l2 > 0]
-        rho = changed.statistic.corr(changed["count"], method="spearman")
+        rho, _ = spearman(changed.statistic.to_numpy(), changed["count"].to_numpy())
         st.write(
             f"Among the {len(changed):,} changed rows, D and the count in the training text have a rank correlation of **{rho:.2f}** "
             f"(Spearman). Of the ticket's {len(chosen):,} tokens {int((frame[frame.winner]['count'] > 100).sum()):,} occur "

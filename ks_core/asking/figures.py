@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import plotly.graph_objects as go
 
@@ -18,10 +18,10 @@ FULL = 7.0
 
 
 def coloured(
-    places: Sequence[Place], ratios: Sequence[float], first: str, second: str, named: Callable[[int], str], words: str
+    places: Sequence[Place], ratios: Sequence[float], first: str, second: str, named: Mapping[int, str], words: str
 ) -> go.Figure:
     """The tokens of an answer, line by line, coloured by the log-ratio of ``second`` to ``first``. Pointed at, a token tells its
-    probability and the five likeliest tokens of every voice there. ``words`` is the sentence about it."""
+    probability and the five likeliest tokens of every voice there. ``named`` has the string of every id among them; ``words`` is the sentence about it."""
     lines = -(-len(places) // LINE)
     figure = sheet("", "", height=130 + 44 * max(lines, 1))
     figure.update_xaxes(visible=False, range=[-0.5, LINE - 0.5], fixedrange=True)
@@ -33,9 +33,9 @@ def coloured(
 
     def told(n: int) -> str:
         place = places[n]
-        rows = [f"<b>{text(named(place.token_id))}</b> (id {place.token_id}): {ratios[n]:+.2f} nats"]
+        rows = [f"<b>{text(named[place.token_id])}</b> (id {place.token_id}): {ratios[n]:+.2f} nats"]
         for voice in (v for v in VOICES if v in place.top):
-            best = ", ".join(f"{text(named(i), 24)} {p:.2f}" for i, p in place.top[voice])
+            best = ", ".join(f"{text(named[i], 24)} {p:.2f}" for i, p in place.top[voice])
             rows.append(f"{VOICES[voice]}: {_chance(place.nats[voice])}; likeliest {best}")
         return "<br>".join(rows)
 
@@ -46,7 +46,7 @@ def coloured(
         ]
 
     figure.add_heatmap(
-        z=grid(lambda n: max(-FULL, min(FULL, ratios[n])), None), text=grid(lambda n: text(named(places[n].token_id), 12), ""),
+        z=grid(lambda n: max(-FULL, min(FULL, ratios[n])), None), text=grid(lambda n: text(named[places[n].token_id], 12), ""),
         customdata=grid(told, ""), texttemplate="%{text}", textfont={"size": 13}, hovertemplate="%{customdata}<extra></extra>", hoverongaps=False,
         colorscale="RdBu", zmid=0, zmin=-FULL, zmax=FULL, xgap=3, ygap=6, colorbar={"title": "nats", "thickness": 12},
     )  # fmt: skip

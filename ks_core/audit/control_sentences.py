@@ -114,10 +114,15 @@ def like_a_stop_sequence(gain: Gain) -> str:
 
 def stopping(gain: Gain, under: str) -> str:
     """What of an arm's raw gain remains under the rule that cuts its answers; chrF first where BLEU rests on few sentences."""
-    metrics = [m for m in (("chrf", "bleu") if rests_on_few(gain) else ("bleu", "chrf")) if m in gain.stopping]
+    metrics = _ordered(gain)
     where = "at the first line" if gain.rule == "first_line" else f"under the rule {gain.rule}"
     parts = [f"in {METRICS[m]}, {_remains(gain.stopping[m], where)}" for m in metrics]
     return f"{gain.name}, {under}: {'; '.join(parts)}. It ends {percent(gain.stop_rate)} of its answers."
+
+
+def _ordered(gain: Gain) -> list[str]:
+    """The metrics in which stopping is told, the one to read first."""
+    return list(reversed(gain.stopping)) if rests_on_few(gain) else list(gain.stopping)
 
 
 def _remains(found: Share, where: str) -> str:
@@ -262,7 +267,7 @@ def _stays(ticket: Gain) -> list[str]:
     on few sentences, which is said."""
     few = rests_on_few(ticket)
     told = []
-    for metric in ("chrf", "bleu") if few else ("bleu", "chrf"):
+    for metric in _ordered(ticket):
         found = ticket.stopping[metric]
         if is_clear(found):
             rests = (

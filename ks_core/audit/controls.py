@@ -16,6 +16,7 @@ from ks_core.tickets.selection import SELECTION_RULES
 from ks_core.translation.evaluation import part_of
 from ks_core.translation.prompts import template, texts
 from ks_core.translation.protocols import PROTOCOLS, Protocol
+from ks_core.translation.tasks import TEXT
 from ks_core.tuning import runnable
 from ks_core.tuning.arms import Arm
 from ks_core.tuning.plans import Plan
@@ -76,10 +77,13 @@ def arms(
 
 
 def beside(controls: Plan) -> Plan:
-    """Base and ticket alone, under the prompt of another protocol: the sibling's, or the replication's where it is the sibling's.
+    """Base and ticket alone, under the prompt of another protocol: the sibling's, or the replication's where it is the sibling's; of
+    text to text under Alpaca's frame, or as a question.
     An encoder-decoder, which is given no instructions, gets the other one of the prompts for such."""
     own, first, second = template(controls.prompt), PROTOCOLS["sibling"].prompt, PROTOCOLS["replication"].prompt
-    if runnable.reads_with_encoder(controls.base):
+    if controls.corpus.task == TEXT:
+        first, second = "instruction", "question"
+    elif runnable.reads_with_encoder(controls.base):
         first, second = texts(encoder=True)
     other = second if own == template(first) else first
     arms = tuple(a for a in controls.arms if a.kind in ("base", "tuned", "transfer", "partial"))

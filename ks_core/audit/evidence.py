@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from ks_core.audit.inquiry import Audit, ranking, second_seed, stability, struct
 from ks_core.audit.panels import PANELS
 from ks_core.ledger import exposure
 from ks_core.store import shipped
+from ks_core.study.scan import Scan, Study
 from ks_core.tickets import calibration
 from ks_core.tuning import comparison
 from ks_core.tuning.plans import Plan
@@ -21,7 +23,6 @@ from ks_core.tuning.plans import Plan
 if TYPE_CHECKING:
     from ks_core.audit.waterfall import Waterfall
     from ks_core.jobs.handle import Job
-    from ks_core.study.scan import Scan
     from ks_core.tickets.ranking import Ranking
     from ks_core.tickets.stability import Stability
 
@@ -111,16 +112,17 @@ class Evidence:
         return found or (waterfall.of_account(self.account) if self.account else None)
 
 
-def gather(audit: Audit, scan: Scan) -> Evidence:
-    """Collect what is there. Raises ``TicketError`` for an empty ticket."""
+def gather(audit: Audit, scan: Scan, opened: Callable[[str, str], Study] = Study) -> Evidence:
+    """Collect what is there. Raises ``TicketError`` for an empty ticket. ``opened`` gives studies of other trainings of the base, by base
+    and tuned: a server has them open."""
     ticket, plan = audit.positions(scan), audit.controls(structural_row(audit))
     found = controls.find(audit.study, plan)
     other = controls.beside(plan)
     beside = controls.find(audit.study, other).run
     settings = calibration.Settings(alpha=audit.alpha)
     calibrated, stable, no_noise = exposure.beside(
-        audit.study, scan, ticket, calibration.cached(audit.study, settings, second_seed(audit)), stability(audit, scan)
-    )
+        audit.study, scan, ticket, calibration.cached(audit.study, settings, second_seed(audit, opened)), stability(audit, scan, opened),
+    )  # fmt: skip
     return Evidence(
         audit, scan, ticket, found.run, gains(found.run, plan) if found.run else None,
         {name: audit.panel(name) for name in PANELS},

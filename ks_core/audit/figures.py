@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from ks_core.audit.agreement.certificate import PREFIXES, Predictions, outcome, rates_by_margin
 from ks_core.audit.sentences import gain as points, is_clear, nats, nats_of, of_gain, with_parts
 from ks_core.drawing import BASE, CONTROL, LEGEND_ABOVE, LONG, MUTED, TUNED, WINNING, labelled, sheet, text
+from ks_core.translation.metrics import TITLES
 from ks_core.translation.prompts import template_title
 from ks_core.translation.shares import Share
 
@@ -144,9 +145,7 @@ def gain_points(rows: Sequence[Any], metric: str = "chrf") -> go.Figure:
     ``rows`` are ``gains.Gain``; those without answers are left out.
     """
     rows = [row for row in rows if row.shares]
-    figure = sheet(
-        "", f"Gain in {'chrF' if metric == 'chrf' else 'BLEU'} over the base (first line)", height=90 + 34 * len(rows)
-    )
+    figure = sheet("", f"Gain in {TITLES[metric]} over the base (first line)", height=90 + 34 * len(rows))
     colours = {"partial": WINNING, "transfer": WINNING, "tuned": TUNED, "embed": TUNED}
     for row in reversed(rows):
         found = row.shares[metric]

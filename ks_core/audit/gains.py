@@ -22,7 +22,6 @@ from ks_core.translation.corpora import Corpus, SentencePair
 from ks_core.translation.evaluation import part_of, read_answers
 from ks_core.translation.extraction import dropped
 from ks_core.translation.generation import Generation
-from ks_core.translation.metrics import COMPARED
 from ks_core.translation.shares import Share, share
 from ks_core.tuning.arms import Arm
 from ks_core.tuning.plans import Plan
@@ -166,6 +165,7 @@ class _Answers:
         protocol = protocol_of(plan.prompt)
         self.rule = next((r for r in protocol.rules if r != "raw"), FIRST) if protocol else FIRST
         bootstrap = Bootstrap(self.references, corpus.target_language)
+        self.compared = bootstrap.compared
         self.scores = {name: bootstrap.all_scores(given) for name, given in answers.items()}
         self.matched = {name: _matches(bootstrap, given) for name, given in answers.items()}
 
@@ -182,8 +182,8 @@ class _Answers:
             return self.scores[name][cut][metric] - self.scores[start][cut][metric]
 
         return {
-            "stopping": {m: share(over(name, self.rule, m), over(name, "raw", m)) for m in COMPARED},
-            "shares": {m: share(over(name, FIRST, m), over(of["name"], FIRST, m)) for m in COMPARED},
+            "stopping": {m: share(over(name, self.rule, m), over(name, "raw", m)) for m in self.compared},
+            "shares": {m: share(over(name, FIRST, m), over(of["name"], FIRST, m)) for m in self.compared},
             "stop_rate": arm["evaluation"]["stop_rate"], "mean_length": arm["evaluation"]["mean_length"], "rule": self.rule,
             "matches": self.matched[name], "base_matches": self.matched[start], "sentences": len(self.references),
         }  # fmt: skip
@@ -207,8 +207,10 @@ def _whole(arms: Sequence[Mapping[str, Any]], arm: Mapping[str, Any]) -> Mapping
     return by_kind.get(first) or by_kind[second]
 
 
-def _matches(bootstrap: Bootstrap, answers: Sequence[Generation]) -> int:
-    """How many answers have a 4-gram of their reference, as BLEU counts them."""
+def _matches(bootstrap: Bootstrap, answers: Sequence[Generation]) -> int | None:
+    """How many answers have a 4-gram of their reference, as BLEU counts them; ``None`` where BLEU is not asked."""
+    if "bleu" not in bootstrap.metrics:
+        return None
     matched = bootstrap.metrics["bleu"].counts([a.answer(FIRST) for a in answers])[:, 5]
     return int((matched > 0).sum())
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from ks_core.jobs.resources import Resources
 from ks_core.ks.statistic import exact_pvalue
 from ks_core.ledger import evidence
 from ks_core.signature import Signature, versions
-from ks_core.store import shipped, workspace
+from ks_core.store import shelf, shipped, workspace
 from ks_core.store.shipped import Provenance
 from ks_core.study.scan import Scan, Study, readable
 from ks_core.tickets.selection import SELECTION_RULES, is_quick, select
@@ -78,6 +79,10 @@ class Audit(Subject):
     def study(self) -> Study:
         return Study(self.base, self.tuned)
 
+    @cached_property
+    def _baselines(self) -> tuple[str, ...]:
+        return runnable.usual_baselines(self.base)
+
     @property
     def sentences(self) -> int:
         return BUDGETS[self.budget][0]
@@ -96,11 +101,16 @@ class Audit(Subject):
         """The run whose arms doubt the ticket (``controls.arms``); ``rows`` is the structural row, if there is one."""
         sentences, steps, seeds = BUDGETS[self.budget]
         token = readable(self.study.token_strings(), rows[0]) if rows else ""
-        free = runnable.usual_baselines(self.base)
         known = trainings.of(self.tuned)
         optimizer = known.recipe.optimizer if known and known.recipe.optimizer in ROWWISE else Recipe.optimizer
         arms = controls.arms(
-            rows, token, steps=steps, seeds=seeds, optimizer=optimizer, free=free, trained=self.budget == "large"
+            rows,
+            token,
+            steps=steps,
+            seeds=seeds,
+            optimizer=optimizer,
+            free=self._baselines,
+            trained=self.budget == "large",
         )
         return Plan(
             base=self.base, tuned=self.tuned, rule=self.rule, alpha=self.alpha, k=self.k, corpus=self.corpus,
@@ -111,7 +121,7 @@ class Audit(Subject):
     def folder(self) -> Path:
         """Where the panels are kept: by content, so that a changed checkpoint has none."""
         key = {
-            **self.study.key, "rule": self.rule, "alpha": self.alpha, "k": self.k, "corpus": asdict(self.corpus),
+            **self.study.key, "rule": self.rule, "alpha": self.alpha, "k": self.k, "corpus": self.corpus.as_dict(),
             "prompt": self.prompt, "sentences": self.sentences, "max_new_tokens": self.max_new_tokens, "audit": VERSION,
             **({"precision": self.resources.precision} if self.resources.precision != "float32" else {}),
             **({"generate": True} if self.generate else {}),
@@ -161,19 +171,19 @@ class Audit(Subject):
         )  # fmt: skip
 
 
-def stability(audit: Audit, scan: Scan) -> Stability | None:
+def stability(audit: Audit, scan: Scan, opened: Callable[[str, str], Study] = Study) -> Stability | None:
     """The ticket beside those of other trainings of its base that are known (the demo's runs; the same arm in other runs
     of Fine-tune); beside the published ones where the vocabulary is LLaMA's.
 
     ``None`` for a pair that has nothing to be compared with. A training whose ticket cannot be chosen by the audit's rule, or
-    not without a job, is left out.
+    not without a job, is left out. ``opened`` gives the studies of the others, by base and tuned.
     """
     training = _training(audit)
     siblings = trainings.others(training) if training else []
     if training and siblings:
         runs = []
         for one in sorted([training, *siblings], key=lambda t: t.name):
-            study = audit.study if one is training else Study(audit.base, one.source)
+            study = audit.study if one is training else opened(audit.base, one.source)
             other = scan if one is training else study.scan()
             if is_quick(study, other, audit.rule):
                 with contextlib.suppress(TicketError):
@@ -183,7 +193,7 @@ def stability(audit: Audit, scan: Scan) -> Stability | None:
             for name, test in demo.kept_tests().items():
                 with contextlib.suppress(TicketError):
                     runs.append(_kept(audit, scan, name, test))
-        return compare(runs) if len(runs) > 1 else None
+        return shelf.kept(compare, runs) if len(runs) > 1 else None
     if is_llama(audit.study.base.vocabulary):
         own = Run.from_scan("this pair", scan, audit.positions(scan), {})
         return compare([own, *published_runs(audit.study.base.vocabulary)])
@@ -250,17 +260,22 @@ def ranking(audit: Audit, scan: Scan) -> Ranking | None:
     met = trainings.seen(training) if training else None
     if met is None or int(scan.changed.sum()) < FEWEST:
         return None
-    return explain(
-        audit.study, scan, met.steps, draws=met.draws, counts=met.counts, prompt_ids=met.prompt_ids, first_step=met.first,
-        last_step=met.last,
-    )  # fmt: skip
+
+    def explained() -> Ranking:
+        return explain(
+            audit.study, scan, met.steps, draws=met.draws, counts=met.counts, prompt_ids=met.prompt_ids, first_step=met.first,
+            last_step=met.last,
+        )  # fmt: skip
+
+    # The scan and the rows are decided by the study's key, and are large.
+    return shelf.made("what goes with D", (audit.study.key, str(audit.study.signature), met), explained)
 
 
-def second_seed(audit: Audit) -> Study | None:
+def second_seed(audit: Audit, opened: Callable[[str, str], Study] = Study) -> Study | None:
     """The same training with another seed, where there is one."""
     training = _training(audit)
     other = trainings.second_seed(training) if training else None
-    return Study(audit.base, other.source) if other else None
+    return opened(audit.base, other.source) if other else None
 
 
 def structural_row(audit: Audit) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ks_core.audit import material, sentences
@@ -63,10 +64,10 @@ class Panel(Question):
             told.append(self.written_sentence(kept["written"]))
         return told
 
-    def drawn(self, kept: Mapping[str, Any]) -> list[Any]:
-        """Its figures, in the same order."""
+    def drawn(self, kept: Mapping[str, Any]) -> list[partial[Any]]:
+        """What draws its figures, in the same order."""
         names = [(self.figure, kept), *([(self.written_figure, kept["written"])] if kept.get("written") else [])]
-        return [named(name)(values) for name, values in names if name]
+        return [partial(named(name), values) for name, values in names if name]
 
 
 PANELS = Registry("panel", [

@@ -46,7 +46,10 @@ def read_prompts(
     under the trained prompt raises.
     """
     own = template_text(prompt)
-    named = {name: template_text(text) for name, text in (templates or texts(is_encoder_decoder(model))).items()}
+    named = {
+        name: template_text(text)
+        for name, text in (templates or texts(is_encoder_decoder(model), corpus.task.name)).items()
+    }
     first = next((name for name, text in named.items() if text == own), "trained")
     named = {first: own} | {name: text for name, text in named.items() if text != own}
     references, left = {}, {}

@@ -20,6 +20,7 @@ from ks_core.study import figures
 from ks_core.study.critical import critical_values
 from ks_core.study.scan import Scan, Study, readable, table
 from ks_core.tickets import figures as ticket_figures
+from ks_core.translation.metrics import TITLES
 from ks_core.tuning import comparison, figures as tuning_figures
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ def _panel(evidence: Evidence, section: Section, panel: Panel) -> None:
     if kept := evidence.panels[panel.name]:
         if panel.table:
             section.table(*named(panel.table)(kept))
-        for figure in panel.drawn(kept):
-            section.figure(figure)
+        for draw_figure in panel.drawn(kept):
+            section.figure(draw_figure())
 
 
 def _ledger(evidence: Evidence, section: Section) -> None:
@@ -173,14 +174,14 @@ def _controls(evidence: Evidence, section: Section) -> None:
     section.parts.append(f'<p class="small">Run: <code>{escape(evidence.run.result["signature"])}</code></p>')
     if not any(gain.shares for gain in evidence.gains):
         return
-    frame = comparison.table(evidence.run.result)
+    frame, metric = comparison.table(evidence.run.result), comparison.metric_of(evidence.run.result)
     section.table(
         [
             {
                 "Arm": r.arm, "Rows": int(r.rows), "Steps": int(r.steps) if pd.notna(r.steps) else None,
                 "Trained values": f"{int(r.trainable):,}",
-                **{f"BLEU {rule.replace('_', ' ')}": f"{getattr(r, f'bleu_{rule}'):.2f} "
-                   f"[{getattr(r, f'bleu_low_{rule}'):.1f}, {getattr(r, f'bleu_high_{rule}'):.1f}]"
+                **{f"{TITLES[metric]} {rule.replace('_', ' ')}": f"{getattr(r, f'{metric}_{rule}'):.2f} "
+                   f"[{getattr(r, f'{metric}_low_{rule}'):.1f}, {getattr(r, f'{metric}_high_{rule}'):.1f}]"
                    for rule in ("raw", "first_line", "prompt_restart")},
                 "chrF first line": f"{r.chrf_first_line:.1f} [{r.chrf_low_first_line:.1f}, {r.chrf_high_first_line:.1f}]", "Stops": f"{r.stop_rate:.0%}",
             }

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ks_core.audit.agreement.certificate import Predictions, outcome
+from ks_core.translation.metrics import TITLES
 from ks_core.translation.prompts import template_title
 from ks_core.translation.shares import Share
 
 #: How metrics are called; nats are said with two places, points of a score with one.
-METRICS = {"bleu": "BLEU", "chrf": "chrF", "nats": "likelihood"}
+METRICS = {**TITLES, "nats": "likelihood"}
 PLACES = {"nats": 2}
 COPIED = "the copied ticket (Partial Transfer)"
 NATS = "nats a target token"

@@ -4,6 +4,7 @@ from . import (
     hosts as hosts,
     log as log,
     prepared as prepared,
+    shelf as shelf,
     shipped as shipped,
     workspace as workspace,
 )

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from ks_core.errors import SettingsError
-from ks_core.store import access, shipped, workspace
+from ks_core.store import access, shelf, shipped, workspace
 from ks_core.store.shipped import Provenance
 
 log = logging.getLogger(__name__)
@@ -187,6 +187,12 @@ def noted() -> Iterator[list[tuple[Path, dict[str, Any]]]]:
 
 def _shipped(kind: str, key: Mapping[str, Any], name: str) -> Entry | None:
     """The result for this key that comes with the program; a damaged one counts as absent."""
+    found = shipped.stamp(kind, name)
+    return shelf.made("a shipped result", (found, kind, key), lambda: _unpacked(kind, key, name)) if found else None
+
+
+def _unpacked(kind: str, key: Mapping[str, Any], name: str) -> Entry | None:
+    """The same, read from its file."""
     found = shipped.cached(kind, name)
     if found is None:
         return None

@@ -147,6 +147,18 @@ def cached(kind: str, name: str) -> tuple[bytes, Provenance] | None:
     return (data, found) if found else None
 
 
+def stamp(kind: str, name: str) -> str:
+    """What tells an entry of the cache, and what the manifest says of it, from a changed one; empty where there is none."""
+    home = folder()
+    if home is None:
+        return ""
+    try:
+        seen = [(home / part).stat() for part in (cache_part(kind, name), MANIFEST)]
+    except OSError:
+        return ""
+    return " ".join([str(home), *(f"{one.st_size} {one.st_mtime_ns} {one.st_ino}" for one in seen)])
+
+
 def cache_part(kind: str, name: str) -> str:
     """What the entry of a cache's file is called here."""
     return f"cache/{kind}/{name}.gz"

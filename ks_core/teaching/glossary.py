@@ -82,5 +82,7 @@ GLOSSARY = (
     Term("Neighbours replaced", "Of the ten nearest tokens of a token before and after, the share of all that are in one list only (Jaccard distance): 0 where "
          "the same ones stayed, 1 where none did. A row may go far and take its neighbours with it.", ("program",), "drift_map"),
     Term("LoRA", "Training a product of two narrow matrices that is added to a weight: the usual small fine-tuning, here for comparison.", ("lora",), "fine_tune"),
+    Term("Prefix tuning", "Training keys and values that every layer reads before the text, as if words stood there. No weight and no row of the embedding "
+         "changes, so a KS test has nothing to compare; here for comparison, as in the paper.", ("prefix", "paper"), "fine_tune"),
     Term("Signature", "The line under a result that says from which models, settings, seed and versions it came.", ("program",), "overview"),
 )  # fmt: skip

@@ -40,6 +40,7 @@ SOURCES = {
     "bootstrap": Source("Koehn 2004, Statistical Significance Tests for MT Evaluation", "https://aclanthology.org/W04-3250"),
     "umap": Source("McInnes, Healy and Melville 2018", "https://arxiv.org/abs/1802.03426"),
     "lora": Source("Hu et al. 2021, LoRA", "https://arxiv.org/abs/2106.09685"),
+    "prefix": Source("Li and Liang 2021, Prefix-Tuning", "https://arxiv.org/abs/2101.00190"),
     "here": Source("computed here, on this page"),
     "program": Source("measured with this program, on its demo"),
 }  # fmt: skip

@@ -298,7 +298,10 @@ def parting(asked: Asked, study: Study, scan: Scan) -> None:
     signature = str(scan.signature.with_fields(
         question=asked.question.key, strength=asked.question.strength, off=len(asked.question.off), **versions("torch", "transformers")
     ))  # fmt: skip
-    charts.chart(figures.coloured(places, ratios, first, second, named, words), "ask-parting", signature)
+    strings = {
+        i: named(i) for place in places for i in (place.token_id, *(i for top in place.top.values() for i, _ in top))
+    }
+    charts.chart(partial(figures.coloured, places, ratios, first, second, strings, words), "ask-parting", signature)
     st.write(plain(words))
     st.caption(
         f"Blue: {plain(VOICES[second])} finds the token likelier than {plain(VOICES[first])}, red: less likely. Point at a token for the five "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -103,9 +104,9 @@ def _way_to(name: str) -> None:
 def _panel(found: Evidence, panel: Panel) -> None:
     """A panel of the job: its figure, what the verdict says of it, how it is read, its file."""
     if kept := found.panels[panel.name]:
-        for n, (figure, said) in enumerate(zip(panel.drawn(kept), panel.said(kept), strict=True)):
+        for n, (draw_figure, said) in enumerate(zip(panel.drawn(kept), panel.said(kept), strict=True)):
             name = f"audit-{panel.name}{'-answers' if n else ''}"
-            charts.chart(figure, name, str(found.audit.signature))
+            charts.chart(draw_figure, name, str(found.audit.signature))
             st.write(plain(said))
         st.caption(plain(panel.note))
         downloads.panel(kept, f"audit-{panel.name}")
@@ -151,11 +152,11 @@ def _calibration(found: Evidence) -> None:
     if not (known := found.calibration):
         return say.info("The calibration has not been run. The verdict's card has the button.")
     signature, critical = str(known.signature), critical_values(found.scan)
-    charts.chart(audit_figures.pvalue_cases(known), "audit-cases", signature)
+    charts.chart(partial(audit_figures.pvalue_cases, known), "audit-cases", signature)
     st.write(plain(known.pvalue_sentence))
-    charts.chart(audit_figures.critical_values(critical, known.dim), "audit-critical", signature)
+    charts.chart(partial(audit_figures.critical_values, critical, known.dim), "audit-critical", signature)
     st.write(plain(critical_sentence(critical)))
-    charts.chart(audit_figures.power_curves(known), "audit-power", signature)
+    charts.chart(partial(audit_figures.power_curves, known), "audit-power", signature)
     st.write(plain(known.power_sentence))
     noise.said(found.no_noise, known.null_sentence, found.audit.study)
     if not found.no_noise:
@@ -172,8 +173,8 @@ def _stability(found: Evidence) -> None:
     measure = st.segmented_control(
         "Measure", list(audit_figures.MEASURES), default="jaccard", required=True, key="audit_measure"
     )  # fmt: skip
-    charts.chart(audit_figures.overlap_heatmap(known, str(measure)), "audit-overlap", str(known.signature))
-    charts.chart(audit_figures.top_curves(known), "audit-top", str(known.signature))
+    charts.chart(partial(audit_figures.overlap_heatmap, known, str(measure)), "audit-overlap", str(known.signature))
+    charts.chart(partial(audit_figures.top_curves, known), "audit-top", str(known.signature))
     st.write(plain(known.sentence))
     noise.said(found.no_noise, known.noise_sentence)
 
@@ -187,9 +188,9 @@ def _ranking(found: Evidence) -> None:
         )
     signature, strings = str(known.signature), found.audit.study.token_strings()
     tokens = [readable(strings, int(i)) for i in known.token_ids]
-    charts.chart(audit_figures.count_scatter(known, tokens), "audit-counts", signature)
+    charts.chart(partial(audit_figures.count_scatter, known, tokens), "audit-counts", signature)
     st.write(plain(known.count_sentence))
-    charts.chart(audit_figures.coefficients(known), "audit-coefficients", signature)
+    charts.chart(partial(audit_figures.coefficients, known), "audit-coefficients", signature)
     st.write(plain(known.effect_sentence))
     st.write(plain(known.adjusted_sentence))
     for note in known.notes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
@@ -30,13 +32,13 @@ NO_LEDGER = "The ledger has not been kept for this pair, text and prompt. The ve
 def ledger(found: Evidence) -> None:
     """Whose gain it is and in what, then which rows carry it."""
     if steps := found.waterfall:
-        charts.chart(waterfall.figure(steps), "audit-waterfall", steps.signature)
+        charts.chart(partial(waterfall.figure, steps), "audit-waterfall", steps.signature)
         st.write(plain(steps.sentence))
     if not (known := found.account):
         return say.info(NO_LEDGER)
     for sentence in known.sentences:
         st.write(plain(sentence))
-    charts.chart(ledger_figures.gain_curves(known.result), "audit-ledger", known.result["signature"])
+    charts.chart(partial(ledger_figures.gain_curves, known.result), "audit-ledger", known.result["signature"])
     for note in known.result["notes"]:
         st.caption(f":material/info: {plain(note)}")
     st.page_link("pages/which_rule.py", label="All rules, row by row", icon=":material/arrow_forward:")
@@ -100,9 +102,9 @@ def controls(found: Evidence) -> None:
         return say.info(NO_CONTROLS)
     signature = found.run.result["signature"]
     if any(gain.nats for gain in found.gains):
-        charts.chart(panel_figures.nats_points(found.gains), "audit-nats", signature)
+        charts.chart(partial(panel_figures.nats_points, found.gains), "audit-nats", signature)
     if any(gain.shares for gain in found.gains):
-        charts.chart(panel_figures.gain_points(found.gains), "audit-gains", signature)
+        charts.chart(partial(panel_figures.gain_points, found.gains), "audit-gains", signature)
     st.dataframe(pd.DataFrame(tables.controls(found.gains)), hide_index=True, alt="Every arm beside the ticket")
     st.caption(
         f"95% paired bootstrap. {comparison.OVER_SENTENCES} {plain(found.lengths)} The whole comparison is on the page Fine-tune, "

@@ -12,7 +12,7 @@ from ks_core.errors import KSLotteryError, TicketError
 from ks_core.jobs import Allocation
 from ks_core.study import Study
 from ks_core.tuning import runnable
-from pages.parts import audit_runs, pair, place, say, ticket_rule, tuning_form
+from pages.parts import audit_runs, pair, place, say, ticket_rule, tuning_text
 
 
 def choose(study: Study) -> tuple[Audit, Allocation | None]:
@@ -31,12 +31,12 @@ def choose(study: Study) -> tuple[Audit, Allocation | None]:
             )  # fmt: skip
         left, right = st.columns(2)
         with left:
-            corpus = tuning_form.corpus()
+            corpus = tuning_text.corpus()
         with right:
-            prompt = tuning_form.prompt(corpus[1] if corpus else None, study.base_source)
+            prompt = tuning_text.prompt(corpus[1] if corpus else None, study.base_source)
     resources, allocation = place.choose("audit")
     if not corpus:
-        say.info("Name the parallel text under What is audited.")
+        say.info("Name the text under What is audited.")
         st.stop()
     ticket_rule.rows(
         study, pair.scan(study), rule, pair.alpha(), k

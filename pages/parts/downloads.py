@@ -49,7 +49,7 @@ def ticket(make: Callable[[], Ticket], name: str) -> None:
         on_click="ignore",
         key=f"{name}-zip",
         help="A folder with the tuned rows and ticket.json. peft loads it onto the base, and this program opens "
-        "it as a tuned checkpoint.",
+        "it as a tuned checkpoint. To publish it: `python -m ks_core ticket`, with `--push-to-hub`.",
     )
 
 

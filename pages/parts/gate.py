@@ -7,6 +7,7 @@ own server, however that is started.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import logging
@@ -22,6 +23,7 @@ from streamlit import config
 
 from ks_core.errors import SettingsError
 from ks_core.store import hosts
+from pages.parts import warm_up
 
 log = logging.getLogger("ks_core.gate")
 
@@ -56,6 +58,7 @@ class Gate:
         self.page = _page(self.base)
         self.headers = _headers(self.page, frames)
         self._told: set[str] = set()
+        self._nobody: asyncio.Future[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -67,6 +70,8 @@ class Gate:
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
+            if self._nobody is None:  # the first visitor: what comes next is made ready once there is an answer
+                self._nobody = asyncio.ensure_future(warm_up.after_first_answer(self.app, self.base))
             # It has been judged. Streamlit would ask a service on the net for this machine's address to judge it by.
             kept = [(name, value) for name, value in scope["headers"] if name != b"origin"]
             await self.app({**scope, "headers": kept}, receive, send)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from ks_core.ks import asymptotic_critical_value, critical_value, ks_test, pvalue_table
@@ -49,7 +51,7 @@ def cdfs() -> None:
     found = ks_test(before[None], after[None], device="cpu")
     with right:
         charts.chart(
-            figures.cdfs(before, after, "a made-up row"),
+            partial(figures.cdfs, before, after, "a made-up row"),
             "learn-cdfs",
             signature(d=dim, shift=shift, spread=spread, seed=seed),
         )
@@ -81,7 +83,7 @@ def width() -> None:
     )
     shift = st.slider("Shift (deviations)", 0.0, 1.0, 0.2, 0.02, key="learn_power")
     charts.chart(
-        lesson_figures.power_curve(lessons.WIDTHS, _power(shift, alpha), shift, alpha, pair.width()), "learn-power",
+        partial(lesson_figures.power_curve, lessons.WIDTHS, _power(shift, alpha), shift, alpha, pair.width()), "learn-power",
         signature(shift=shift, alpha=f"{alpha:g}", draws=300, seed=0),
     )  # fmt: skip
     small("Each point: 300 pairs of made-up rows, tested by this program. " + cite("here", "exact"))
@@ -95,7 +97,9 @@ def exact() -> None:
         "Kolmogorov's formula is what it tends to **for large samples**; it is a little too cautious, most so in narrow rows."
     )
     dim = st.select_slider("Values in a row, d", lessons.WIDTHS, 16, key="learn_exact")
-    charts.chart(lesson_figures.exact_and_asymptotic(dim, alpha), "learn-exact", signature(d=dim, alpha=f"{alpha:g}"))
+    charts.chart(
+        partial(lesson_figures.exact_and_asymptotic, dim, alpha), "learn-exact", signature(d=dim, alpha=f"{alpha:g}")
+    )
     with st.container(horizontal=True):
         st.metric("Critical D, exact", _critical(dim, alpha), border=True)
         st.metric("Critical D, large samples", f"{asymptotic_critical_value(dim, alpha):.4f}", border=True)
@@ -130,7 +134,7 @@ def ties() -> None:
     found = lessons.ties(dim, step, shift)
     with right:
         charts.chart(
-            lesson_figures.permutation_histogram(found),
+            partial(lesson_figures.permutation_histogram, found),
             "learn-ties",
             signature(d=dim, step=step, shift=shift, permutations=1000, seed=0),
         )
@@ -161,7 +165,7 @@ def dependence() -> None:
     dim = st.select_slider("Values in a row, d", [w for w in lessons.WIDTHS if w <= 4096], 576, key="learn_dependence")
     shares = _dependence(dim, alpha)
     charts.chart(
-        lesson_figures.dependence_curve(SIZES, shares, alpha),
+        partial(lesson_figures.dependence_curve, SIZES, shares, alpha),
         "learn-dependence",
         signature(d=dim, alpha=f"{alpha:g}", draws=300, seed=0),
     )

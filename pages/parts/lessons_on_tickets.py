@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -43,7 +45,9 @@ def ticket() -> None:
     with left:
         alphas = np.logspace(-12, np.log10(0.999), 200)
         charts.chart(
-            figures.ticket_size_curve(alphas, sizes(scan, alphas), alpha, int(winners.sum())), "learn-size", signature
+            partial(figures.ticket_size_curve, alphas, sizes(scan, alphas), alpha, int(winners.sum())),
+            "learn-size",
+            signature,
         )
     with right:
         kept = {name: len(select(scan, rule=rule, alpha=alpha)) for rule, name in (
@@ -68,7 +72,7 @@ def methods() -> None:
         "Three ways to use a ticket's rows. Press **Play**, or go from scene to scene with the slider. Blue is the base; the more a row was trained, "
         "the more it turns orange; red is a row that won."
     )
-    charts.chart(lesson_figures.methods(), "learn-methods", str(Signature({"drawing": "methods", **versions()})))
+    charts.chart(partial(lesson_figures.methods), "learn-methods", str(Signature({"drawing": "methods", **versions()})))
     st.dataframe(
         pd.DataFrame(
             [("Embed Tuning", "every row", "yes", "the reference that the ticket is read from"),

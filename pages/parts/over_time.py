@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import streamlit as st
@@ -134,14 +135,17 @@ def show(found: Found, trajectory: Trajectory, study: Study, alpha: float, chose
     if scan is not None and (parted := trajectory.against(scan, alpha)):
         st.caption(f":material/info: {plain(parted)}")
     tokens, places, hot = _drawn(trajectory, strings, chosen)
-    charts.chart(figures.ticket_size(trajectory, alpha), "over-time-size", signature)
-    charts.chart(figures.statistics(trajectory, tokens, places, alpha), "over-time-statistics", signature)
+    about = signature, study.key, places, hot  # the signature names the recording by its content
+    charts.chart(partial(figures.ticket_size, trajectory, alpha), "over-time-size", signature, content=about)
+    charts.chart(
+        partial(figures.statistics, trajectory, tokens, places, alpha), "over-time-statistics", signature, content=about
+    )
     left, right = st.columns(2)
     with left:
-        charts.chart(figures.ranks(trajectory, tokens, places), "over-time-ranks", signature)
+        charts.chart(partial(figures.ranks, trajectory, tokens, places), "over-time-ranks", signature, content=about)
     with right:
-        charts.chart(figures.first_wins(trajectory, alpha), "over-time-first", signature)
-    charts.chart(figures.heat(trajectory, tokens, hot), "over-time-heat", signature)
+        charts.chart(partial(figures.first_wins, trajectory, alpha), "over-time-first", signature, content=about)
+    charts.chart(partial(figures.heat, trajectory, tokens, hot), "over-time-heat", signature, content=about)
     st.caption(
         "D is the test's statistic against the start, so it may fall again. Ranks are among the rows that moved at all; a line begins where its "
         "row first moved."
@@ -180,7 +184,9 @@ def _paths(trajectory: Trajectory, study: Study, chosen: Sequence[int], signatur
     found = drift_paths(trajectory, study.base.matrix, chosen, str(plane))
     strings = study.token_strings()
     charts.chart(
-        figures.paths(found, [readable(strings, int(i)) for i in found.token_ids]), "over-time-paths", signature
+        partial(figures.paths, found, [readable(strings, int(i)) for i in found.token_ids]),
+        "over-time-paths",
+        signature,
     )
     without = len(chosen) - len(found.token_ids)
     st.caption(

@@ -103,9 +103,9 @@ def _sources() -> None:
     )
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@st.cache_resource(max_entries=16, show_spinner=False)
 def open_study(base: str, tuned: str) -> Study:
-    """A study held for all sessions. Its matrices are memory maps: what is held is small."""
+    """A study held for all sessions. Its matrices are memory maps: what is held is small. An audit looks at those of other trainings too."""
     return Study(base, tuned)
 
 

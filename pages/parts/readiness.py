@@ -10,14 +10,16 @@ import sys
 import threading
 import time
 
+from streamlit.runtime.pages_manager import PagesManager
+
 import ks_core
 from ks_core.jobs import bounded
 
 #: Seconds that a script computes before another thread may go on; Python's own are 5 ms, which with twenty visitors at work add up
 #: to a tenth of a second, several times in one answer.
 TURN = 0.001
-#: What most pages draw with, the first of which would wait for it.
-LIBRARIES = ("pandas", "pyarrow", "plotly.graph_objects", "scipy.stats")
+#: What the Overview is shown with, and most of it every page: the first of them would wait for it.
+LIBRARIES = ("pyarrow", "pandas", "plotly.graph_objects", "pages.parts.tour")
 
 #: Looks through the young objects, 7,000 new ones each, after which all are looked through. Python by itself waits until a quarter more
 #: have come: for twenty visitors that is 40,000, and a pause of a fifth of a second on a busy machine.
@@ -30,6 +32,8 @@ FREEZES, APART = 2, 30.0
 def begin() -> None:
     """For the app's server, before its first visitor."""
     bounded.begin()
+    # Or the first visitor who comes by a link to a page is shown that file of pages/ alone, without what app.py draws beside it.
+    PagesManager.uses_pages_directory = False
     sys.setswitchinterval(TURN)
     # A room's list of names is read when it is first asked for, in one thread at a time: Python 3.11 needs that.
     for room in pkgutil.iter_modules(ks_core.__path__):

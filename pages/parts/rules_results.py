@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -102,7 +103,7 @@ def trained(result: Mapping[str, Any], signature: str) -> None:
         return
     st.header("Trained at equal budget")
     st.write(plain(found["sentence"]))
-    charts.chart(figures.trained_gains(result), "rules-trained", signature)
+    charts.chart(partial(figures.trained_gains, result), "rules-trained", signature)
     for one in found["as_good"]:
         st.write(plain(one["sentence"]))
     if found["differences"]:

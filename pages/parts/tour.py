@@ -4,8 +4,9 @@ buy, and whether that is theirs. Where nothing answers the last two, what answer
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from ks_core.audit import LANE, Audit, Evidence, costs, glance, left, structural_row, waterfall
@@ -15,7 +16,7 @@ from ks_core.ledger import figures as ledger_figures
 from ks_core.store import access
 from ks_core.study import Scan, Study, figures
 from ks_core.tuning import estimates, trainings
-from pages.parts import audited, charts, job, place, say, tuning_form
+from pages.parts import audited, charts, job, place, say, tuning_text
 from pages.parts.say import plain
 
 #: The height of a picture, in pixels: three stand side by side, above the fold.
@@ -47,7 +48,7 @@ def moved(scan: Scan, alpha: float, signature: str) -> None:
     st.write(
         f"Of {len(scan.pvalue):,} rows {changed:,} changed, and **{wins:,} so much that p < {alpha:g}**: the ticket."
     )
-    _picture(figures.pvalue_histogram(scan.pvalue, scan.changed, alpha, log=False), "overview-p", signature)
+    _picture(partial(figures.pvalue_histogram, scan.pvalue, scan.changed, alpha, log=False), "overview-p", signature)
     _ways(("ks_test", "The test"), ("winning_tokens", "The tokens"), ("drift_map", "Where they went"))
 
 
@@ -59,7 +60,7 @@ def worth(found: Evidence) -> None:
     if steps := found.waterfall:
         if not found.account:
             st.write(plain(steps.sentence))
-        _picture(waterfall.figure(steps, brief=True), "overview-waterfall", steps.signature)
+        _picture(partial(waterfall.figure, steps, brief=True), "overview-waterfall", steps.signature)
     _ways(("which_rule", "All rules, row by row"), ("fine_tune", "Scores and translations"))
 
 
@@ -68,7 +69,7 @@ def real(found: Evidence) -> None:
     st.subheader("Is it real?", anchor=False)
     st.markdown("\n".join(f"- {plain(said)}" for said in found.doubts) or "Nothing that was run speaks against it.")
     if known := found.account:
-        _picture(ledger_figures.gain_curves(known.result), "overview-rules", known.result["signature"])
+        _picture(partial(ledger_figures.gain_curves, known.result), "overview-rules", known.result["signature"])
     _ways(("audit", "The verdict, panel by panel"), ("certificate", "The certificate"))
 
 
@@ -90,7 +91,7 @@ def to_run(found: Evidence) -> None:
         if running and running.state == "failed":
             say.error(running.error)
         try:
-            plan, corpus = asked.controls(structural_row(asked)), tuning_form.read(asdict(asked.corpus))
+            plan, corpus = asked.controls(structural_row(asked)), tuning_text.read(asdict(asked.corpus))
         except KSLotteryError as error:
             say.info(error)
             return
@@ -119,8 +120,8 @@ def to_run(found: Evidence) -> None:
             place.measuring(plan, None)
 
 
-def _picture(figure: go.Figure, name: str, signature: str) -> None:
-    charts.chart(figure.update_layout(height=HEIGHT), name, signature)
+def _picture(draw: partial[Any], name: str, signature: str) -> None:
+    charts.chart(draw, name, signature, height=HEIGHT)
 
 
 def _ways(*pages: tuple[str, str]) -> None:

@@ -86,7 +86,7 @@ def strength(chosen, part="development"):
 
 def test_the_best_strength_is_chosen_on_development_sentences_and_claimed_on_the_tests():
     assert written.strength(strength(1.5)) == (
-        "The copied ticket (Partial Transfer), at 4 strengths from 0 to 1.5 times its change, translates best at 1.5 on 64 development "
+        "The copied ticket (Partial Transfer), at 4 strengths from 0 to 1.5 times its change, answers best at 1.5 on 64 development "
         "sentences; on 60 test sentences that scores chrF 20.5 [18.5, 22.5], against 20.0 [18.0, 22.0] at 1 (a difference of +0.5 [-1.4, 2.4])."
     )
     assert written.strength(strength(1.0)).endswith(

@@ -14,9 +14,9 @@ from ks_core.store import log
 from ks_core.study.scan import Study
 
 
-def test_the_start_button_is_there_at_once(server):
-    """The first visit of a server: the button comes before the form, and then the estimate."""
-    with Visitor(server) as visitor:
+def test_the_start_button_is_there_at_once(bare):
+    """The button comes before the form, and then the estimate."""
+    with Visitor(bare) as visitor:
         seen = visitor.open("fine_tune")
         place = next(i for i, e in enumerate(seen) if e.button.label == "Start the run")
         form = next(i for i, e in enumerate(seen) if e.heading.body == "Text")
@@ -48,9 +48,9 @@ def test_words_say_what_is_waited_for(demo_home, monkeypatch):
     assert looked[0].count("done") < len(begun), "the words still stand"
 
 
-def test_nothing_starts_while_something_is_missing(server):
+def test_nothing_starts_while_something_is_missing(bare):
     query = {"tune_corpus": "A TSV or JSONL file"}
-    with Visitor(server) as visitor:
+    with Visitor(bare) as visitor:
         visitor.open("fine_tune", query)
         button = next(w.id for w in visitor.widgets("button") if w.label == "Start the run")
         visitor.open("fine_tune", query, [(button, "trigger_value", True)])

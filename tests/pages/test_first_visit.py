@@ -3,15 +3,13 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from helpers.page_names import PAGES
+from helpers.page_names import PAGES, WITHOUT_FIGURES
 from helpers.places import APP
 from ks_core.audit import questions
 from ks_core.checkpoints import demo
 from ks_core.jobs import queue
 from ks_core.study.scan import Study
 
-#: Pages that are read, or where one types first.
-WITHOUT_FIGURES = {"ask", "checkpoints", "glossary"}
 MARK = "Shipped with the demo, not computed here"
 #: Pages on which something that took minutes is shown.
 SHIPPED = {"overview", "layers", "drift_map", "compare", "fine_tune", "which_rule", "audit", "certificate"}

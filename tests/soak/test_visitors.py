@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 import psutil
 import pytest
 
-from helpers import bombs
+from helpers import bombs, visiting
 from helpers.serving import Visitor, serving
 from ks_core.checkpoints import demo
 from ks_core.store import workspace
@@ -38,43 +38,21 @@ PAGES = {"": {}, "checkpoints": {}, "ks_test": {"token": "198"}, "winning_tokens
 
 async def visit(address, number, until, told):
     """One visitor: opens pages with other alphas and pairs, one after the other, and reads all that is sent."""
-    from streamlit.proto.BackMsg_pb2 import BackMsg
-    from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-    from websockets.asyncio.client import connect
-
     picked = random.Random(number)
-    place = address.replace("http", "ws") + "/_stcore/stream"
     while time.monotonic() < until:
-        async with connect(place, subprotocols=["streamlit"], origin=address, max_size=None) as socket:
+        async with visiting.arrive(address) as socket:
             for _ in range(picked.randint(3, 12)):  # then the tab is closed, and another one opened
                 name = picked.choice(list(PAGES))
                 query = {"alpha": f"{picked.choice([0.05, 0.01, 0.2, 1e-4]):g}", **PAGES[name]}
                 query["tuned"] = picked.choice(["demo:en-fr"] * 7 + ["demo:en-de", "demo:en-fr-seed1", "/nothing/here"])
-                asked = BackMsg()
-                asked.rerun_script.query_string = urlencode(query)
-                asked.rerun_script.page_name = name
-                began = time.monotonic()
-                await socket.send(asked.SerializeToString())
-                errors = []
-                while True:
-                    message = ForwardMsg.FromString(await asyncio.wait_for(socket.recv(), 120))
-                    element = message.delta.new_element
-                    if element.HasField("exception"):
-                        told["exceptions"].append((name, query, element.exception.message[:300]))
-                    if element.HasField("alert") and element.alert.format == element.alert.ERROR:
-                        errors.append(element.alert.body)
-                    if message.WhichOneof("type") == "script_finished":
-                        if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
-                            break
-                        if message.script_finished == ForwardMsg.FINISHED_WITH_COMPILE_ERROR:
-                            told["exceptions"].append((name, query, "compile error"))
-                            break
-                told["seconds"].append(time.monotonic() - began)
+                found = await visiting.open_page(socket, name, query)
+                told["exceptions"] += [(name, query, said) for said in found.exceptions]
+                told["seconds"].append(found.seconds)
                 told["pages"][name] = told["pages"].get(name, 0) + 1
                 wanted = query.get("tuned") == "/nothing/here"
-                for said in errors:
+                for said in found.errors:
                     if not (wanted and "does not exist" in said):
-                        told["errors"].append((name, query, said[:300]))
+                        told["errors"].append((name, query, said))
                 await asyncio.sleep(picked.uniform(0.2, 2))
                 if time.monotonic() > until:
                     break
@@ -175,14 +153,6 @@ def memory_of_all(process):
     return whole
 
 
-def server_process(address):
-    port = int(address.rpartition(":")[2])
-    return next(
-        psutil.Process(c.pid) for c in psutil.net_connections("tcp")
-        if c.status == psutil.CONN_LISTEN and c.laddr.port == port and c.pid
-    )  # fmt: skip
-
-
 async def crowd(address, measure, told, links=()):
     """Visitors, and with ``links`` those who mean harm, for a while."""
     until = time.monotonic() + SECONDS
@@ -201,7 +171,7 @@ def nothing_told():
 
 
 def test_twenty_visitors_for_ten_minutes(server):
-    process = server_process(server)
+    process = visiting.server_process(server)
     told = nothing_told()
     start = memory(process)
     asyncio.run(crowd(server, lambda: memory(process), told))
@@ -230,7 +200,7 @@ def test_visitors_who_mean_harm_hold_nobody_up(demo_home, tmp_path):
     links = hostile_links(tmp_path)
     told = nothing_told()
     with serving(tmp_path / "server.log") as server:
-        process = server_process(server)
+        process = visiting.server_process(server)
         with Visitor(server) as visitor:  # what the pages need is loaded then, and so the quiet state is told
             for name, query in PAGES.items():
                 visitor.open(name, query)

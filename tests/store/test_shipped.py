@@ -144,7 +144,7 @@ def test_the_sentence_says_what_when_how_long_and_on_what():
 
 
 def test_a_text_that_names_this_machine_is_not_shipped(tmp_path):
-    from ks_core.commands import demo_evidence
+    from ks_core.commands.demos import evidence as demo_evidence
 
     with pytest.raises(SettingsError, match="a place of this machine"):
         demo_evidence._write(tmp_path / "a.json", {"folder": f"{workspace.home()}/jobs/1"})

@@ -169,6 +169,7 @@ def test_questions_are_answered(demo_home):
     assert at.metric[0].value == f"{len(QUESTIONS) - 1} of {len(QUESTIONS)}" and "Rather" in at.warning[0].value
 
 
+@pytest.mark.whole
 def test_the_demo_model_is_asked_and_its_answers_shown(demo_home):
     """The real model, its real answers: the longest test here."""
     Study(demo.BASE, demo.TUNED).scan()

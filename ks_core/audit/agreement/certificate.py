@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from ks_core.audit.agreement.rates import Rate, by_sentences, difference, rate
+from ks_core.store import shelf
 
 READINGS = {
     "vocabulary": "the largest D of any row outside the ticket",
@@ -222,7 +223,7 @@ class Outcome:
 
 def outcome(found: Predictions, reading: str) -> Outcome:
     """The condition under one reading, against the agreement that was measured: given the reference, and along own answers."""
-    said = {prefix: _outcome(found, reading, prefix) for prefix in found.prefixes}
+    said = {prefix: shelf.kept(_outcome, found, reading, prefix) for prefix in found.prefixes}
     return replace(said["reference"], own=said.get("own"))
 
 

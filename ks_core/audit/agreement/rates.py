@@ -94,9 +94,8 @@ def by_sentences(count: int) -> str:
 
 def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
     """The exact 95% interval of a share (Clopper and Pearson 1934); (0, 1) without a trial."""
-    from scipy.stats import binomtest
+    from scipy.special import betaincinv
 
-    if not trials:
-        return 0.0, 1.0
-    found = binomtest(successes, trials).proportion_ci(method="exact")
-    return float(found.low), float(found.high)
+    low = float(betaincinv(successes, trials - successes + 1, 0.025)) if successes else 0.0
+    high = float(betaincinv(successes + 1, trials - successes, 0.975)) if successes < trials else 1.0
+    return low, high

@@ -61,7 +61,7 @@ def transfer_bars(panel: Mapping[str, Any], metric: str = "chrf", rule: str = "f
     """Prompt transfer as plain values: base and ticket under every template."""
     runs = panel["runs"]
     names = [template_title(r["name"]) + (" (trained)" if r["trained"] else "") for r in runs]
-    figure = sheet(f"{'chrF' if metric == 'chrf' else 'BLEU'} ({rule.replace('_', ' ')})", "Prompt", height=420)
+    figure = sheet(f"{METRICS[metric]} ({rule.replace('_', ' ')})", "Prompt", height=420)
     for key, name, colour in (("base", "base", BASE), ("tuned", "with the ticket's rows", WINNING)):
         scores = [r[key]["scores"][rule][metric] for r in runs]
         figure.add_bar(

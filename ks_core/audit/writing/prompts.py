@@ -23,6 +23,7 @@ from ks_core.translation.extraction import SOURCE
 from ks_core.translation.prompts import format_prompt, template as template_text, texts
 from ks_core.translation.scores import Evaluation
 from ks_core.translation.shares import Share, shares
+from ks_core.translation.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,14 @@ def prompt_transfer(
     seed: int = SEED,
     report: Report = silent,
 ) -> PromptTransfer:
-    """Translate under each template, with the delta and without, and score both.
+    """Answer under each template, with the delta and without, and score both.
 
     ``asked`` is in the template of the training, which comes first; the others follow in their order (``None``: the named
     ones for such a model). ``ids`` are the rows that act (``None``: every changed row). ``report(done, total, message)`` counts sentences.
     Raises ``ModelError`` without laid-over rows, ``SettingsError`` for a template that cannot be.
     """
-    own = template_text(asked.template)
-    named = {name: template_text(text) for name, text in (templates or texts(is_encoder_decoder(model))).items()}
+    own, task = template_text(asked.template), task_of(asked.target_language).name
+    named = {name: template_text(text) for name, text in (templates or texts(is_encoder_decoder(model), task)).items()}
     first = next((name for name, text in named.items() if text == own), "trained")
     named = {first: own} | {name: text for name, text in named.items() if text != own}
     if not asked.sources:
@@ -91,7 +92,7 @@ def prompt_transfer(
         rows = int((laid.slots >= 0).sum())
     trials = run_trials(
         model, tokenizer, questions, lambda key, _: acting(model, ids, strength[key]), resamples=resamples, seed=seed,
-        report=lambda done, total, key: report(done, total, f"translating with {key}"),
+        report=lambda done, total, key: report(done, total, f"answering with {key}"),
     )  # fmt: skip
     found = {key: trials[run] for key, run in keys.items()}
     runs = tuple(

@@ -45,19 +45,19 @@ def transfer(panel: Mapping[str, Any]) -> str:
 
 
 def strength(panel: Mapping[str, Any]) -> str:
-    """At which size of the change the ticket translates best: chosen on development sentences, claimed on the test's."""
+    """At which size of the change the ticket answers best: chosen on development sentences, claimed on the test's."""
     strengths = sorted({p["strength"] for p in panel["points"] if p["rows"] == "ticket"})
     looked, chosen = panel["settings"], panel["chosen"]
     claimed = {p["strength"]: _score(p) for p in panel["claimed"]}
     where = f"{COPIED[0].upper()}{COPIED[1:]}, at {len(strengths)} strengths from {strengths[0]:g} to {strengths[-1]:g} times its change"
     if looked["part"] == "development":
         said = (
-            f"{where}, translates best at {chosen:g} on {looked['sentences']} development sentences; on "
+            f"{where}, answers best at {chosen:g} on {looked['sentences']} development sentences; on "
             f"{panel['claim_settings']['sentences']} test sentences that scores chrF {claimed[chosen]}"
         )
     else:
         said = (
-            f"{where}, translates best at {chosen:g}, a maximum over {len(strengths)} on the same {looked['sentences']} sentences, "
+            f"{where}, answers best at {chosen:g}, a maximum over {len(strengths)} on the same {looked['sentences']} sentences, "
             f"as none are held out for development: chrF {claimed[chosen]}"
         )
     if chosen == 1:
