@@ -5,16 +5,18 @@ VENV   ?= .venv
 PORT   ?= 8501
 BIN    := $(VENV)/bin
 
-.PHONY: help app test soak architectures slurm speed gpu coverage format lock screenshots bench clean
+.PHONY: help app test test-whole checks soak architectures slurm speed class gpu coverage format lock screenshots bench clean
 
 help:
 	@echo "make app          environment, demo model, and the app on http://127.0.0.1:$(PORT)"
-	@echo "make test         environment, then ruff, mypy, the import contracts and all tests (some minutes)"
+	@echo "make test         environment, then ruff, mypy, the import contracts and the tests of every change (some minutes)"
+	@echo "make test-whole   the same with the long tests, too: what .ci/run runs"
 	@echo "make soak         what takes long: processes killed 30 times, 20 visitors for 10 minutes, 100,000 damaged files"
 	@echo "make architectures  every architecture of transformers, tiny: opened, rows laid over it, and a run (half an hour)"
 	@echo "make slurm        runs on a cluster, against a real Slurm of one node (needs slurm-wlm and munge, as root)"
 	@echo "make speed        how fast the pages and the drift map feel, measured in a browser"
 	@echo "make coverage     how often the 95% intervals cover, by simulation from the demo's results (minutes)"
+	@echo "make class        30 students for five minutes: how long a page takes, and what the server takes"
 	@echo "make gpu          what only a GPU can show: integers, speed, memory (ends with a word where there is none)"
 	@echo "make format       let ruff format the code"
 	@echo "make lock         requirements.txt, made anew from the ranges in pyproject.toml and what .venv holds"
@@ -25,7 +27,18 @@ help:
 app: $(VENV)/.app
 	@$(BIN)/python -m ks_core serve --port $(PORT)
 
-test: $(VENV)/.dev
+# Tests of one file stay in one process, which shares servers and trained models among them; the longest files begin (tests/conftest.py).
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test: checks
+	@echo "Tests (some minutes; the first run prepares the demo model) ..."
+	@$(PYTEST)
+
+test-whole: checks
+	@echo "All tests (the first run prepares the demo model) ..."
+	@$(PYTEST) -m 'not soak and not slurm and not architectures'
+
+checks: $(VENV)/.dev
 	@echo "ruff ..."
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -33,8 +46,6 @@ test: $(VENV)/.dev
 	@$(BIN)/mypy
 	@echo "Import contracts ..."
 	@$(BIN)/lint-imports --no-logo --no-cache
-	@echo "Tests (some minutes; the first run prepares the demo model) ..."
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m soak -s tests/soak
@@ -50,6 +61,9 @@ slurm: $(VENV)/.dev
 speed: $(VENV)/.dev
 	@$(BIN)/python tests/soak/felt_speed.py
 	@$(BIN)/python tests/soak/map_frames.py
+
+class: $(VENV)/.dev
+	@$(BIN)/python tests/soak/a_class.py
 
 coverage: $(VENV)/.dev
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/soak/intervals.py

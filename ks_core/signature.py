@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
@@ -45,12 +46,16 @@ def versions(*packages: str) -> dict[str, str]:
     ['ks-lottery', 'numpy']
     """
     found = {"ks-lottery": __version__}
-    for name in packages:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return found | {name: version for name in packages if (version := _version(name))}
+
+
+@lru_cache(maxsize=64)
+def _version(package: str) -> str:
+    """The version of a package that is installed, as its metadata has it, which is read once; empty for one that is not."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _plain(value: Any) -> str:

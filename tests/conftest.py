@@ -14,6 +14,8 @@ settings.load_profile("patient")
 
 # Before any test imports a library that reads these: nothing may ask a network, and two cores are few.
 os.environ.update({"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"})
+# A server opens its pages once by itself after its first answer: none that is tried for something else needs it.
+os.environ["KS_LOTTERY_WARM_UP"] = "0"
 
 #: The demo's base is prepared once and kept between runs of the tests: making it takes half a minute.
 DEMO_HOME = Path(os.environ.get("KS_LOTTERY_TEST_HOME", Path.home() / ".cache" / "ks-lottery-tests"))
@@ -30,6 +32,23 @@ def workspace_folder(tmp_path_factory, monkeypatch):
     # A page turns an error that nobody expected into a sentence, and a test of the page might pass over it.
     written = folder / "logs" / "ks-lottery.log"
     assert not written.is_file() or "Traceback" not in written.read_text(encoding="utf-8"), written.read_text()
+
+
+@pytest.fixture(scope="session")
+def forked():
+    """The process that jobs of the tests are forked from."""
+    from helpers.forked import Forked
+
+    source = Forked()
+    yield source
+    source.end()
+
+
+@pytest.fixture(autouse=True)
+def jobs_are_forked(request, forked, monkeypatch):
+    """A job of a test need not load torch anew (``helpers.forked``), but where its start is what is tried."""
+    if not any(request.node.get_closest_marker(name) for name in ("real_start", "soak", "slurm")):
+        monkeypatch.setattr("ks_core.jobs.processes.start", forked.start)
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +167,7 @@ def tiny_plan(tiny_folder, tmp_path):
 
 @pytest.fixture
 def server(demo_home):
-    """The app on a free port, on the demo, as `make app` leaves it."""
+    """The app on a free port, on the demo, as `make app` leaves it: for tests that change what is in its workspace."""
     from helpers.serving import serving
     from ks_core.checkpoints import demo
     from ks_core.study.scan import Study
@@ -159,9 +178,58 @@ def server(demo_home):
         assert "Traceback" not in (demo_home / "server.log").read_text()
 
 
+def _showroom(home, demo_models, shipped):
+    """The app on a free port, on the demo, once for all who only look: its address and its workspace."""
+    from helpers.serving import serving
+    from ks_core.checkpoints import demo
+    from ks_core.study.scan import Study
+
+    (home / "models").symlink_to(demo_models)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KS_LOTTERY_HOME", str(home))
+        Study(demo.BASE, demo.TUNED).scan()
+    with serving(home / "server.log", KS_LOTTERY_HOME=str(home), KS_LOTTERY_SHIPPED=shipped) as address:
+        yield address, home
+
+
+def _visited(address, home, monkeypatch):
+    """The address, for one test; afterwards what was logged meanwhile is looked at."""
+    monkeypatch.setenv("KS_LOTTERY_HOME", str(home))
+    logs = [home / "server.log", home / "logs" / "ks-lottery.log"]
+    before = [log.stat().st_size if log.is_file() else 0 for log in logs]
+    yield address
+    for log, size in zip(logs, before, strict=True):
+        said = log.read_bytes()[size:].decode() if log.is_file() else ""
+        assert "Traceback" not in said, said
+
+
+@pytest.fixture(scope="session")
+def showroom(tmp_path_factory, demo_models):
+    """An app that many look at, with the results that ship with the demo."""
+    yield from _showroom(tmp_path_factory.mktemp("showroom"), demo_models, "1")
+
+
 @pytest.fixture
-def browser():
-    """A Chromium that draws WebGL in software."""
+def shown(showroom, monkeypatch):
+    """The address of an app with the results that ship with the demo, for a test that leaves nothing in its workspace."""
+    yield from _visited(*showroom, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def bare_room(tmp_path_factory, demo_models):
+    """An app that many look at, in whose workspace nothing but the demo's scan was made, and which shows nothing that ships."""
+    yield from _showroom(tmp_path_factory.mktemp("bare"), demo_models, "0")
+
+
+@pytest.fixture
+def bare(bare_room, monkeypatch):
+    """The address of an app that shows the demo's scan alone, for a test that leaves nothing in its workspace."""
+    yield from _visited(*bare_room, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A Chromium that draws WebGL in software, once for a file."""
     from playwright.sync_api import sync_playwright
 
     from helpers.browsing import ARGUMENTS, CHROMIUM
@@ -174,9 +242,34 @@ def browser():
 
 
 @pytest.fixture
+def browser(chromium):
+    """A browser in which nothing is open or kept of another test."""
+    yield chromium
+    for context in chromium.contexts:
+        context.close()
+
+
+@pytest.fixture
 def keep(request):
     """Whether pictures are to be kept."""
     return request.config.getoption("--keep-screenshots")
+
+
+#: Files that take long, about the longest first: they begin, so that no process is left alone with one at the end.
+LONGEST = (
+    "browser/test_every_page.py", "jobs/test_world.py", "browser/test_main_way.py", "hostile/test_read_only.py", "browser/test_first_visit.py",
+    "hostile/test_text_drawn.py", "tuning/test_run.py", "tuning/test_trainer.py", "hostile/test_faults.py", "jobs/test_interruptions.py",
+    "hostile/test_bounded.py", "hostile/test_bad_inputs.py", "ledger/test_jobs.py", "pages/test_every_page.py", "trajectory/test_recorder.py",
+    "tuning/test_architectures.py", "pages/test_first_visit.py", "teaching/test_lessons.py", "audit/test_whole.py", "audit/test_inquiry.py",
+    "test_package.py", "test_documents.py", "hostile/test_door.py", "hostile/test_pickles.py", "tuning/test_scoring.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """``LONGEST`` first; within a file everything stays in its order."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    here = Path(__file__).parent
+    items.sort(key=lambda item: places.get(item.path.relative_to(here).as_posix(), len(places)))
 
 
 def pytest_addoption(parser):

@@ -12,7 +12,7 @@ from ks_core.tickets import SELECTION_RULES
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Commands that train, translate, measure or stay: parsed here, run by tests of their own on tiny models.
-SLOW = ("tune", "audit", "evaluate", "rules", "ask", "bench", "serve")
+SLOW = ("tune", "audit", "evaluate", "rules", "reproduce", "ask", "bench", "serve")
 
 
 def blocks(document, language):

@@ -91,6 +91,7 @@ def another_user():
     return True
 
 
+@pytest.mark.whole
 def test_its_command_starts_with_its_environment_and_writes_to_the_workspace_alone(container, tmp_path):
     """As a user without rights, where that can be tried."""
     app, workspace = container

@@ -63,6 +63,7 @@ def test_it_holds_the_app_and_nothing_of_the_tests(wheel):
     assert not any("__pycache__" in n or n.endswith(".pyc") for n in names)
 
 
+@pytest.mark.whole
 def test_its_commands_run(installed, tmp_path, demo_home):
     assert run(installed, tmp_path, "--version").strip().endswith(__version__)
     where = subprocess.run(
@@ -74,6 +75,7 @@ def test_its_commands_run(installed, tmp_path, demo_home):
     assert "4 tuned runs" in run(installed, tmp_path, "doctor")
 
 
+@pytest.mark.whole
 def test_its_app_is_served(installed, tmp_path, demo_home, monkeypatch):
     monkeypatch.delenv("PYTHONPATH", raising=False)
     command = ["-c", f"import os, sys; os.chdir({str(tmp_path)!r}); os.execv({str(installed / 'ks-lottery')!r}, "

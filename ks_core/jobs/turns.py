@@ -54,6 +54,14 @@ def aside() -> Iterator[None]:
         _take(0)
 
 
+def taken() -> bool:
+    """Whether somebody has a turn."""
+    free = _free.acquire(blocking=False)
+    if free:
+        _free.release()
+    return not free
+
+
 def _held() -> bool:
     return getattr(_own, "inside", False)
 

@@ -2,13 +2,12 @@
 
 import time
 
+import pytest
+
 from helpers.browsing import MARKS, settle
-from helpers.page_names import PAGES
+from helpers.page_names import PAGES, WITHOUT_FIGURES
 
-pytestmark = MARKS
-
-#: Pages that are read, or where one types first.
-WITHOUT_FIGURES = {"ask", "checkpoints", "glossary"}
+pytestmark = [*MARKS, pytest.mark.whole]
 #: Seconds from the click to the figure: it is three where nobody else works on the machine.
 PATIENCE = 30
 

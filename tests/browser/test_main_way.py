@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 
 from helpers import pictures, tiny_text
 from helpers.browsing import MARKS, settle
+from helpers.screens import ticket_in_a_line
 from ks_core.checkpoints import demo
 from ks_core.study.scan import Study
 
@@ -28,9 +29,9 @@ def picture(page, name, keep):
         pictures.take(page, name)
 
 
-def test_from_the_start_page_to_a_table(evidence, server, browser, keep, tmp_path):
+def test_from_the_start_page_to_a_table(shown, browser, keep, tmp_path):
     page = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True).new_page()
-    page.goto(server)
+    page.goto(shown)
     settle(page)
     expected = Study(demo.BASE, demo.TUNED).scan()
     metric = page.locator("[data-testid=stMetricValue]").first
@@ -43,12 +44,15 @@ def test_from_the_start_page_to_a_table(evidence, server, browser, keep, tmp_pat
     page.keyboard.press("Enter")
     wins = int(expected.winners(0.001).sum())
     expect(metric).to_have_text(str(wins))
+    line = page.locator("[data-testid=stSidebar]").get_by_text("Ticket: ")
+    expect(line).to_have_text(ticket_in_a_line(0.001))
     expect(page).to_have_url(re.compile("alpha=0.001"))
 
     page.get_by_role("link", name="KS test").first.click()
     page.wait_for_selector("h1:has-text('KS test')")
     page.wait_for_selector(".js-plotly-plot .barlayer .point", timeout=60_000)
     settle(page)
+    expect(line, "it goes along").to_have_text(ticket_in_a_line(0.001))
     picture(page, "ks-test", keep)
 
     page.get_by_role("link", name="Winning tokens").first.click()
@@ -65,11 +69,15 @@ def test_from_the_start_page_to_a_table(evidence, server, browser, keep, tmp_pat
     assert set(frame.token_id) == set(expected.token_ids[expected.winners(0.001)])
     assert "alpha:0.001" in frame.signature[0]
 
+    page.get_by_role("link", name="Glossary").first.click()
+    page.wait_for_selector("h1:has-text('Glossary')")
+    expect(line, "a page that opens no pair knows it from the one before").to_have_text(ticket_in_a_line(0.001))
+
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_link_to_a_page_of_a_fresh_server(evidence, server, browser, keep, scheme):
+def test_a_link_to_a_page(shown, browser, keep, scheme):
     page = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme=scheme).new_page()
-    page.goto(f"{server}/drift_map?alpha=0.01")
+    page.goto(f"{shown}/drift_map?alpha=0.01")
     page.wait_for_selector(".js-plotly-plot .gl-canvas-focus, .js-plotly-plot canvas", timeout=60_000)
     settle(page)
     expect(page.get_by_role("link", name="Checkpoints").first, "the router's navigation is there").to_be_visible()
@@ -80,15 +88,16 @@ def test_a_link_to_a_page_of_a_fresh_server(evidence, server, browser, keep, sch
 @pytest.mark.parametrize(("view", "name", "says"), [
     ("audit", "audit", "Verdict"), ("fine_tune?view=Results", "fine-tune-results", "How unlikely the references are"),
 ])  # fmt: skip
-def test_what_ships_with_the_demo_is_there_at_once(evidence, server, browser, keep, view, name, says):
+def test_what_ships_with_the_demo_is_there_at_once(shown, browser, keep, view, name, says):
     page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
-    page.goto(f"{server}/{view}")
+    page.goto(f"{shown}/{view}")
     page.get_by_text(says).first.wait_for(timeout=60_000)
     settle(page)
     expect(page.get_by_text("Shipped with the demo").first).to_be_visible()
     picture(page, name, keep)
 
 
+@pytest.mark.whole
 def test_a_run_is_started_seen_after_a_reload_and_cancelled(server, browser, keep, demo_home):
     from ks_core.jobs import queue
 
@@ -111,6 +120,7 @@ def test_a_run_is_started_seen_after_a_reload_and_cancelled(server, browser, kee
     assert page.locator("[data-testid=stException]").count() == 0
 
 
+@pytest.mark.whole
 def test_a_tiny_run_goes_to_its_table(server, browser, demo_home, tmp_path, tiny_folder):
     import numpy as np
     from safetensors.numpy import load_file, save_file

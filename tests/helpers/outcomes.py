@@ -7,7 +7,7 @@ from ks_core.checkpoints.adapters import read_trainable_tokens
 
 def outcome(job):
     """Wait for a run, and give of each arm by its name: its result, its answers, and its rows if it trained some."""
-    assert job.wait(240) == "done", job.error + job.log_tail(40)
+    assert job.wait(600) == "done", job.error + job.log_tail(40)
     found = {}
     for arm in job.result["arms"]:
         assert not arm["error"], arm["error"]

@@ -228,6 +228,7 @@ BY_LINK = ["room for 8 GB, in 500 bytes", "a tokenizer of 99 MB of tables", "a t
            "a header of a million tables", "settings of 1.9 million strings", "an adapter of 20 GB"]  # fmt: skip
 
 
+@pytest.mark.whole
 def test_a_server_that_is_sent_all_of_them_answers_and_stays_small(server, tmp_path):
     port = int(server.rpartition(":")[2])
     own = next(

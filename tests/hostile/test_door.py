@@ -25,7 +25,7 @@ from ks_core.trajectory import known, open_trajectory
 from ks_core.translation import corpora
 from ks_core.tuning import memory, trainings
 from ks_core.tuning.models import load_model, load_tokenizer
-from pages.parts.tuning_form import OWN
+from pages.parts.tuning_text import OWN
 
 #: Where files are opened by another way than the door, by module or module::function, and why. None is a visitor's.
 EXEMPT = {
@@ -48,11 +48,13 @@ EXEMPT = {
     "ks_core/ks/kernels/machine_code.py": "what it compiled itself, looked at before it is used",
     "ks_core/store/cache.py": "results that it wrote itself",
     "ks_core/store/door.py": "the door",
-    "ks_core/commands/demo_evidence.py": "results of its own jobs, which it collects for the program's assets",
+    "ks_core/commands/demos/evidence.py": "results of its own jobs, which it collects for the program's assets",
     "ks_core/store/shipped.py": "results that come with the program",
     "ks_core/store/prepared.py": "the list of studies, which it wrote itself",
     "ks_core/store/stopwatch.py": "what /proc says of when the process began",
     "ks_core/store/workspace.py": "read_json, for the workspace's own files; who calls it is on this list",
+    "ks_core/suites/kept.py": "results of runs that its own jobs wrote into the workspace",
+    "ks_core/suites/published.py": "what is known of the paper, which comes with the program",
     "ks_core/study/export.py::read_csv": "a table that its owner reads back in Python; no page and no command does",
     "ks_core/tickets/appendix.py": "the published tickets, which come with the program",
     "ks_core/translation/parallel_text.py::_catalogues": "an installed language pack",
@@ -61,6 +63,7 @@ EXEMPT = {
     "ks_core/tuning/demo_runs.py": "the demo's files",
     "ks_core/tuning/estimates.py": "rates that it wrote into the workspace itself",
     "ks_core/tuning/models.py": "folders that checkpoints.handover has looked through",
+    "ks_core/tuning/prefix.py::laid_before": "a folder that checkpoints.handover has looked through",
     "ks_core/tuning/runnable.py::_lists": "a list in the installed transformers",
     "ks_core/tuning/runs.py": "results of the run itself",
     "ks_core/tuning/workbench.py": "results of the run itself",

@@ -30,6 +30,8 @@ from ks_core.study.scan import Study
 from ks_core.tuning.arms import parse_arm
 from ks_core.tuning.plans import Plan
 
+pytestmark = pytest.mark.real_start
+
 
 @pytest.fixture
 def pair(tmp_path):
@@ -89,6 +91,7 @@ def test_a_full_disk_and_a_scan(small_disk, pair, capsys):
     assert not at.error and at.metric[0].value == "12"
 
 
+@pytest.mark.whole
 def test_a_disk_that_fills_during_a_run(small_disk, tiny_folder, tmp_path):
     """The run fails in a sentence, keeps what it had finished, and goes on from there when there is room."""
     plan = plan_of(tiny_folder, tmp_path, "base", "prompt:steps=3:batch_size=2", "frequent:k=8:steps=400:batch_size=2")
@@ -131,6 +134,7 @@ def test_a_cache_that_takes_nothing(workspace_folder, pair):
     assert not at.error and at.metric[0].value == "12"
 
 
+@pytest.mark.whole
 def test_the_whole_workspace_goes_under_a_run(workspace_folder, tiny_folder, tmp_path):
     plan = plan_of(tiny_folder, tmp_path, "base", "frequent:k=8:steps=20000:batch_size=2")
     job = queue.submit("tune", plan.as_dict())
@@ -164,6 +168,7 @@ def test_two_servers_on_one_workspace(pair):
     assert len(Cache().entries()) == 1
 
 
+@pytest.mark.whole
 def test_a_clock_that_is_set_back(tmp_path, monkeypatch, tiny_folder):
     """By a day, while one job runs and another had ended."""
     plan = plan_of(tiny_folder, tmp_path, "base", "frequent:k=8:steps=20000:batch_size=2")
@@ -186,6 +191,7 @@ def test_a_clock_that_is_set_back(tmp_path, monkeypatch, tiny_folder):
     assert Job(left).state == "failed", "it does not wait for its date to come"
 
 
+@pytest.mark.whole
 def test_a_damaged_file_of_a_finished_run(tiny_folder, tmp_path, workspace_folder):
     """Each of its files by itself, missing, half there and of other content: the pages stand, and nothing is unexpected."""
     plan = plan_of(tiny_folder, tmp_path, "base", "frequent:k=8:steps=2:batch_size=2")

@@ -80,6 +80,7 @@ def buttons_of_a_server_that_starts_things(pair, *runs):
     return found
 
 
+@pytest.mark.whole
 def test_nothing_changes(demo_home, tiny_pair, finished, running, tmp_path):
     """Every page by links and query values; what can be pressed and chosen there; what could be pressed elsewhere; downloads."""
     pair = tiny_pair[:2]

@@ -157,6 +157,8 @@ def test_two_origins(port):
 def test_the_app_is_driven_from_its_own_page_alone(address, port):
     with Visitor(address) as visitor:
         assert any(e.heading.body == "Glossary" for e in visitor.open("glossary"))
+        labels = [w.label for w in visitor.widgets("text_input")]
+        assert "Base checkpoint" in labels, "a server's first visit is by way of the router, whatever page it is of"
     place = f"ws://127.0.0.1:{port}/_stcore/stream"
     with pytest.raises(InvalidStatus) as refused:
         connect(place, origin="http://127.0.0.1:8000", subprotocols=["streamlit"])
@@ -297,6 +299,7 @@ def test_a_page_of_elsewhere_in_a_browser(browser, port, elsewhere):
     rebound.close()
 
 
+@pytest.mark.whole
 @MARKS[0]
 @MARKS[1]
 def test_links_to_pages_ask_for_nothing_that_is_not_there(browser, address):

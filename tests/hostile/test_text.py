@@ -20,11 +20,13 @@ from ks_core.audit import figures as audit_figures, report
 from ks_core.audit.gains import gains
 from ks_core.commands.program import main
 from ks_core.commands.tune import table_lines
+from ks_core.errors import visible
 from ks_core.figure_files import figure_bytes
 from ks_core.store import workspace
 from ks_core.study import figures, layers, read_csv, table_bytes
 from ks_core.study.scan import Study
 from ks_core.tickets import line_up, several_figures
+from ks_core.tickets.card_metadata import Measured, Publication
 from ks_core.tickets.model_card import model_card
 from ks_core.tickets.ticket import Ticket
 from ks_core.tuning import figures as tuning_figures
@@ -143,6 +145,52 @@ def test_a_model_card_is_what_it_says(base):
     code = next(t.content for t in parsed if t.type == "fence")
     argument = ast.parse(code).body[2].value.args[0].value
     assert argument == (base if ":" not in base else "folder or hub id of the base")
+
+
+def test_a_published_card_is_what_it_says():
+    """The sentences of the audit quote tokens, and the text's name is anybody's."""
+    sentences = [
+        f"{lead}{one}"
+        for lead in ("", "The row ")
+        for one in (*values(60), *BASES, "# MARK", "- MARK", "1. MARK", "1) MARK", "=== MARK")
+    ]
+    sentences = [one for one in sentences if one.strip()]
+    more = Publication("me/my-ticket", "org/base", "mit", ["en", "fr"], LINE, ["org/data"], "test", [Measured("bleu", LINE, 1.5)],
+                       sentences, sentences, sentences, sentences, LINE)  # fmt: skip
+    card = model_card(Ticket([5], ["MARK"], [0.5], [0.01], base="org/base", signature="s"), more)
+    _, front, body = re.split(r"^---$", card, maxsplit=2, flags=re.M)
+    found = yaml.safe_load(front.encode())
+    assert found.keys() == {
+        "base_model", "library_name", "license", "language", "datasets", "pipeline_tag", "tags", "metrics", "model-index",
+    }  # fmt: skip
+    assert (
+        found["model-index"][0]["results"][0]["dataset"]["name"]
+        == found["model-index"][0]["results"][0]["metrics"][0]["name"]
+        == LINE
+    )
+    parsed = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(body)
+    headings = [parsed[n + 1].content for n, t in enumerate(parsed) if t.type == "heading_open"]
+    assert headings == [
+        "KS-Lottery ticket: 1 embedding rows",
+        "Is it real?",
+        "What it is",
+        "How it was made",
+        "Its rows",
+    ]
+    assert not [t for t in parsed if t.type in ("html_block", "blockquote_open", "hr", "ordered_list_open")]
+    assert [t.type for t in parsed].count("fence") == 1
+    inline = [child for t in parsed if t.type == "inline" for child in t.children]
+    assert {t.type for t in inline} <= {
+        "text",
+        "text_special",
+        "code_inline",
+        "softbreak",
+        "strong_open",
+        "strong_close",
+    }
+    items = [parsed[n + 2] for n, t in enumerate(parsed) if t.type == "list_item_open"]
+    shown = ["".join(c.content for c in t.children) for t in items[: len(sentences)]]
+    assert shown == [visible(" ".join(one.split())) for one in sentences], "and each is read as it was"
 
 
 @pytest.fixture

@@ -181,6 +181,7 @@ def runs(strange, tmp_path):
     return list(states)
 
 
+@pytest.mark.whole
 def test_no_page_draws_a_value_as_markup(strange, tmp_path, server, watched):
     page, asked = watched
     done, failed, going = runs(strange, tmp_path)

@@ -28,8 +28,8 @@ NAMED = {"help", "label", "text", "captions", "title"}
 OWN = {
     "app": {"section"}, "audit": {"titles"}, "audit_panels": {"title"}, "checkpoints": {"tied"}, "charts": {"suffix[1:].upper()"},
     "downloads": {"suffix[1:].upper()"}, "glossary": {"term.name", "term.meaning"}, "job": {"label", "button"}, "ks_test": {"at"},
-    "lessons_on_tickets": {"question.text"}, "small": {"line.strip()"}, "tuning_form": {"what", "kind.title", "kind.about"},
-    "tuning_results": {"rows"},
+    "lessons_on_tickets": {"question.text"}, "small": {"line.strip()"}, "tuning_form": {"kind.title", "kind.about"},
+    "tuning_text": {"what", "kind.title", "kind.about"}, "tuning_results": {"rows"},
 }  # fmt: skip
 #: Functions that give such words, or a value as text.
 SAFE = {"plain", "code", "cite", "_critical", "len", "int"}

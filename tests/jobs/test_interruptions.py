@@ -15,6 +15,8 @@ from ks_core.jobs import queue, running
 from ks_core.tuning.arms import parse_arm
 from ks_core.tuning.plans import Plan
 
+pytestmark = pytest.mark.real_start
+
 
 @pytest.fixture
 def plan(tmp_path, tiny_folder):
@@ -29,6 +31,7 @@ def steps(job, arm=2):
     return [e["step"] for e in job.events() if e.get("arm") == arm and "step" in e]
 
 
+@pytest.mark.whole
 def test_a_killed_training_goes_on_from_its_last_checkpoint(plan):
     job = queue.submit("tune", plan.as_dict())
     until(lambda: len(steps(job)) >= 60)
@@ -47,6 +50,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(plan):
     assert [s for s, _ in result["losses"]] == list(range(1, 701)) and not result["error"]
 
 
+@pytest.mark.whole
 def test_the_end_of_the_program_that_started_it_does_not_touch_a_run(plan):
     program = (
         "import json, sys, time\nfrom ks_core.jobs import queue\n"
@@ -67,6 +71,7 @@ def test_the_end_of_the_program_that_started_it_does_not_touch_a_run(plan):
     until(lambda: not job.is_alive())
 
 
+@pytest.mark.whole
 def test_both_killed_at_once(plan):
     job = queue.submit("tune", plan.as_dict())
     until(lambda: len(steps(job)) >= 5)

@@ -15,6 +15,8 @@ from ks_core.errors import JobError
 from ks_core.jobs import queue
 from ks_core.jobs.handle import Job
 
+pytestmark = pytest.mark.real_start
+
 #: Work for the tests: a module that the job's process can import by name.
 WORKER = """
 import time

@@ -44,11 +44,12 @@ def same(alone, together, answering=True):
         np.testing.assert_allclose(moved[1], rows[1], atol=ROWS)
 
 
-ARMS = ["base", "embed:learning_rate=0.2:steps=40", "partial", "transfer", "rows", "lora:rank=2", "full"]
+FEW = ["base", "embed:learning_rate=0.2:steps=40", "transfer", "rows"]
+ARMS = [*FEW, "partial", "lora:rank=2", "full"]
 
 
-def test_two_processes_give_what_one_gives_sharded_or_not(tiny_plan):
-    made = tiny_plan(ARMS, alpha=0.2, sweep=(0.2, 0.5))
+def both(made):
+    """A run by one process and by two, compared: what came out of the one, and both jobs."""
     one, two = tune(made), tune(replace(made, resources=Resources(processes=2)))
     alone, together = outcome(one), outcome(two)
     for name, (arm, answers, _) in alone.items():
@@ -62,13 +63,25 @@ def test_two_processes_give_what_one_gives_sharded_or_not(tiny_plan):
         np.testing.assert_allclose([x for _, x in recorded[1].every_loss[part]], [x for _, x in pairs], rtol=LOSS)
     assert len(recorded[0].every_loss) == 3
     assert "|processes:2|" in two.result["signature"] and "|processes:" not in one.result["signature"]
-    assert [e["step"] for e in two.events() if e.get("arm") == 4 and "step" in e] == list(range(1, 13))
+    rows = [arm["kind"] for arm in one.result["arms"]].index("rows")
+    assert [e["step"] for e in two.events() if e.get("arm") == rows and "step" in e] == list(range(1, 13))
+    return alone
+
+
+def test_two_processes_give_what_one_gives(tiny_plan):
+    both(tiny_plan(FEW, alpha=0.2))
+
+
+@pytest.mark.whole
+def test_two_processes_give_what_one_gives_sharded_or_not(tiny_plan):
+    alone = both(tiny_plan(ARMS, alpha=0.2, sweep=(0.2, 0.5)))
     spread = outcome(tune(replace(tiny_plan(["base", "rows"]), resources=Resources(processes=2, sharded=True))))
     assert set(spread) == {"Base", "Chosen rows"}
     for name, found in spread.items():
         same(alone[name], found)
 
 
+@pytest.mark.whole
 def test_an_audit_of_two_processes_gives_the_panels_of_one(tiny_pair):
     base, tuned, corpus = tiny_pair
     asked = Audit(
@@ -138,6 +151,7 @@ def test_who_was_killed(tmp_path, count, lost, codes, who):
     assert str(world._why(tmp_path, codes, count)).startswith(who)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_process_killed_ends_the_job_and_it_goes_on_later(tiny_plan, victim):
     made = replace(tiny_plan(["rows:steps=400"]), resources=Resources(processes=2))
@@ -157,6 +171,7 @@ def test_one_process_killed_ends_the_job_and_it_goes_on_later(tiny_plan, victim)
     assert resumed.count(1) == 1, "it did not begin anew"
 
 
+@pytest.mark.whole
 def test_the_others_go_when_the_job_process_is_killed(tiny_plan):
     job = tune(replace(tiny_plan(["rows:steps=4000"]), resources=Resources(processes=2)))
     until(lambda: job.progress.done > 3)
@@ -167,6 +182,7 @@ def test_the_others_go_when_the_job_process_is_killed(tiny_plan):
     assert job.state == "failed"
 
 
+@pytest.mark.whole
 def test_it_can_be_cancelled_in_training_and_goes_on(tiny_plan):
     job = tune(replace(tiny_plan(["rows:steps=600"]), resources=Resources(processes=2)))
     until(lambda: job.progress.done > 3)
@@ -175,6 +191,7 @@ def test_it_can_be_cancelled_in_training_and_goes_on(tiny_plan):
     assert list((job.folder / "arms").glob("*/checkpoints/checkpoint-*")), "it saved before it stopped"
 
 
+@pytest.mark.whole
 def test_an_error_is_said_in_the_words_of_the_work(tiny_plan, tmp_path):
     made = tiny_plan(["base"])
     wrong = replace(made, corpus=replace(made.corpus, name=f"file:{tmp_path / 'none.tsv'}"))

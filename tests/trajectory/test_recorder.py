@@ -351,29 +351,20 @@ for name, wrapped in ways.items():
     try:
         Recorder(f"{folder}/a.arrow", wrapped())
     except SettingsError as error:
-        print(name, "|", error)
+        print(f"\\n{name} => {error}")
 try:  # a Trainer that is to spread the model says so before it does
     said = TrainingArguments(folder, fsdp=True, use_cpu=True, report_to=[])
     KSLotteryCallback(f"{folder}/a.arrow").on_train_begin(said, TrainerState(), TrainerControl(), model=tiny())
 except SettingsError as error:
-    print("a Trainer's setting |", error)
+    print(f"\\na Trainer's setting => {error}")
 torch.distributed.destroy_process_group()
 """
 
 
-def test_a_model_that_the_first_fsdp_has_spread_is_refused(tiny_folder, tmp_path):
+def test_a_model_that_the_first_fsdp_has_spread_is_refused(tiny_folder, tmp_path, forked):
     """As torch wraps it, in a process group: the embedding is not this process's alone, whatever its shape is."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    done = subprocess.run(
-        [sys.executable, "-c", SPREAD, str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    said = dict(line.split(" | ") for line in done.stdout.splitlines())
+    printed = forked.program(SPREAD, tmp_path, folder=tmp_path)()
+    said = dict(line.split(" => ") for line in printed.splitlines() if " => " in line)
     assert set(said) == {"flat", "original parameters", "a part of the model", "a Trainer's setting"}
     for words in said.values():
         assert "FSDP" in words and "no process has all of a row" in words and "ks_core trajectory BASE FOLDER" in words
@@ -405,21 +396,11 @@ torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("way", ["DDP", "fully_shard"])
-def test_two_processes_that_train_together_give_one_file(tiny_folder, tmp_path, way):
+def test_two_processes_that_train_together_give_one_file(tiny_folder, tmp_path, forked, way):
     """Also where each holds half of the embedding's rows."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", TOGETHER, str(rank), str(tmp_path), way],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    for process in started:
-        _, said = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+    started = [forked.program(TOGETHER, rank, tmp_path, way, folder=tmp_path) for rank in (0, 1)]
+    for finish in started:
+        finish()
     trajectory = open_trajectory(str(tiny_folder), [str(tmp_path / "together.arrow")])
     assert [p.name for p in tmp_path.glob("*.arrow")] == ["together.arrow"]
     assert is_scan(trajectory, Study(str(tiny_folder), str(tmp_path / "after")).scan())
