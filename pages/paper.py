@@ -61,7 +61,7 @@ st.dataframe(
     hide_index=True, alt="The suites, what each takes on this machine, and what it lacks",
     column_config={"What": st.column_config.TextColumn(width=430), "Missing": st.column_config.TextColumn(width=430)},
 )  # fmt: skip
-st.caption(
+st.markdown(
     f"One of a model and texts of yours: {code('python -m ks_core reproduce en-ca --model FOLDER --corpus file:pairs.tsv')}."
 )
 

@@ -95,12 +95,12 @@ def resolve(source: str) -> str:
 
 
 def recipe(run: str = "en-fr") -> dict[str, Any]:
-    """What is known of a tuned run: settings, scores, training counts, and every setting tried; for all who ask the same, so it is only
-    read. Raises ``CheckpointError``."""
+    """What is known of a tuned run: settings, scores, training counts, and every setting tried. The lists in it are the same for all who
+    ask, and so only read. Raises ``CheckpointError``."""
     if run not in (path.parent.name for path in ASSETS.glob("*/recipe.json")):
         raise CheckpointError(f"The demo has no recipe for a run {run[:80]!r}. There are: {', '.join(names())}.")
     path = ASSETS / run / "recipe.json"
-    return _recipe(path, path.stat().st_mtime_ns)
+    return dict(_recipe(path, path.stat().st_mtime_ns))
 
 
 @lru_cache(maxsize=16)

@@ -39,7 +39,7 @@ def line(found: beside.Line) -> None:
             st.caption(plain(found.differs))
         if found.command:
             cost = f", about {found.cost} on this machine" if found.cost else ""
-            st.caption(f"{'Again' if found.measured else 'Not run'}{plain(cost)}: {code(found.command)}")
+            st.markdown(f"{'Again' if found.measured else 'Not run'}{plain(cost)}: {code(found.command)}")
 
 
 def protocols() -> pd.DataFrame:

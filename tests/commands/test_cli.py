@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from ks_core.checkpoints import demo
 from ks_core.commands.program import main
 from ks_core.commands.scan import PARTS
 
@@ -209,6 +210,12 @@ def test_bad_input_is_one_clear_line(tmp_path, workspace_folder, capsys):
 def test_bad_input_ends_a_real_process_with_2(tmp_path):
     done = process("scan", tmp_path / "missing", "demo:base")
     assert done.returncode == 2 and "does not exist" in done.stderr and not done.stdout
+
+
+def test_a_recipe_that_was_printed_is_still_whole():
+    printed = run("demo", "recipe", "en-fr")
+    assert printed.returncode == 0 and "training_counts" not in json.loads(printed.stdout)
+    assert demo.recipe("en-fr")["training_counts"], "what is printed leaves its lists out, what is known does not"
 
 
 def test_width_one_works(tmp_path):

@@ -113,7 +113,7 @@ def test_a_changed_checkpoint_has_none(study, evidence, tmp_path):
 
 def test_jobs_are_of_the_checkpoints_as_they_were(study, evidence, monkeypatch):
     kinds = {job.request["kind"] for job in queue.all_jobs()}
-    assert kinds == {"layers", "rules", "tune"} and all(job.shipped for job in queue.all_jobs())
+    assert kinds == {"layers", "rules", "suite", "tune"} and all(job.shipped for job in queue.all_jobs())
     held = json.loads((shipped.FOLDER / shipped.MANIFEST).read_text())["contents"]
     assert set(held) >= {demo.BASE, demo.TUNED} and demo_files.holds(held)
     assert not demo_files.holds({**held, demo.TUNED: "0" * 64}) and not demo_files.holds({})

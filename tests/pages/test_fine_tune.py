@@ -22,7 +22,11 @@ def test_the_start_button_is_there_at_once(bare):
         form = next(i for i, e in enumerate(seen) if e.heading.body == "Text")
         assert place < form
         said = [e.markdown.body for e in seen[form:]]
-        assert any("of memory" in text and "are free" in text for text in said), "and then the estimate"
+        assert any("of memory" in text and "are free" in text for text in said), (
+            "and then the estimate",
+            visitor.errors(),
+            said,
+        )
 
 
 def test_words_say_what_is_waited_for(demo_home, monkeypatch):

@@ -12,7 +12,7 @@ from ks_core.study.scan import Study
 
 MARK = "Shipped with the demo, not computed here"
 #: Pages on which something that took minutes is shown.
-SHIPPED = {"overview", "layers", "drift_map", "compare", "fine_tune", "which_rule", "audit", "certificate"}
+SHIPPED = {"overview", "layers", "drift_map", "compare", "fine_tune", "which_rule", "audit", "certificate", "paper"}
 
 
 @pytest.fixture
