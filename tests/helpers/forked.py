@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from helpers.places import ROOT
-from helpers.waiting import until
-from ks_core.jobs.processes import identity, is_running, start as real_start, worker
+from ks_core.jobs.processes import start as real_start, worker
 
 #: Variables that libraries read when they are loaded: where a test has changed one, the job begins as on a user's machine.
 READ_EARLY = ("HF_", "TRANSFORMERS_", "TOKENIZERS_", "OMP_", "MKL_", "TORCH_", "CUDA_", "NUMBA_", "PYTHON", "LD_")
@@ -42,16 +41,17 @@ class Forked:
 
     def program(self, code: str, *arguments: object, folder: Path) -> Callable[[], str]:
         """Start ``python -c CODE``, with the tests' helpers within its reach. What is returned waits for its end and gives what it
-        said; it fails where the code did not come to its end."""
+        said; it fails where the code did not come to its end. It is not forked: two programs that train together begin threads of
+        their own, and forked ones waited for each other for ever, once in several runs."""
         log = folder / f"program-{os.urandom(4).hex()}.txt"
         whole = {**os.environ, **worker(ROOT, ROOT)[1], "KS_LOTTERY_HOME": os.environ["KS_LOTTERY_HOME"]}
         whole["PYTHONPATH"] += f"{os.pathsep}{ROOT / 'tests'}"
+        command = [sys.executable, "-P", "-c", f"{code}\nprint('{END}')", *map(str, arguments)]
         with log.open("wb") as output:
-            pid = self._ask(["-c", f"{code}\nprint('{END}')", *map(str, arguments)], whole, output, str(ROOT))
-        known = identity(pid)
+            started = subprocess.Popen(command, env=whole, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
 
         def finish() -> str:
-            until(lambda: not is_running(pid, known), 300)
+            started.wait(300)
             said, found, _ = log.read_text().rpartition(f"{END}\n")
             assert found, log.read_text()
             return said

@@ -21,6 +21,9 @@ from ks_core.store import workspace
 from ks_core.trajectory import FILE, open_trajectory
 from ks_core.tuning.trainer import _shares
 
+#: Processes that work together begin threads of their own, and are not forked from one that has some.
+pytestmark = pytest.mark.real_start
+
 #: A step's gradient is a sum over its examples. Two processes sum two halves and then those, so in float32 it differs by
 #: a few of its last bits (6e-8 each). Adam divides by the gradient's own size, so an element whose terms cancel keeps
 #: less of them, and the steps pass the difference on. Steps move an element by at most the learning rate.

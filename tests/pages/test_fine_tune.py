@@ -15,18 +15,15 @@ from ks_core.study.scan import Study
 
 
 def test_the_start_button_is_there_at_once(bare):
-    """The button comes before the form, and then the estimate."""
+    """The button comes before the form; the estimate is there, too."""
     with Visitor(bare) as visitor:
         seen = visitor.open("fine_tune")
         place = next(i for i, e in enumerate(seen) if e.button.label == "Start the run")
         form = next(i for i, e in enumerate(seen) if e.heading.body == "Text")
         assert place < form
-        said = [e.markdown.body for e in seen[form:]]
-        assert any("of memory" in text and "are free" in text for text in said), (
-            "and then the estimate",
-            visitor.errors(),
-            said,
-        )
+        # Where the server is quick it is sent in the place of the words that were to be waited with, and so before the form.
+        said = [e.markdown.body for e in seen]
+        assert any("of memory" in text and "are free" in text for text in said), "\n".join(said)
 
 
 def test_words_say_what_is_waited_for(demo_home, monkeypatch):
