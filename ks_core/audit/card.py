@@ -5,6 +5,7 @@ It reads what was run, and starts nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from ks_core.audit.evidence import Evidence
 from ks_core.audit.inquiry import Audit
 from ks_core.checkpoints import demo, hub
 from ks_core.errors import SettingsError, TicketError
+from ks_core.likelihood.judgement import judge
 from ks_core.likelihood.nats import Likelihood
 from ks_core.tickets.card_metadata import Measured, Publication
 from ks_core.tickets.ticket import Ticket
@@ -136,15 +138,20 @@ def measured(arms: list[Mapping[str, Any]]) -> list[Measured]:
                 if (score := own["evaluation"]["scores"].get(rule, {}).get(kind)) and (
                     was := base["evaluation"]["scores"].get(rule, {}).get(kind)
                 ):
-                    title = EXTRACTION_RULES[rule].title.lower()
-                    found.append(
-                        Measured(
-                            HUB_NAMES.get(kind, kind),
-                            f"{name}, {title} (base: {was['value']:.2f})",
-                            score["value"],
-                        )
-                    )
+                    title = f"{name}, {EXTRACTION_RULES[rule].title.lower()}"
+                    said = f"{title}{_within(score['low'], score['high'])} (base: {was['value']:.2f})"
+                    found.append(Measured(HUB_NAMES.get(kind, kind), said, score["value"]))
     if own.get("likelihood") and base.get("likelihood"):
-        now, was = (Likelihood.from_dict(arm["likelihood"]).perplexity for arm in (own, base))
-        found.append(Measured("perplexity", f"perplexity of the references (base: {was:.2f})", now))
+        both = {name: Likelihood.from_dict(arm["likelihood"]) for name, arm in (("own", own), ("base", base))}
+        nats = judge(both)["arms"]["own"]["all"]
+        bounds = (None if nats[end] is None else math.exp(nats[end]) for end in ("low", "high"))
+        said = f"perplexity of the references{_within(*bounds)} (base: {both['base'].perplexity:.2f})"
+        found.append(Measured("perplexity", said, both["own"].perplexity))
     return found
+
+
+def _within(low: float | None, high: float | None) -> str:
+    """A 95% interval behind the name of what it is of, as the hub's form has no place for it; empty where none is known."""
+    if low is None or high is None or not math.isfinite(low + high):
+        return ""
+    return f" [{low:.2f}, {high:.2f}]"

@@ -58,12 +58,17 @@ def follow(job: Job) -> str:
     return state
 
 
-def finish(job: Job) -> None:
-    """Follow a job to its end, which an interrupt cancels. Raises ``JobError`` when it is not done."""
+def finish(job: Job, again: str = "") -> None:
+    """Follow a job to its end, which an interrupt cancels. ``again`` says how a job goes on that keeps what was finished: its end is
+    waited for then. Raises ``JobError`` when it is not done."""
     try:
         state = follow(job)
     except KeyboardInterrupt:
         job.cancel()
+        if again:
+            print("\nstopping; what was finished is kept", file=sys.stderr)
+            job.wait(120)
+            print(again, file=sys.stderr)
         raise
     if state != "done":
-        raise JobError(job.error or f"Job {job.id} was {state}. Give the command again.")
+        raise JobError(job.error or f"Job {job.id} was {state}. {again or 'Give the command again.'}")

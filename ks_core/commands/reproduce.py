@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ks_core.commands import resource_options
 from ks_core.commands.audit import save
-from ks_core.commands.progress_line import finish, follow
+from ks_core.commands.progress_line import finish
 from ks_core.commands.tune import rows_of
-from ks_core.errors import JobError, SettingsError, visible
+from ks_core.errors import SettingsError, visible
 from ks_core.jobs import queue
 from ks_core.suites.presets import PRESETS
 
@@ -179,16 +179,7 @@ def _follow(job: Job, options: argparse.Namespace) -> int:
     if options.background:
         print(f"It goes on by itself. {again}")
         return 0
-    try:
-        state = follow(job)
-    except KeyboardInterrupt:
-        job.cancel()
-        print("\nstopping; what was finished is kept", file=sys.stderr)
-        job.wait(120)
-        print(again, file=sys.stderr)
-        raise
-    if state != "done":
-        raise JobError(job.error or f"The suite was {state}. {again}")
+    finish(job, again)
     result = job.result
     print("\n".join(texts.lines(result)))
     if options.output:

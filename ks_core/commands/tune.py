@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ks_core.checkpoints import demo
 from ks_core.commands import corpus_options, resource_options
-from ks_core.commands.progress_line import finish, follow
+from ks_core.commands.progress_line import finish
 from ks_core.commands.ticket import RULE_HELP
 from ks_core.errors import JobError, KSLotteryError, SettingsError, TicketError, visible
 from ks_core.jobs import queue
@@ -133,16 +132,7 @@ def run(options: argparse.Namespace) -> int:
             f"It goes on by itself. Follow it on the page Fine-tune, or with: python -m ks_core tune --resume {job.id}"
         )
         return 0
-    try:
-        state = follow(job)
-    except KeyboardInterrupt:
-        job.cancel()
-        print("\nstopping; what was finished is kept", file=sys.stderr)
-        job.wait(120)
-        print(f"Go on with: python -m ks_core tune --resume {job.id}", file=sys.stderr)
-        raise
-    if state != "done":
-        raise JobError(job.error or f"The run was {state}. Go on with: python -m ks_core tune --resume {job.id}")
+    finish(job, f"Go on with: python -m ks_core tune --resume {job.id}")
     print("\n".join(table_lines(job.result, job.request["parameters"].get("tuned", ""))))
     print("\n".join(as_well_lines(job)))
     if options.output:

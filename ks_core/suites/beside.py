@@ -37,7 +37,8 @@ DEMO_MODEL = "SmolLM2-135M-Instruct"
 
 @dataclass(frozen=True)
 class Measured:
-    """A figure of a finished suite: in ``unit``, with its interval where there is one, ``how`` it was made, and the ``job`` it is of."""
+    """A figure of a finished suite: in ``unit``, with its interval where there is one, ``how`` it was made, the ``job`` it is of, and the ``model``
+    that it was measured on (empty: on none)."""
 
     value: float
     unit: str
@@ -45,13 +46,14 @@ class Measured:
     job: str = ""
     low: float | None = None
     high: float | None = None
+    model: str = ""
 
     @property
     def text(self) -> str:
-        """The figure for a person."""
-        if self.unit == "%":
-            return _figure(self.value, self.low, self.high, "%")
-        return f"{_figure(self.value, self.low, self.high)} {self.unit}"
+        """The figure for a person, with its model: most rows are of another one."""
+        unit = "%" if self.unit == "%" else ""
+        found = _figure(self.value, self.low, self.high, unit) + (f" {self.unit}" if not unit else "")
+        return f"{found} ({self.model})" if self.model else found
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def measure(row: Row, found: Finished) -> Measured | None:
         f"Measured {in_what} on {found.model} ({', '.join(found.suite.pairs) if place == ALL_PAIRS else place}; {protocol} protocol{steps}, {seeds}, "
         f"{told['sentences']:,} sentences)."
     )
-    return Measured(value, unit, how, found.job.id, low, high)
+    return Measured(value, unit, how, found.job.id, low, high, found.model)
 
 
 def _of_row(kind: str, asked: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[Any, Any, Any, str, str]:
@@ -221,7 +223,7 @@ def _of_audit(share: Share, words: str) -> Measured:
     value, low, high = (None if bound is None else 100 * bound for bound in (share.value, share.low, share.high))
     return Measured(
         value or 0.0, "%", f"Measured in nats a target token by the audit of the demo ({DEMO_MODEL}, en-fr, its own ticket): {words}.",
-        low=low, high=high,
+        low=low, high=high, model=DEMO_MODEL,
     )  # fmt: skip
 
 

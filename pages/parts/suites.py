@@ -14,7 +14,7 @@ from pages.parts.say import code, plain
 
 #: Widths of the columns of results, in pixels.
 WIDTHS = {
-    "Result": 290, "Published": 170, "Replicated": 150, "Measured here": 170, "Difference": 220, "What differs": 300,
+    "Result": 270, "Published": 120, "Replicated": 90, "Measured here": 300, "Difference": 220, "What differs": 300,
 }  # fmt: skip
 #: What is shown of a suite's table, by its column, and how.
 COLUMNS = {

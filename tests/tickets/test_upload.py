@@ -193,6 +193,7 @@ def test_the_card_says_what_the_audit_found(evidence, tmp_path, capsys):
         results == {one.name: pytest.approx(one.value, abs=1e-4) for one in measured(found.run.result["arms"])}
         and results
     )
+    assert all(re.search(r" \[[\d.]+, [\d.]+\] \(base: ", name) for name in results), "no number without its interval"
     plain = re.sub(r"\\(.)", r"\1", card.content)
     said = [f.sentence for f in found.findings]
     at = [plain.index(" ".join(one.split())) for one in (*found.doubts, *said, str(audit.signature))]
