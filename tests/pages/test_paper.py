@@ -125,11 +125,13 @@ def test_what_a_suite_measured_stands_beside_what_was_published(scanned):
     at = opened()
     shown = at.dataframe[0].value.set_index("Result")
     row = shown.loc["What Partial Tuning keeps of Embed Tuning's gain"]
-    assert row["Measured here"] == "50% [40%, 60%]" and row["Difference"].startswith(
+    assert row["Measured here"] == "50% [40%, 60%] (SmolLM2-135M-Instruct)" and row["Difference"].startswith(
         "-45.5 [-55.5, -35.5] points to the paper"
     )
     assert "SmolLM2-135M-Instruct" in row["What differs"] and "48 sentences" in row["What differs"]
-    assert shown.iloc[0]["Measured here"].endswith("%]"), "what speaks against the paper and was measured comes first"
+    assert shown.iloc[0]["Measured here"].endswith("%] (SmolLM2-135M-Instruct)"), (
+        "what speaks against the paper and was measured comes first"
+    )
     said = words(at)
     assert "the most frequent rows gain" in said and "Measured here" in [h.value for h in at.header]
     assert "it *failed* <b>here</b>" in " ".join(w.value for w in at.warning).replace("\\", "")

@@ -142,7 +142,7 @@ def told(kind, pair, **fields):
 def test_a_measured_share_stands_beside_the_published_one_with_its_interval():
     lines = beside.lines([made([told("partial", "all pairs")])])
     line = next(one for one in lines if one.row.id == "partial-share")
-    assert line.measured.text == "90% [80%, 97%]"
+    assert line.measured.text == f"90% [80%, 97%] ({line.measured.model})" and line.measured.model
     source, value, low, high = line.difference
     assert source == "paper" and (value, low, high) == pytest.approx((-5.5, -15.5, 1.5))
     assert "to the paper" in line.difference_text and "3 seeds" in line.differs and "40 sentences" in line.differs
