@@ -21,11 +21,15 @@ active = next((r for r in runs if r.state in ("queued", "running")), None)
 #: In the session: the start was asked for, and not carried out yet.
 PRESSED = "tune_pressed"
 VIEWS = ["Results"] if access.read_only() else ["New run", "Results"]
+#: In the session: what is shown first. A browser that was busy takes what is the default when it comes to it.
+FIRST = "tune_first_view"
+if FIRST not in st.session_state:
+    going = active or "run" in st.query_params or tuning_results.is_shipped_of(runs, study)
+    st.session_state[FIRST] = "Results" if going else VIEWS[0]
 if st.session_state.pop("tune_go_to_results", False):
     st.session_state.view = "Results"
 view = st.segmented_control(
-    "View", VIEWS, key="view", required=True,
-    default=None if "view" in st.session_state else "Results" if active or "run" in st.query_params or tuning_results.is_shipped_of(runs, study) else VIEWS[0],
+    "View", VIEWS, key="view", required=True, default=st.session_state[FIRST],
     label_visibility="collapsed", bind="query-params",
 )  # fmt: skip
 

@@ -187,6 +187,9 @@ def _showroom(home, demo_models, shipped):
     (home / "models").symlink_to(demo_models)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KS_LOTTERY_HOME", str(home))
+        patch.setenv(
+            "KS_LOTTERY_SHIPPED", "0"
+        )  # set for a test only later; with what ships there would be nothing to make
         Study(demo.BASE, demo.TUNED).scan()
     with serving(home / "server.log", KS_LOTTERY_HOME=str(home), KS_LOTTERY_SHIPPED=shipped) as address:
         yield address, home

@@ -15,6 +15,13 @@ NAMES = ("auto", "cuda", "mps", "cpu", "torch:cpu")
 #: One of these is there on a Linux machine with a GPU that torch can use: NVIDIA's driver, that of a guest of Windows, AMD's.
 _GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 
+#: Where Linux says what a container may take, in its second way and in its first: the limit, what is used, and which of that is files.
+GROUPS = Path("/sys/fs/cgroup")
+_GROUP_FILES = (
+    ("memory.max", "memory.current", ("inactive_file", "active_file")),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
+)
+
 
 def available() -> list[str]:
     """The devices of this machine, the fastest first. Imports torch only where it may find more than the CPU."""
@@ -83,7 +90,12 @@ def free_memory(device: str = "cpu") -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    with contextlib.suppress(OSError, ValueError):  # "max" means no limit
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    for limit, used, given_back in _GROUP_FILES:
+        folder = GROUPS / Path(limit).parent
+        with contextlib.suppress(OSError, ValueError):  # "max" means no limit
+            most = int((GROUPS / limit).read_text())
+            # Files that were read count as used there, but the system lets go of them where memory is asked for.
+            held = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            taken = int((GROUPS / used).read_text()) - sum(int(held.get(name, 0)) for name in given_back)
+            free = min(free, most - taken)
     return max(free, 0)

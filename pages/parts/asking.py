@@ -92,43 +92,38 @@ def form(study: Study, scan: Scan, alpha: float) -> Question | None:
     Raises ``SettingsError`` for what cannot be asked.
     """
     known = _usual(study.base_source, study.tuned_source)
-    if "ask_text" not in st.session_state:
-        st.session_state["ask_text"] = known.sentences[0] if known.sentences else ""
-        st.session_state.setdefault("ask_template", known.prompt if known.prompt in TEMPLATES else OWN)
-        st.session_state.setdefault("ask_from", known.source_language)
-        st.session_state.setdefault("ask_to", known.target_language)
     left, right = st.columns([3, 2])
     with left:
-        kind = st.segmented_control("What is typed", KINDS, default=None if "ask_kind" in st.session_state else KINDS[0],
-                                    required=True, key="ask_kind")  # fmt: skip
-        text = st.text_area("Text", key="ask_text", height=100, label_visibility="collapsed")
+        kind = st.segmented_control("What is typed", KINDS, default=KINDS[0], required=True, key="ask_kind")
+        text = st.text_area(
+            "Text", next(iter(known.sentences), ""), key="ask_text", height=100, label_visibility="collapsed"
+        )
         if known.sentences:
             st.selectbox("Take a sentence that no training saw", known.sentences, index=None, key="ask_sample", on_change=_take,
                          placeholder="Take a sentence that no training saw", label_visibility="collapsed")  # fmt: skip
     with right:
         prompt = ""
         if kind == KINDS[0]:
-            prompt = str(st.selectbox("Template", [*TEMPLATES, OWN], key="ask_template", format_func=_title,
+            names = [*TEMPLATES, OWN]
+            usual = names.index(known.prompt) if known.prompt in TEMPLATES else len(TEMPLATES)
+            prompt = str(st.selectbox("Template", names, usual, key="ask_template", format_func=_title,
                                       help="How the sentence is put to the models. A ticket is keyed to the prompt that it was "
                                       "trained with."))  # fmt: skip
             with st.container(horizontal=True):
-                st.text_input("From", key="ask_from")
-                st.text_input("To", key="ask_to")
+                st.text_input("From", known.source_language, key="ask_from")
+                st.text_input("To", known.target_language, key="ask_to")
             if prompt == OWN:
                 first = known.prompt if known.prompt not in TEMPLATES else TEMPLATES["short"].text
-                st.session_state.setdefault("ask_own", first)
-                prompt = st.text_area("Own template", key="ask_own", help="{source} is the sentence; {source_language} and "
+                prompt = st.text_area("Own template", first, key="ask_own", help="{source} is the sentence; {source_language} and "
                                       "{target_language} are the languages.")  # fmt: skip
     with right, st.container(horizontal=True, vertical_alignment="bottom"):
         rule, k = ticket_rule.choose("Ticket", "ask_", most=len(scan.pvalue), bound=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.session_state.setdefault("ask_strength", 1.0)
         strength = st.slider(
-            "Strength of the ticket's rows", 0.0, 2.0, step=0.05, key="ask_strength", on_change=_again, width=360,
+            "Strength of the ticket's rows", 0.0, 2.0, 1.0, step=0.05, key="ask_strength", on_change=_again, width=360,
             help="0 is the base, 1 the tuned rows; beyond 1 they go on in the same direction.",
         )  # fmt: skip
-        st.session_state.setdefault("ask_limit", 48)
-        limit = st.number_input("Most new tokens", 1, MOST_NEW, key="ask_limit", width=160)
+        limit = st.number_input("Most new tokens", 1, MOST_NEW, 48, key="ask_limit", width=160)
         pressed = job.button("Ask", icon=":material/play_arrow:", type="primary")
     again = st.session_state.pop("ask_again", False) and KEY in st.session_state
     if not (pressed or again):

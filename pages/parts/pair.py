@@ -29,9 +29,11 @@ ALPHA_HELP = (
 
 def sidebar(above: DeltaGenerator) -> None:
     """The chooser, on every page, ``above`` the pages, with the ticket in a line. Its values are part of the URL, so a link restores
-    them."""
-    for key, value in (("base", demo.BASE), ("tuned", demo.TUNED), ("alpha", 0.05)):
-        st.session_state.setdefault(key, value)
+    them.
+
+    What stands in a widget at first is given as its default, in every run: what is put into the session instead is sent to the
+    browser once, and a run that follows at once takes its place there. A busy browser would show, and send back, an empty field.
+    """
     with above:
         if access.read_only():
             _prepared()
@@ -41,6 +43,7 @@ def sidebar(above: DeltaGenerator) -> None:
             "alpha",
             min_value=1e-12,
             max_value=0.999999,
+            value=0.05,
             step=0.01,
             format="%g",
             key="alpha",
@@ -77,10 +80,11 @@ def _prepared() -> None:
     meant = next((name for name, s in studies.items() if (s.base, s.tuned) == asked), None)
     if meant is None:
         say.warning("The pair of the link is not shown on this server.", icon="link_off")
-    st.session_state.setdefault("study", meant or demo.TUNED)
+    first = st.session_state.setdefault("first_study", meant or demo.TUNED)
     chosen = studies[
-        st.selectbox("Study", list(studies), key="study", help="This server shows prepared studies alone.")
-    ]
+        st.selectbox("Study", list(studies), list(studies).index(first), key="study",
+                     help="This server shows prepared studies alone.")
+    ]  # fmt: skip
     st.session_state.base, st.session_state.tuned = chosen.base, chosen.tuned
     st.query_params.update({"base": chosen.base, "tuned": chosen.tuned})
 
@@ -89,6 +93,7 @@ def _sources() -> None:
     """Any pair: two text fields."""
     st.text_input(
         "Base checkpoint",
+        demo.BASE,
         key="base",
         bind="query-params",
         help="Before fine-tuning: a folder, a file, a hub id such as org/name, or demo:base. Of several embeddings :: chooses one, "
@@ -96,6 +101,7 @@ def _sources() -> None:
     )
     st.text_input(
         "Tuned checkpoint",
+        demo.TUNED,
         key="tuned",
         bind="query-params",
         help="After fine-tuning: a folder, a file, a hub id, an adapter (on the base above where its own is not here), or a "
