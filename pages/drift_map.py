@@ -38,7 +38,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     method = str(
         st.segmented_control(
             "Projection", [name.upper() for name in drift.METHODS], default=first, required=True, key="map", bind="query-params",
-            help="PCA is instant. UMAP takes up to a minute, once.",
+            help="PCA is instant. UMAP takes some twenty seconds, once.",
         )
     ).lower()  # fmt: skip
     shown = str(
@@ -81,7 +81,7 @@ parameters = {
     "base": study.base_source, "tuned": study.tuned_source, "content": study.key, "settings": asdict(settings),
 }  # fmt: skip
 if found is None:
-    st.write("This map has not been made yet. It takes up to a minute on two cores, and is kept.")
+    st.write("This map has not been made yet. It takes some twenty seconds on two cores, and is kept.")
     make("drift", parameters, "UMAP", button="Make the UMAP")
 provenance.of_job(found.shipped, "drift", parameters, settings.method.upper())
 

@@ -50,7 +50,7 @@ def made_up(folder: Path) -> dict[str, str]:
     rows = draw.standard_normal((ROWS, WIDTH)).astype(np.float32)
     save_file({"model.embed_tokens.weight": rows}, folder / "base.safetensors")
     moved = draw.choice(ROWS, CHANGED, replace=False)
-    rows[moved] += 2 * draw.standard_normal((CHANGED, 1)).astype(np.float32)
+    rows[moved] += 2 * draw.standard_normal((CHANGED, WIDTH)).astype(np.float32)
     save_file({"model.embed_tokens.weight": rows}, folder / "tuned.safetensors")
     return {"base": str(folder / "base.safetensors"), "tuned": str(folder / "tuned.safetensors")}
 
@@ -126,6 +126,8 @@ def measure(page: Page, address: str, pair: dict[str, str], seconds: float) -> N
         "() => document.querySelector('.js-plotly-plot')._fullData.reduce((n, t) => n + (t.type == 'scattergl' && t.mode != 'lines' ? t._length || 0 : 0), 0)"
     )
     frames, moved, took = drag(page, seconds)
+    page.locator(".js-plotly-plot .nsewdrag").first.dblclick()  # all of it is seen again, and its middle has points
+    page.wait_for_timeout(1000)
     page.locator(".js-plotly-plot").first.hover()
     page.locator('.js-plotly-plot [data-title="Box Select"]').first.click()
     picked = [select(page, part) for part in (0.1, 0.2, 0.3)]
