@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ks_core.asking import answers
+from ks_core.asking import answers, content_of
 from ks_core.errors import KSLotteryError
 from ks_core.store import access
 from pages.parts import asking, pair, say
@@ -14,24 +14,27 @@ st.write(
 )
 study = pair.study()
 scan = pair.scan(study)
+shown = asking.example(study)
 if access.read_only():
     say.info(access.NOTHING_STARTS, icon="lock")
-    st.stop()
-
-asking.remember()
-try:
-    question = asking.form(study, scan, pair.alpha())
-    if question:
-        asking.ask(question, study, scan)
-except KSLotteryError as error:
-    say.error(error)
+else:
+    asking.remember()
+    try:
+        question = asking.form(study, scan, pair.alpha())
+        if question:
+            asking.ask(question, study, scan)
+    except KSLotteryError as error:
+        say.error(error)
 key = st.session_state.get(asking.KEY, "")
-asked = asking.look(key)
+asked = shown if access.read_only() else asking.look(key)
 if asked is None:
     st.stop()
-st.query_params[asking.LINK] = key
-if asked.question.content != asking.content(study):
-    st.caption("The answers below are another pair's, or were written before a checkpoint changed.")
+if asking.is_shipped(asked):
+    asking.provenance(study)
+else:
+    st.query_params[asking.LINK] = key
+    if asked.question.content != content_of(study):
+        st.caption("The answers below are another pair's, or were written before a checkpoint changed.")
 asking.follow(asked)
 if asked.error:
     say.error(asked.error)

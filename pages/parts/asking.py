@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,6 +19,8 @@ from ks_core.asking import (
     Usual,
     answers,
     bounds_of,
+    content_of,
+    example_of,
     figures,
     frame,
     parting as parted,
@@ -29,6 +29,7 @@ from ks_core.asking import (
     usual,
 )
 from ks_core.signature import versions
+from ks_core.store import access
 from ks_core.study import Scan, Study, readable
 from ks_core.translation import TEMPLATES, template_title
 from pages.parts import charts, downloads, job, say, ticket_rule
@@ -38,6 +39,8 @@ from pages.parts.say import plain
 KEY, LINK = "ask_question", "question"
 #: In the session: the question that this visitor does not wait for any more, while others do.
 LEFT = "ask_left"
+#: In the session: the question of the pair that is shipped with its answers, if one is.
+EXAMPLE = "ask_example"
 KINDS = ("A sentence", "A whole prompt")
 OWN = "own"
 #: Before how an answer ended: at the limit, by itself.
@@ -51,14 +54,38 @@ WORDS = {
 }
 
 
-def content(study: Study) -> str:
-    """What both checkpoints hold, as a question carries it."""
-    return hashlib.sha256(json.dumps(study.key, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def look(key: str) -> Asked | None:
-    """A question with what is known of its answers by now; this visitor waits for it, unless it was stopped here."""
-    return respondent().find(key, "" if st.session_state.get(LEFT) == key else _visitor()) if key else None
+    """A question with what is known of its answers by now; this visitor waits for it, unless it was stopped here. The one that is shipped
+    is found where nobody has asked it anew."""
+    if not key:
+        return None
+    found = respondent().find(key, "" if st.session_state.get(LEFT) == key else _visitor())
+    known: Asked | None = st.session_state.get(EXAMPLE)
+    return found or (known if known and known.question.key == key else None)
+
+
+def example(study: Study) -> Asked | None:
+    """Begin with the question of this pair that is shipped, where the visitor has asked nothing."""
+    found = example_of(study)
+    st.session_state[EXAMPLE] = found.asked if found else None
+    if found is None:
+        return None
+    if not (st.session_state.get(KEY) or st.query_params.get(LINK)):
+        st.session_state[KEY] = found.asked.question.key
+    return found.asked
+
+
+def is_shipped(asked: Asked) -> bool:
+    """Whether it is the one that is shipped, and was not asked here."""
+    return asked is st.session_state.get(EXAMPLE)
+
+
+def provenance(study: Study) -> None:
+    """Where the shipped answers come from."""
+    found = example_of(study)
+    if found:
+        again = "" if access.read_only() else " Ask it again to have it answered here, or ask something else."
+        st.caption(f":material/inventory_2: {plain(found.shipped.sentence)} The ticket is that at alpha 0.05.{again}")
 
 
 def remember() -> None:
@@ -73,7 +100,7 @@ def remember() -> None:
             del st.query_params[LINK]
         return
     st.session_state[KEY] = key
-    if "ask_text" in st.session_state:
+    if "ask_text" in st.session_state or is_shipped(found):
         return
     asked = found.question
     named = asked.prompt in TEMPLATES
@@ -131,7 +158,7 @@ def form(study: Study, scan: Scan, alpha: float) -> Question | None:
     ticket = tuple(scan.token_ids[ticket_rule.rows(study, scan, rule, alpha, k)].tolist())
     plain_one = Question(
         study.base_source, study.tuned_source, text, prompt, st.session_state.get("ask_from", "") or known.source_language,
-        st.session_state.get("ask_to", "") or known.target_language, ticket, max_new_tokens=int(limit), content=content(study),
+        st.session_state.get("ask_to", "") or known.target_language, ticket, max_new_tokens=int(limit), content=content_of(study),
     )  # fmt: skip
     return replace(plain_one, strength=float(strength), off=_off(plain_one))
 
@@ -252,11 +279,13 @@ def rows(asked: Asked, study: Study) -> None:
     touching = touched(asked.read, question.ticket)
     family = _family(question)
     st.header("Which rows does the prompt touch?")
+    fixed = access.read_only()
     st.write(
         f"The prompt has {len(asked.read):,} tokens; {sum(touching.values()):,} of them stand at {len(touching):,} of the ticket's "
-        f"{len(question.ticket):,} rows. Switch a row off, and the ticket's answer is written without it."
+        f"{len(question.ticket):,} rows{plain(_listed(touching, named)) if fixed else ''}. "
+        f"{'' if fixed else 'Switch a row off, and the answer of the ticket is written without it.'}"
     )
-    if not question.ticket:
+    if not question.ticket or fixed:
         return
     st.pills(
         "Rows that act", list(touching), selection_mode="multi", default=[i for i in touching if i not in question.off],
@@ -270,6 +299,10 @@ def rows(asked: Asked, study: Study) -> None:
         args=(family, tuple(touching), question.ticket),
         help="They can matter where the answer itself reads them.",
     )  # fmt: skip
+
+
+def _listed(touching: dict[int, int], named: Callable[[int], str]) -> str:
+    return ": " + ", ".join(f"{named(i)} ×{often}" for i, often in touching.items()) if touching else ""
 
 
 def parting(asked: Asked, study: Study, scan: Scan) -> None:

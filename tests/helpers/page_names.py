@@ -7,5 +7,5 @@ PAGES = [
     *sorted(p.stem for p in (ROOT / "pages").glob("*.py") if p.stem not in ("overview", "__init__")),
 ]
 STEPS = ["CDFs", "Width", "p-values", "Ties", "Alpha", "Ticket", "Methods", "Stopping", "Questions"]
-#: Pages that are read, or where one types first: the others show a figure at once.
-WITHOUT_FIGURES = {"ask", "checkpoints", "glossary", "paper"}
+#: Pages that are read: the others show a figure at once.
+WITHOUT_FIGURES = {"checkpoints", "glossary", "paper"}

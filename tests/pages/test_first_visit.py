@@ -5,14 +5,27 @@ from streamlit.testing.v1 import AppTest
 
 from helpers.page_names import PAGES, WITHOUT_FIGURES
 from helpers.places import APP
+from ks_core.asking import respondent
 from ks_core.audit import questions
 from ks_core.checkpoints import demo
 from ks_core.jobs import queue
+from ks_core.store import access
 from ks_core.study.scan import Study
 
 MARK = "Shipped with the demo, not computed here"
 #: Pages on which something that took minutes is shown.
-SHIPPED = {"overview", "layers", "drift_map", "compare", "fine_tune", "which_rule", "audit", "certificate", "paper"}
+SHIPPED = {
+    "overview",
+    "ask",
+    "layers",
+    "drift_map",
+    "compare",
+    "fine_tune",
+    "which_rule",
+    "audit",
+    "certificate",
+    "paper",
+}
 
 
 @pytest.fixture
@@ -113,3 +126,21 @@ def test_a_read_only_server_shows_it_and_starts_nothing(visit, monkeypatch):
     for page in ("layers", "audit", "which_rule", "fine_tune"):
         at = visit(page)
         assert MARK in said(at) and not [b for b in at.button if (b.key or "").startswith("anew")]
+
+
+def test_ask_opens_with_a_question_and_its_answers(visit):
+    """Those of the demo, which ship; nobody has been asked. A row can be switched, which asks anew."""
+    at = visit("ask")
+    assert MARK in said(at) and [s.value for s in at.subheader] == ["Base", "Ticket", "Tuned"]
+    (asks,) = [b for b in at.button if b.label == "Ask"]
+    assert not asks.disabled and "question" not in at.query_params
+    assert respondent().process is None
+
+
+def test_ask_shows_them_on_a_server_that_asks_nobody(visit, monkeypatch):
+    monkeypatch.setenv(access.READ_ONLY, "1")
+    at = visit("ask")
+    assert MARK in said(at) and at.get("plotly_chart")
+    asks = [w.label for kind in ("button", "slider", "button_group", "text_area") for w in at.get(kind)]
+    assert not {"Ask", "Rows that act", "Strength of the ticket's rows", "Text"} & set(asks), asks
+    assert respondent().process is None

@@ -1,7 +1,7 @@
 """What comes with the program of the demo's results: makes what of it the workspace lacks, and collects it as ``store.shipped`` reads it.
 
 Everything that a page shows of the demo before anybody chose anything: the standard audit with ledger, controls, panels, calibration and
-noise; a bake-off of the rules; a run of Fine-tune with its losses and translations; layers, maps and neighbours; the tests of the demo's
+noise; a bake-off of the rules; a run of Fine-tune with its losses and translations; a question with its answers; layers, maps and neighbours; the tests of the demo's
 other runs; the demo's suite, where it was run. Collected are results, never rows: an arm's adapter or a model stays in the workspace.
 """
 
@@ -11,11 +11,13 @@ import gzip
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from ks_core import __version__
+from ks_core.asking import example
 from ks_core.audit import controls
 from ks_core.audit.evidence import gather
 from ks_core.audit.inquiry import Audit, structural_row
@@ -85,6 +87,9 @@ def build(report: Report, follow: Callable[[Job], None], folder: Path = shipped.
         parts[_panels(audit, made)] = (
             _when(panels) if panels else {"made": (audit.folder() / f"{next(iter(PANELS))}.json").stat().st_mtime, "seconds": None}
         )  # fmt: skip
+        asked = example.ask(study, scan, report)
+        _write(made / example.FOLDER / f"{example.content_of(study)}.json", example.kept(asked))
+        parts[example.FOLDER] = {"made": time.time(), "seconds": asked.seconds}
         _write(made / shipped.MANIFEST, {
             "program": __version__, "cores": devices.count("cpu"), "contents": _contents(study), "parts": parts,
         })  # fmt: skip
