@@ -50,9 +50,17 @@ def truth(name: str, value: Any) -> bool:
 
 def text(name: str, value: Any) -> str:
     """Text that can be written as UTF-8."""
-    if not isinstance(value, str) or any("\ud800" <= c <= "\udfff" for c in value):
+    if not isinstance(value, str) or not _can_be_written(value):
         raise SettingsError(f"{name} is {_shown(value)}. Expected text.")
     return value
+
+
+def _can_be_written(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a pair
+        return False
+    return True
 
 
 def is_repository(value: str) -> bool:

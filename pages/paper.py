@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from ks_core.suites import PRESETS, audited, beside, costs, published, suite_of
-from pages.parts import downloads, job, suites
+from pages.parts import downloads, job, pair, suites
 from pages.parts.say import code, plain
 
 
@@ -20,7 +20,7 @@ st.write(
     "the paper is second hand, and says so. A suite runs the same arms over language pairs and seeds, and measures a row of it."
 )
 catalogue, finished = takes(), beside.finished()
-lines = beside.lines(finished, {told["suite"]: told["time"] for told in catalogue}, audited.shares())
+lines = beside.lines(finished, {told["suite"]: told["time"] for told in catalogue}, audited.shares(pair.open_study))
 measured = sum(line.measured is not None for line in lines)
 with st.container(horizontal=True):
     st.metric("Results known", f"{len(lines)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ks_core.audit import evidence
@@ -25,13 +25,13 @@ GATES = {
 STOPPING = ("stopping-ca", "stopping-es", "stopping-ro")
 
 
-def shares() -> dict[str, tuple[Share, str]]:
+def shares(opened: Callable[[str, str], Study] = Study) -> dict[str, tuple[Share, str]]:
     """What the demo's standard audit says, by row: a share, and of what it is, in words. Empty where the demo was not prepared or nothing
-    was audited."""
+    was audited. ``opened`` gives the study of base and tuned, where one is held open already."""
     if not demo.is_ready():
         return {}
-    study = Study(demo.BASE, demo.TUNED)
     try:
+        study = opened(demo.BASE, demo.TUNED)
         audit, scan = Audit.of(study), study.scan()
         known, gating = evidence.glance(audit, scan), audit.panel("gating")
     except KSLotteryError:  # of a changed demo: nothing is known of it

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ks_core import values
 from ks_core.errors import SettingsError
@@ -87,7 +89,11 @@ def template(name_or_text: str) -> str:
 
     Raises ``SettingsError`` when the text lacks ``{source}`` or has other fields.
     """
-    text = values.text("The prompt", name_or_text)
+    return _checked(values.text("The prompt", name_or_text))
+
+
+@lru_cache(maxsize=256)  # an estimate asks for the same one at each of thousands of sentences
+def _checked(text: str) -> str:
     text = ALIASES.get(text, text)
     text = TEMPLATES[text].text if text in TEMPLATES else text
     try:
@@ -145,3 +151,13 @@ def format_prompt(name_or_text: str, source: str, source_language: str, target_l
     return template(name_or_text).format(
         source=source, source_language=source_language, target_language=target_language
     )
+
+
+def prompt_lengths(name_or_text: str, sources: Sequence[str], source_language: str, target_language: str) -> list[int]:
+    """How many characters the prompt of each sentence has. An estimate asks for thousands, so only two prompts are made.
+
+    >>> prompt_lengths("{source} in {target_language}: {source}", ["a", "bcd"], "English", "French")
+    [14, 18]
+    """
+    empty, one = (len(format_prompt(name_or_text, text, source_language, target_language)) for text in ("", "x"))
+    return [empty + (one - empty) * len(source) for source in sources]

@@ -27,7 +27,7 @@ from ks_core.jobs.handle import duration
 from ks_core.store import workspace
 from ks_core.translation.corpora import Corpus
 from ks_core.translation.manners import SHOTS
-from ks_core.translation.prompts import format_prompt
+from ks_core.translation.prompts import prompt_lengths
 from ks_core.tuning.arms import Arm
 from ks_core.tuning.plans import Plan
 from ks_core.tuning.runs import run
@@ -106,11 +106,9 @@ def reading(prompt: str, corpus: Corpus, rates: Rates) -> float:
 
 def _tokens(prompt: str, corpus: Corpus, rates: Rates) -> float:
     """Tokens of a pair of the text under a prompt, in the mean."""
-    texts = [
-        len(format_prompt(prompt, p.source, corpus.source_language, corpus.target_language)) + len(p.target)
-        for p in corpus.train
-    ]
-    return sum(texts) / len(texts) / rates.characters
+    read = prompt_lengths(prompt, [p.source for p in corpus.train], corpus.source_language, corpus.target_language)
+    written = [len(p.target) for p in corpus.train]
+    return (sum(read) + sum(written)) / len(read) / rates.characters
 
 
 def sentence(plan: Plan, corpus: Corpus, rates: Rates, where: Allocation | None = None) -> str:
@@ -155,7 +153,7 @@ def measure(plan: Plan, running: Running) -> Rates:
     steps = sorted(b - a for a, b in itertools.pairwise(training))
     per_step = arm_found["training_tokens"] / STEPS
     texts = sum(
-        len(format_prompt(plan.prompt, p.source, corpus.source_language, corpus.target_language)) + len(p.target)
+        len(prompt_lengths(plan.prompt, p.source, corpus.source_language, corpus.target_language)) + len(p.target)
         for p in corpus.train[:200]
     )
     rates = Rates(

@@ -26,7 +26,7 @@ from ks_core.jobs.cluster import Allocation
 from ks_core.jobs.resources import PRECISIONS, Resources
 from ks_core.translation.corpora import Corpus
 from ks_core.translation.manners import SHOTS
-from ks_core.translation.prompts import format_prompt
+from ks_core.translation.prompts import prompt_lengths
 from ks_core.tuning.arms import Arm
 from ks_core.tuning.plans import Plan
 
@@ -176,11 +176,10 @@ def prefix_values(shape: Shape, arm: Arm) -> int:
 
 def work_of(plan: Plan, corpus: Corpus, shape: Shape, ticket: int = 1000) -> Work:
     """What a plan does, its texts taken as rather long. ``ticket`` is how many rows its ticket has."""
-    texts = [
-        (len(format_prompt(plan.prompt, p.source, corpus.source_language, corpus.target_language)), len(p.target))
-        for p in corpus.train
-    ]
-    longest, target = (max(n) / CHARACTERS for n in zip(*((a + b, b) for a, b in texts), strict=True))
+    read = prompt_lengths(plan.prompt, [p.source for p in corpus.train], corpus.source_language, corpus.target_language)
+    written = [len(p.target) for p in corpus.train]
+    longest = max(a + b for a, b in zip(read, written, strict=True)) / CHARACTERS
+    target = max(written) / CHARACTERS
     recipes = [arm.recipe for arm in plan.arms if arm.recipe]
     prefixes = [arm for arm in plan.arms if arm.kind == "prefix"]
     longest += max((arm.virtual_tokens for arm in prefixes), default=0)
