@@ -5,7 +5,7 @@ import streamlit as st
 from ks_core.asking import answers, content_of
 from ks_core.errors import KSLotteryError
 from ks_core.store import access
-from pages.parts import asking, pair, say
+from pages.parts import asking, asking_answers, asking_form, pair, say
 
 st.title("Ask")
 st.write(
@@ -18,9 +18,9 @@ shown = asking.example(study)
 if access.read_only():
     say.info(access.NOTHING_STARTS, icon="lock")
 else:
-    asking.remember()
+    asking_form.remember()
     try:
-        question = asking.form(study, scan, pair.alpha())
+        question = asking_form.form(study, scan, pair.alpha())
         if question:
             asking.ask(question, study, scan)
     except KSLotteryError as error:
@@ -35,12 +35,12 @@ else:
     st.query_params[asking.LINK] = key
     if asked.question.content != content_of(study):
         st.caption("The answers below are another pair's, or were written before a checkpoint changed.")
-asking.follow(asked)
+asking_answers.follow(asked)
 if asked.error:
     say.error(asked.error)
 if asked.read:
-    asking.rows(asked, study)
+    asking_answers.rows(asked, study)
 if asked.along:
-    asking.parting(asked, study, scan)
+    asking_answers.parting(asked, study, scan)
 elif asked.state == answers.STOPPED:
     st.caption("This was stopped before it was finished. Ask again to see all of it.")
