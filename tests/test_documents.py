@@ -47,6 +47,7 @@ def test_code_runs(document, demo_home, tmp_path, monkeypatch):
         exec(compile(code, str(document), "exec"), {"__name__": "__main__"})
 
 
+@pytest.mark.whole
 def test_the_notebook_runs(demo_home, tmp_path, monkeypatch, capsys):
     """Its cells, one after the other: they print what the text says that they do."""
     monkeypatch.chdir(tmp_path)

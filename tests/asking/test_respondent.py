@@ -65,6 +65,7 @@ def test_questions_are_answered_in_turn_by_one_process(made, pair):
     assert one.process is None and not psutil.pid_exists(pid)
 
 
+@pytest.mark.whole
 def test_a_process_that_nobody_asks_is_ended(made, pair):
     study, bounds = pair
     one = made(kept=0.2)
@@ -91,7 +92,7 @@ def planted(monkeypatch):
 
 
 @pytest.mark.parametrize(("function", "bounds", "says"), [
-    (answering.asleep, (100, 1), "more than 1 seconds, which this server gives to no question"),
+    pytest.param(answering.asleep, (100, 1), "more than 1 seconds, which this server gives to no question", marks=pytest.mark.whole),
     (answering.computing, (1, 100), "more than 1 seconds of computing"),
 ])  # fmt: skip
 def test_what_takes_too_long_is_ended_and_the_next_one_answered(
@@ -186,6 +187,7 @@ def hostile(number):
             "source_language": draw.choice(("English", "\ud800", "x" * 200_000, "{source}"))}  # fmt: skip
 
 
+@pytest.mark.whole
 def test_hostile_questions_leave_it_well(made, pair):
     """Each is answered or refused in a sentence, and then a sound one is answered by the same process."""
     study, bounds = pair

@@ -280,6 +280,7 @@ def test_shares_and_their_bounds():
     assert share(np.array([1.0]), np.array([2.0])).gain_low is None
 
 
+@pytest.mark.whole
 def test_on_the_demo(demo_home):
     """The real model: spans of its tokenizer, and both end points to the bit."""
     from ks_core.tuning.models import load_model

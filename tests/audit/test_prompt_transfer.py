@@ -15,6 +15,7 @@ SOURCES = ["w20 w21 w22", "w10 w14", "w23 w24 w25 w26 w27 w28", "w29"]
 REFERENCES = ["w40 w41", "w42 w43 w44", "w40", "w45 w46"]
 
 
+@pytest.mark.whole
 def test_every_prompt_with_the_rows_and_without(tiny_model, tiny_tokenizer):
     model = changed(tiny_model, [2, *range(3, 64, 2)], seed=3)
     templates = {"own": TEMPLATE, "other": "w50 {source}\nw51", "same": TEMPLATE}

@@ -23,6 +23,7 @@ def audit(tiny_pair):
     return Audit(base, tuned, alpha=0.2, corpus=choice, prompt=PROMPT, budget="small", max_new_tokens=6)
 
 
+@pytest.mark.whole
 def test_one_job_runs_all_of_it_and_tells_how_far_it_is(audit):
     scan = audit.study.scan()
     assert [step.kind for step in left(audit, scan)] == ["rules", "tune", "audit"]

@@ -20,6 +20,8 @@ pytestmark = MARKS
 PICTURES = ROOT / ".screenshots"
 VIEWS = ["", *PAGES[1:], "learn?step=Methods", "learn?step=Questions"]
 MORE = ["learn?step=Ties", "drift_map?view=Side+by+side", "drift_map?view=Morph"]
+#: What is looked at with every change; the others before anything lands.
+OFTEN = {"", "drift_map", "fine_tune", "audit"}
 
 
 def opened(browser, address):
@@ -51,7 +53,9 @@ def schemes(page, keep=""):
             page.screenshot(path=PICTURES / f"{keep}-{scheme}.png")
 
 
-@pytest.mark.parametrize("view", [*VIEWS, *MORE])
+@pytest.mark.parametrize(
+    "view", [v if v in OFTEN else pytest.param(v, marks=pytest.mark.whole) for v in (*VIEWS, *MORE)]
+)
 def test_a_page_on_every_screen(shown, browser, keep, view):
     """With all that the demo shows at once: whole on every screen, read by everybody, and all that it asks for is there."""
     ticket = screens.ticket_in_a_line(0.05)
@@ -117,6 +121,7 @@ def test_a_link_restores_a_view(shown, browser):
     expect(page.locator("[data-testid=stMetricValue]").first).to_have_text(str(wins))
 
 
+@pytest.mark.whole
 def test_a_link_to_what_is_not_there_says_so(shown, showroom, browser):
     page = opened(browser, f"{shown}/ks_test?tuned=%2Fnowhere%2Fmodel")
     expect(page.get_by_text("/nowhere/model does not exist")).to_be_visible()

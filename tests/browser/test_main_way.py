@@ -74,7 +74,7 @@ def test_from_the_start_page_to_a_table(shown, browser, keep, tmp_path):
     expect(line, "a page that opens no pair knows it from the one before").to_have_text(ticket_in_a_line(0.001))
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.whole)])
 def test_a_link_to_a_page(shown, browser, keep, scheme):
     page = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme=scheme).new_page()
     page.goto(f"{shown}/drift_map?alpha=0.01")
@@ -86,7 +86,8 @@ def test_a_link_to_a_page(shown, browser, keep, scheme):
 
 
 @pytest.mark.parametrize(("view", "name", "says"), [
-    ("audit", "audit", "Verdict"), ("fine_tune?view=Results", "fine-tune-results", "How unlikely the references are"),
+    ("audit", "audit", "Verdict"),
+    pytest.param("fine_tune?view=Results", "fine-tune-results", "How unlikely the references are", marks=pytest.mark.whole),
 ])  # fmt: skip
 def test_what_ships_with_the_demo_is_there_at_once(shown, browser, keep, view, name, says):
     page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()

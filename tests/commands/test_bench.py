@@ -43,7 +43,7 @@ def test_disagreement_shows(monkeypatch, capsys):
     assert "NO" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.whole)])
 def test_the_whole_process_beside_scipys_loop(dtype, capsys):
     code = bench.run(
         options("--process", "--rows", "40", "--dim", "33", "--dtype", dtype, "--sample", "9", "--repeat", "1")

@@ -13,6 +13,7 @@ def test_without_a_gpu_it_says_so_and_ends_well(capsys):
     assert said.startswith("This machine has no GPU") and "|" not in said
 
 
+@pytest.mark.whole
 def test_every_part_runs_on_the_cpu(capsys):
     assert card.main(["--device", "torch:cpu", "--small"]) == 0
     said = capsys.readouterr().out

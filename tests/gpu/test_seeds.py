@@ -25,6 +25,7 @@ def tiny(monkeypatch, tmp_path, tiny_model, tiny_tokenizer):
     monkeypatch.setattr(seeds, "SIZES", (1, 64))
 
 
+@pytest.mark.whole
 def test_seeds_are_compared(tiny):
     found = [seeds.one(seed, 80, "cpu") for seed in (0, 1)]
     for made in found:

@@ -180,6 +180,7 @@ def test_in_the_place_of_every_file_of_the_workspace(workspace_folder, tiny_fold
     assert not canary.exists()
 
 
+@pytest.mark.whole
 def test_in_the_place_of_every_file_of_an_interrupted_training(tiny_model, tiny_tokenizer, tmp_path, canary):
     """A checkpoint of the Trainer's, each of its files in turn: it begins anew, or says what is wrong."""
     import copy

@@ -94,6 +94,7 @@ def scratch(tmp_path):
         process.wait(20)
 
 
+@pytest.mark.whole
 def test_each_value_is_drawn_as_it_is(scratch, watched):
     """One function in every kind of place, against what Markdown, Streamlit and what it loads make of text."""
     page, asked = watched

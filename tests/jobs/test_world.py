@@ -71,6 +71,7 @@ def both(made):
     return alone
 
 
+@pytest.mark.whole
 def test_two_processes_give_what_one_gives(tiny_plan):
     both(tiny_plan(FEW, alpha=0.2))
 
@@ -123,6 +124,7 @@ def assert_alike(one, other, where=""):
         )
 
 
+@pytest.mark.whole
 def test_one_process_reads_a_sharded_model_and_each_holds_its_share(tiny_folder, tiny_model, tmp_path):
     found = world.launch("helpers.reading:reads", {"source": str(tiny_folder)}, tmp_path, 2, "cpu")
     whole = sum(p.numel() for p in tiny_model.model.layers.parameters())

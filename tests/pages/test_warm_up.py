@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from helpers.serving import Visitor, serving
 from helpers.waiting import until
 from ks_core.checkpoints import demo
@@ -10,6 +12,7 @@ from ks_core.study.scan import Study
 from pages.parts import warm_up
 
 
+@pytest.mark.whole
 def test_all_pages_are_opened_after_the_first_answer(demo_home):
     Study(demo.BASE, demo.TUNED).scan()
     log = workspace.home() / "logs" / "ks-lottery.log"

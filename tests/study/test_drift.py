@@ -50,6 +50,7 @@ def test_the_largest_shifts_come_first_and_the_bounds_hold(study, scan):
     assert not scan.changed[found.background].any()
 
 
+@pytest.mark.whole
 def test_a_umap_repeats_itself_and_is_kept(study, scan, tmp_path):
     settings = drift.Settings("umap", seed=3, neighbors=5)
     seen = []

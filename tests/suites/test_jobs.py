@@ -117,6 +117,7 @@ def undisturbed():
 WHOLE = pytest.mark.whole
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("how", "part"),
     [
@@ -163,6 +164,7 @@ def queue_free(workspace_folder):
     return Running(folder)
 
 
+@pytest.mark.whole
 def test_an_array_is_the_runs_of_a_suite_and_leads_to_the_same_table(tiny_suite, running, monkeypatch, tmp_path):
     suite = replace(tiny_suite, written=0)
     parts = parts_of(suite.as_dict())

@@ -73,7 +73,7 @@ def test_the_last_point_is_the_scan_of_the_saved_checkpoint(kind, tiny_model, ti
     assert any("one matrix" in note for note in trajectory.notes) == (kind == "tied")
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", [pytest.param("bfloat16", marks=pytest.mark.whole), "float16"])
 def test_a_point_is_of_the_dtype_in_which_the_checkpoint_is_saved(dtype, tiny_model, tmp_path):
     """Trained in float32 and saved in 16 bits: what rounding hides or adds is in the point as it is in the scan."""
     model = trained.whole(tiny_model)
@@ -361,6 +361,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.whole
 def test_a_model_that_the_first_fsdp_has_spread_is_refused(tiny_folder, tmp_path, forked):
     """As torch wraps it, in a process group: the embedding is not this process's alone, whatever its shape is."""
     printed = forked.program(SPREAD, tmp_path, folder=tmp_path)()
@@ -395,6 +396,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("way", ["DDP", "fully_shard"])
 def test_two_processes_that_train_together_give_one_file(tiny_folder, tmp_path, forked, way):
     """Also where each holds half of the embedding's rows."""

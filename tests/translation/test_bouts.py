@@ -38,7 +38,7 @@ def written(model, tokenizer, monkeypatch, in_bouts, **settings):
         return generation.write_ids(model, tokenizer, PROMPTS, **settings)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [n if n == "llama" else pytest.param(n, marks=pytest.mark.whole) for n in MODELS])
 def test_bouts_are_one_go(name, tiny_tokenizer, monkeypatch):
     model = build(name)
     assert (bouts.cache_for(model) is not None) == MODELS[name][1]

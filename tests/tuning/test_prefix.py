@@ -186,6 +186,7 @@ def test_a_model_that_reads_no_keys_and_values_is_refused():
         pass
 
 
+@pytest.mark.whole
 def test_a_run_with_prefixes(tiny_plan, tmp_path, loud_folder, capsys):
     """Trained, scored, saved; loaded again it is the same; checkpointing, which would hide a prefix from its layers, is not used."""
     made = tiny_plan(

@@ -191,6 +191,7 @@ def test_full_tuning_unties_an_output_layer_of_any_name(plan, other, tmp_path):
     assert inside is not outside and not torch.equal(inside, outside)
 
 
+@pytest.mark.whole
 def test_a_run_in_which_every_arm_failed_has_failed(plan, tmp_path, capsys, tiny_folder, corpus):
     made = plan(["frequent:k=5000", "frequent:k=4000"])
     with pytest.raises(
