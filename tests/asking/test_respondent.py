@@ -91,8 +91,9 @@ def planted(monkeypatch):
     return plant
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("function", "bounds", "says"), [
-    pytest.param(answering.asleep, (100, 1), "more than 1 seconds, which this server gives to no question", marks=pytest.mark.whole),
+    (answering.asleep, (100, 1), "more than 1 seconds, which this server gives to no question"),
     (answering.computing, (1, 100), "more than 1 seconds of computing"),
 ])  # fmt: skip
 def test_what_takes_too_long_is_ended_and_the_next_one_answered(

@@ -21,7 +21,7 @@ PICTURES = ROOT / ".screenshots"
 VIEWS = ["", *PAGES[1:], "learn?step=Methods", "learn?step=Questions"]
 MORE = ["learn?step=Ties", "drift_map?view=Side+by+side", "drift_map?view=Morph"]
 #: What is looked at with every change; the others before anything lands.
-OFTEN = {"", "drift_map", "fine_tune", "audit"}
+OFTEN = {"", "drift_map"}
 
 
 def opened(browser, address):
@@ -89,6 +89,7 @@ def test_a_page_where_nothing_was_computed_yet(bare, browser, view):
     assert not found, "\n".join(found)
 
 
+@pytest.mark.whole
 def test_a_link_restores_a_view(shown, browser):
     scan = Study(demo.BASE, demo.TUNED).scan()
     page = opened(browser, f"{shown}/ks_test?alpha=0.001&p_axis=log&token=198")
@@ -146,6 +147,7 @@ def test_a_link_to_what_is_not_there_says_so(shown, showroom, browser):
         shutil.rmtree(folder)
 
 
+@pytest.mark.whole
 def test_the_keyboard_is_enough(shown, browser):
     page = opened(browser, shown)
     reached = []

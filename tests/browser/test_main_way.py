@@ -74,7 +74,8 @@ def test_from_the_start_page_to_a_table(shown, browser, keep, tmp_path):
     expect(line, "a page that opens no pair knows it from the one before").to_have_text(ticket_in_a_line(0.001))
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.whole)])
+@pytest.mark.whole
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_link_to_a_page(shown, browser, keep, scheme):
     page = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme=scheme).new_page()
     page.goto(f"{shown}/drift_map?alpha=0.01")

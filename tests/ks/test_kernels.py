@@ -245,9 +245,8 @@ def test_threads_of_an_app_at_once():
             assert np.array_equal(found, wanted)
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float32", *(pytest.param(d, marks=pytest.mark.whole) for d in ("float64", "bfloat16"))]
-)
+@pytest.mark.whole
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize("dim", [SHORT, SHORT + 1])
 def test_the_longest_rows_that_are_counted_in_16_bits_and_the_shortest_that_are_not(dtype, dim):
     """With all values in one bucket, and the gap as large as it gets, a count is as large as the row is long."""

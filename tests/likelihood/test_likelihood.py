@@ -120,6 +120,7 @@ def test_in_an_encoder_decoder_rows_act_in_both_halves(kind, tiny_tokenizer):
         assert tuned.content[n] == pytest.approx(sum(nats[:-1]), rel=1e-4)
 
 
+@pytest.mark.whole
 def test_a_ticket_that_only_teaches_the_end_token_is_found_out(tiny_model, tiny_tokenizer):
     """Every reference ends with w50, and the one row that was trained is w50's: what follows it is the end alone."""
     text = corpus()

@@ -52,6 +52,7 @@ def counted(running):
     return made
 
 
+@pytest.mark.whole
 def test_the_table_of_two_pairs_and_two_seeds(tiny_suite, counted):
     job = counted("job")
     result = run_suite(tiny_suite.as_dict(), job)

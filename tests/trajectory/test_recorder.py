@@ -89,6 +89,7 @@ def test_a_point_is_of_the_dtype_in_which_the_checkpoint_is_saved(dtype, tiny_mo
     assert is_scan(open_trajectory(base, [str(tmp_path / "a.arrow")]), Study(base, save("after")).scan())
 
 
+@pytest.mark.whole
 def test_a_model_of_bfloat16_is_recorded_as_it_is(tiny_model, tmp_path):
     model = trained.whole(tiny_model).to(torch.bfloat16)
     save_file(
