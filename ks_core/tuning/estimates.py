@@ -14,6 +14,7 @@ import itertools
 import math
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from ks_core.jobs import world
 from ks_core.jobs.cluster import Allocation
 from ks_core.jobs.handle import duration
 from ks_core.store import workspace
-from ks_core.translation.corpora import Corpus
+from ks_core.translation.corpora import Corpus, SentencePair
 from ks_core.translation.manners import SHOTS
 from ks_core.translation.prompts import prompt_lengths
 from ks_core.tuning.arms import Arm
@@ -106,9 +107,13 @@ def reading(prompt: str, corpus: Corpus, rates: Rates) -> float:
 
 def _tokens(prompt: str, corpus: Corpus, rates: Rates) -> float:
     """Tokens of a pair of the text under a prompt, in the mean."""
-    read = prompt_lengths(prompt, [p.source for p in corpus.train], corpus.source_language, corpus.target_language)
-    written = [len(p.target) for p in corpus.train]
-    return (sum(read) + sum(written)) / len(read) / rates.characters
+    return _characters(prompt, corpus, corpus.train) / rates.characters
+
+
+def _characters(prompt: str, corpus: Corpus, pairs: Sequence[SentencePair]) -> float:
+    """Characters of a pair under a prompt, in the mean."""
+    read = prompt_lengths(prompt, [p.source for p in pairs], corpus.source_language, corpus.target_language)
+    return (sum(read) + sum(len(p.target) for p in pairs)) / len(pairs)
 
 
 def sentence(plan: Plan, corpus: Corpus, rates: Rates, where: Allocation | None = None) -> str:
@@ -152,15 +157,11 @@ def measure(plan: Plan, running: Running) -> Rates:
     # The first step warms up; the others are taken by their median.
     steps = sorted(b - a for a, b in itertools.pairwise(training))
     per_step = arm_found["training_tokens"] / STEPS
-    texts = sum(
-        len(prompt_lengths(plan.prompt, p.source, corpus.source_language, corpus.target_language)) + len(p.target)
-        for p in corpus.train[:200]
-    )
     rates = Rates(
         train=steps[len(steps) // 2] / per_step,
         generate=arm_found["translating_seconds"] / TOKENS * (BATCH / SENTENCES) ** 0.5,
         load=max(training[0] - started - steps[len(steps) // 2], 0.0),
-        characters=texts / min(len(corpus.train), 200) / (per_step / arm.recipe.batch_size),
+        characters=_characters(plan.prompt, corpus, corpus.train[:200]) / (per_step / arm.recipe.batch_size),
         when=time.time(),
     )
     if world.is_main():
