@@ -10,7 +10,8 @@ from pages.parts import asking, asking_answers, asking_form, pair, say
 st.title("Ask")
 st.write(
     "One prompt, three answers: the base, the base with the ticket's rows put into it, and the tuned model. **What does each write, "
-    "where do their probabilities part, and which rows make the difference?** Each time the likeliest token is written."
+    "where do their probabilities part, and which rows make the difference?** Each time the likeliest token is written. One answer is an example and no "
+    "evidence: Audit asks many."
 )
 study = pair.study()
 scan = pair.scan(study)
