@@ -29,7 +29,7 @@ from ks_core.checkpoints.storage import rounding
 from ks_core.checkpoints.vocabulary import Vocabulary
 from ks_core.errors import SettingsError
 from ks_core.signature import Signature, versions
-from ks_core.store import stopwatch
+from ks_core.store import access, stopwatch
 from ks_core.store.cache import Cache
 from ks_core.store.shipped import Provenance
 
@@ -217,8 +217,9 @@ class Study:
         }  # fmt: skip
         with stopwatch.part("writing"):
             self.cache.store("scan", self.key, arrays, note)
-        log.info("tested %s against %s: %d rows in %.2f s on %s", self.tuned.label, self.base.label,
-                 len(pair.base_ids), seconds, result.device)  # fmt: skip
+        if not access.read_only():  # of which nothing is kept, and so no word either: visitors write nothing
+            log.info("tested %s against %s: %d rows in %.2f s on %s", self.tuned.label, self.base.label,
+                     len(pair.base_ids), seconds, result.device)  # fmt: skip
         return Scan(**arrays, **note, signature=self.signature)
 
     def _load_kernel(self) -> None:

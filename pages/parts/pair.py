@@ -80,11 +80,10 @@ def _prepared() -> None:
     meant = next((name for name, s in studies.items() if (s.base, s.tuned) == asked), None)
     if meant is None:
         say.warning("The pair of the link is not shown on this server.", icon="link_off")
-    first = st.session_state.setdefault("first_study", meant or demo.TUNED)
+    first = list(studies).index(meant or demo.TUNED)  # the address names the one that was chosen last
     chosen = studies[
-        st.selectbox("Study", list(studies), list(studies).index(first), key="study",
-                     help="This server shows prepared studies alone.")
-    ]  # fmt: skip
+        st.selectbox("Study", list(studies), first, key="study", help="This server shows prepared studies alone.")
+    ]
     st.session_state.base, st.session_state.tuned = chosen.base, chosen.tuned
     st.query_params.update({"base": chosen.base, "tuned": chosen.tuned})
 

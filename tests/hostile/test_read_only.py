@@ -108,6 +108,9 @@ def test_nothing_changes(demo_home, tiny_pair, finished, running, tmp_path):
             place = (page if page != "overview" else "", query)
             visitor.open(*place)
             assert not [said for said in visitor.errors() if "did not expect" in said], (place, log_of(demo_home))
+            (study,) = [w.options[w.default] for w in visitor.widgets("selectbox") if w.label == "Study"]
+            meant = {pair[1]: "Mine", "demo:en-de": "demo:en-de"}.get(query.get("tuned"), demo.TUNED)
+            assert study == meant, "a link leads to its study, whatever was looked at before"
             others = [(w.id, "bool_value", not w.default) for w in visitor.widgets("checkbox")]
             others += [(w.id, "double_value", w.default + 1) for w in visitor.widgets("number_input") if not w.disabled]
             files = [w.deferred_file_id for w in visitor.widgets("download_button") if w.label not in DRAWN]
