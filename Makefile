@@ -28,15 +28,16 @@ app: $(VENV)/.app
 	@$(BIN)/python -m ks_core serve --port $(PORT)
 
 # Tests of one file stay in one process, which shares servers and trained models among them; the longest files begin (tests/conftest.py).
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three at once on two cores for the short ones: a test in the browser waits much of its time.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 test: checks
 	@echo "Tests (some minutes; the first run prepares the demo model) ..."
-	@$(PYTEST)
+	@$(PYTEST) -n 3
 
 test-whole: checks
 	@echo "All tests (the first run prepares the demo model) ..."
-	@$(PYTEST) -m 'not soak and not slurm and not architectures'
+	@$(PYTEST) -n 2 -m 'not soak and not slurm and not architectures'
 
 checks: $(VENV)/.dev
 	@echo "ruff ..."

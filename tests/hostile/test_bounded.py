@@ -162,22 +162,30 @@ def test_what_failed_in_the_program_is_in_the_log_and_not_shown(reader, caplog):
 def test_the_least_goes_first_and_nobody_waits_for_ever(monkeypatch, reader):
     """While one is read, a large and a small one wait: the small one is next, though it came last."""
     order, threads, line = [], [], bounded._READING
+    turn = line.turn
 
-    def go(name, function, size, **arguments):
+    @contextlib.contextmanager
+    def noted(size, *arguments):
+        with turn(size, *arguments):
+            order.append(names[size])
+            yield
+
+    def go(function, size, **arguments):
         with contextlib.suppress(CheckpointError):
             ask(function, size=size, **arguments)
-        order.append(name)
 
+    names = {1 << 20: "first", 9 << 20: "large", 1 << 16: "small"}
+    monkeypatch.setattr(line, "turn", noted)
     limit(monkeypatch, seconds=2)
-    for name, function, size, arguments in (
-        ("first", calls.forever, 1 << 20, {}), ("large", calls.beginning, 9 << 20, {"length": 1}), ("small", calls.beginning, 1 << 16, {"length": 1}),
-    ):  # fmt: skip
-        threads.append(threading.Thread(target=go, args=(name, function, size), kwargs=arguments))
+    for size, name in names.items():
+        function, arguments = (calls.forever, {}) if name == "first" else (calls.beginning, {"length": 1})
+        threads.append(threading.Thread(target=go, args=(function, size), kwargs=arguments))
         threads[-1].start()
         until(lambda: line.busy and len(line.waiting) == len(threads) - 1)
     for thread in threads:
         thread.join()
     assert order == ["first", "small", "large"]
+    monkeypatch.setattr(line, "turn", turn)
     monkeypatch.setattr(bounded, "LONGEST_WAIT", 0.01)
     with line.turn(0), pytest.raises(CheckpointError, match="Try again"):
         ask(calls.beginning, length=1)
