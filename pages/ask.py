@@ -30,8 +30,8 @@ key = st.session_state.get(asking.KEY, "")
 asked = shown if access.read_only() else asking.look(key)
 if asked is None:
     st.stop()
-if asking.is_shipped(asked):
-    asking.provenance(study)
+if source := asking.shipped(asked):
+    asking.provenance(source)
 else:
     st.query_params[asking.LINK] = key
     if asked.question.content != content_of(study):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ks_core.asking import answers
 from ks_core.asking.answers import Asked
 from ks_core.asking.protocol import usual
-from ks_core.asking.question import VOICES, Question
+from ks_core.asking.question import Question
 from ks_core.store import shipped
 
 if TYPE_CHECKING:
@@ -83,24 +83,10 @@ def example_of(study: Study) -> Example | None:
 
 def ask(study: Study, scan: Scan, report: Callable[[float, float, str], None] = lambda *_: None) -> Asked:
     """Ask it here, in this process. ``report(done, total, message)`` is told of each token. Raises what loading and asking raise."""
-    import time
-
+    from ks_core.asking import writing
     from ks_core.asking.bounds import bounds_of
     from ks_core.asking.models import load
-    from ks_core.asking.writing import answers as pieces
 
-    question = question_of(study, scan)
     report(0, 1, "loading the models")
     models = load(study.base_source, study.tuned_source, bounds_of(study, scan))
-    asked, began, tokens = Asked(question), time.monotonic(), 0
-    for piece in pieces(models, question):
-        if "written" in piece:
-            if not asked.written:
-                asked.first_token = time.monotonic() - began
-            tokens += 1
-            report(
-                min(tokens, len(VOICES) * question.max_new_tokens), len(VOICES) * question.max_new_tokens, "answering"
-            )
-        asked.hear(piece)
-    asked.seconds, asked.state = time.monotonic() - began, answers.DONE
-    return asked
+    return writing.ask(models, question_of(study, scan), report)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
+from ks_core.asking.answers import DONE, Asked
 from ks_core.asking.models import Models, Part
-from ks_core.asking.question import MOST_PROMPT, Question
+from ks_core.asking.question import MOST_PROMPT, VOICES, Question
 from ks_core.errors import Cancelled, ModelError, SettingsError
 from ks_core.jobs import sharding
 from ks_core.likelihood.batches import Collator, PairCollator, target_logits
@@ -56,6 +58,21 @@ def answers(models: Models, question: Question, stop: Callable[[], bool] = lambd
                     place[1] |= {name: nats for name, (nats, _) in told.items()}
                     place[2] |= {name: top for name, (_, top) in told.items()}
         yield {"along": [voice, places]}
+
+
+def ask(models: Models, question: Question, report: Callable[[float, float, str], None] = lambda *_: None) -> Asked:
+    """All of the answers, waited for. ``report(done, total, message)`` is told of each token. Raises what ``answers`` raises."""
+    asked, began, tokens = Asked(question), time.monotonic(), 0
+    most = len(VOICES) * question.max_new_tokens
+    for piece in answers(models, question):
+        if "written" in piece:
+            if not asked.written:
+                asked.first_token = time.monotonic() - began
+            tokens += 1
+            report(min(tokens, most), most, "answering")
+        asked.hear(piece)
+    asked.seconds, asked.state = time.monotonic() - began, DONE
+    return asked
 
 
 def check_length(part: Part, question: Question) -> None:

@@ -48,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Load the models, ask, and print the answers with the way in which each ended."""
-    from ks_core.asking.answers import Asked
     from ks_core.asking.bounds import bounds_of
     from ks_core.study.scan import Study
 
@@ -60,12 +59,10 @@ def run(options: argparse.Namespace) -> int:
     bounds = bounds_of(study, scan)
 
     from ks_core.asking.models import load
-    from ks_core.asking.writing import answers
+    from ks_core.asking.writing import ask
 
     print("loading the models", file=sys.stderr)
-    asked = Asked(question)
-    for piece in answers(load(study.base_source, study.tuned_source, bounds), question):
-        asked.hear(piece)
+    asked = ask(load(study.base_source, study.tuned_source, bounds), question)
     print("\n".join(lines(asked, study)))
     if options.output:
         from dataclasses import asdict

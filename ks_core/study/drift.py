@@ -11,10 +11,7 @@ length of an arrow is not the drift. ``EXPLANATION`` says so for the page.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +22,7 @@ from ks_core.checkpoints.matrices import Matrix, take, to_floats
 from ks_core.errors import SettingsError
 from ks_core.signature import Signature, versions
 from ks_core.store.shipped import Provenance
-from ks_core.study import neighbours
+from ks_core.study import umap_points
 from ks_core.study.scan import Scan, Study
 
 if TYPE_CHECKING:
@@ -142,7 +139,8 @@ def project(study: Study, scan: Scan, settings: Settings, report: Report = lambd
     xy, explained = _pca(rows, 2 if settings.method == "pca" else COMPONENTS)
     note: dict[str, Any] = {"explained": explained}
     if settings.method == "umap":
-        xy, note["explained"] = _umap(xy, settings, report), None
+        xy = umap_points.place(xy, report, neighbors=settings.neighbors, min_dist=settings.min_dist, seed=settings.seed)
+        note["explained"] = None
     xy = np.ascontiguousarray(xy, np.float32)
     arrays: dict[str, Any] = {
         "background": background,
@@ -194,87 +192,6 @@ def _pca(rows: np.ndarray, components: int) -> tuple[np.ndarray, list[float]]:
     xy = np.pad(xy, ((0, 0), (0, max(0, 2 - xy.shape[1]))))
     total = float(values.sum()) or 1.0
     return xy, [float(v) / total for v in np.pad(values, (0, 1))[:2]]
-
-
-def _umap(rows: np.ndarray, settings: Settings, report: Report) -> np.ndarray:
-    """UMAP of rows (n, k): (n, 2). One thread and a fixed seed, because only that is repeatable."""
-    if len(rows) < 5:
-        raise SettingsError(f"A UMAP needs 5 points or more, and here are {len(rows)}. Choose PCA instead.")
-    rows = rows.astype(np.float32)
-    many = min(settings.neighbors, len(rows) - 1)
-    # Exact ones: UMAP's own search is approximate above 4,096 points, and compiling it takes longer than this does.
-    own = np.arange(len(rows))
-    near, far = neighbours.nearest(rows, rows, many - 1, own=own, report=report)
-    known = (np.column_stack([own, near]), np.column_stack([np.zeros(len(rows)), far]).astype(np.float32), None)
-    report(0, 1, "loading UMAP")
-    import numba
-    import tqdm
-
-    _without_search()
-    import umap
-    import umap.layouts
-
-    class Epochs(tqdm.tqdm):
-        """UMAP reports its epochs to a tqdm bar and to nothing else; this one passes them on."""
-
-        def update(self, n: float | None = 1) -> bool | None:
-            shown = super().update(n)
-            report(self.n, self.total or 1, "placing the points (epochs)")
-            return shown
-
-    report(0, 1, "preparing the map (its first points)")
-    _keep_compiled(umap.umap_, umap.layouts, umap.utils, umap.spectral)
-    plain, threads = umap.layouts.tqdm, numba.get_num_threads()
-    umap.layouts.tqdm = Epochs
-    try:
-        model = umap.UMAP(
-            n_neighbors=many,
-            precomputed_knn=known,
-            min_dist=settings.min_dist,
-            random_state=settings.seed,
-            n_jobs=1,
-            # Every epoch, not every tenth of a second: a small map would be done before it could be stopped.
-            tqdm_kwds={"disable": False, "file": io.StringIO(), "miniters": 1, "mininterval": 0},
-        )
-        with warnings.catch_warnings():
-            # No other point is placed on the map later, which is what an index of UMAP's own would be for.
-            warnings.filterwarnings("ignore", message="precomputed_knn")
-            return model.fit_transform(rows)
-    finally:
-        umap.layouts.tqdm = plain
-        numba.set_num_threads(threads)  # a fit that is cancelled leaves one
-
-
-def _without_search() -> None:
-    """Import the library that UMAP searches neighbours with, but compile nothing of it: the neighbours are known. It compiles over a
-    hundred functions as it is imported, which took 19 of the 35 seconds of a machine's first map."""
-    import numba
-
-    settings: Any = numba.config
-    disabled, settings.DISABLE_JIT = settings.DISABLE_JIT, 1
-    try:
-        import pynndescent  # noqa: F401
-    finally:
-        settings.DISABLE_JIT = disabled
-
-
-def _keep_compiled(*modules: Any) -> None:
-    """Have numba keep what it compiles of these modules, as it does where a library asks for it: the next process need not.
-
-    Not what is compiled for several threads: numba keeps a function under its name, and UMAP has the same one both ways.
-    """
-    from numba.core.caching import NullCache
-    from numba.core.dispatcher import Dispatcher
-
-    for module in modules:
-        for found in vars(module).values():
-            if (
-                isinstance(found, Dispatcher)
-                and isinstance(getattr(found, "_cache", None), NullCache)
-                and not found.targetoptions.get("parallel")
-            ):
-                with contextlib.suppress(RuntimeError):  # no folder that can be written to
-                    found.enable_caching()
 
 
 def _libraries(settings: Settings) -> dict[str, str]:

@@ -8,8 +8,8 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from ks_core.asking import Asked, Question, bounds_of, example_of, respondent
-from ks_core.store import access
+from ks_core.asking import Asked, Example, Question, bounds_of, example_of, respondent
+from ks_core.store import Provenance, access
 from ks_core.study import Scan, Study
 from pages.parts.say import plain
 
@@ -27,14 +27,13 @@ def look(key: str) -> Asked | None:
     if not key:
         return None
     found = respondent().find(key, "" if st.session_state.get(LEFT) == key else _visitor())
-    known: Asked | None = st.session_state.get(EXAMPLE)
-    return found or (known if known and known.question.key == key else None)
+    known: Example | None = st.session_state.get(EXAMPLE)
+    return found or (known.asked if known and known.asked.question.key == key else None)
 
 
 def example(study: Study) -> Asked | None:
     """Begin with the question of this pair that is shipped, where the visitor has asked nothing."""
-    found = example_of(study)
-    st.session_state[EXAMPLE] = found.asked if found else None
+    found = st.session_state[EXAMPLE] = example_of(study)
     if found is None:
         return None
     if not (st.session_state.get(KEY) or st.query_params.get(LINK)):
@@ -42,19 +41,16 @@ def example(study: Study) -> Asked | None:
     return found.asked
 
 
-def is_shipped(asked: Asked) -> bool:
-    """Whether it is the one that is shipped, and was not asked here."""
-    return asked is st.session_state.get(EXAMPLE)
+def shipped(asked: Asked) -> Provenance | None:
+    """Where it comes from, if it is the one that is shipped and was not asked here."""
+    known: Example | None = st.session_state.get(EXAMPLE)
+    return known.shipped if known and known.asked is asked else None
 
 
-def provenance(study: Study) -> None:
+def provenance(found: Provenance) -> None:
     """Where the shipped answers come from."""
-    found = example_of(study)
-    if found:
-        again = "" if access.read_only() else " Ask it again to have it answered here, or ask something else."
-        st.caption(
-            f":material/inventory_2: {plain(f'{found.shipped.sentence} The ticket is that at alpha 0.05.{again}')}"
-        )
+    again = "" if access.read_only() else " Ask it again to have it answered here, or ask something else."
+    st.caption(f":material/inventory_2: {plain(f'{found.sentence} The ticket is that at alpha 0.05.{again}')}")
 
 
 def ask(question: Question, study: Study, scan: Scan) -> None:

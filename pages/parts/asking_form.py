@@ -27,7 +27,7 @@ def remember() -> None:
             del st.query_params[asking.LINK]
         return
     st.session_state[asking.KEY] = key
-    if "ask_text" in st.session_state or asking.is_shipped(found):
+    if "ask_text" in st.session_state or asking.shipped(found):
         return
     asked = found.question
     named = asked.prompt in TEMPLATES
